@@ -1,0 +1,1 @@
+"""The lowest floor: settings, errors, clock, identifiers, secrets and logging. It imports nothing of Intaglio."""
