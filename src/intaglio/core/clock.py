@@ -23,7 +23,7 @@ def monotonic() -> float:
 @contextlib.contextmanager
 def frozen(at: datetime) -> Iterator[Callable[[timedelta], None]]:
     """Stop the clock at ``at`` and yield a function that moves it. For tests and for dry runs of schedules."""
-    global _source  # noqa: PLW0603 - replacing the source is the purpose
+    global _source
     current = at.astimezone(UTC)
 
     def advance(step: timedelta) -> None:

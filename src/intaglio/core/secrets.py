@@ -86,7 +86,10 @@ class MasterKey:
         """File format: JSON, current key first."""
         ordered = {self.current: self.keys[self.current], **self.keys}
         return json.dumps(
-            {"intaglio-master-key": 1, "keys": [{"id": i.hex(), "key": base64.b64encode(k).decode()} for i, k in ordered.items()]}
+            {
+                "intaglio-master-key": 1,
+                "keys": [{"id": i.hex(), "key": base64.b64encode(k).decode()} for i, k in ordered.items()],
+            }
         ).encode()
 
     @classmethod
@@ -97,7 +100,9 @@ class MasterKey:
             keys = {bytes.fromhex(e["id"]): base64.b64decode(e["key"], validate=True) for e in entries}
             current = bytes.fromhex(entries[0]["id"])
         except (ValueError, KeyError, TypeError, IndexError):
-            raise Unavailable("The master key cannot be read: it is not an Intaglio master key.", code="master-key-invalid") from None
+            raise Unavailable(
+                "The master key cannot be read: it is not an Intaglio master key.", code="master-key-invalid"
+            ) from None
         if any(len(i) != _KEY_ID_OCTETS or len(k) != 32 for i, k in keys.items()):
             raise Unavailable("The master key has keys of the wrong length.", code="master-key-invalid")
         return cls(keys, current)
@@ -138,8 +143,6 @@ def write_master_key(path: Path, key: MasterKey) -> None:
     finally:
         os.close(descriptor)
     os.replace(temporary, path)
-
-
 
 
 def _derive(key: bytes, purpose: str) -> bytes:

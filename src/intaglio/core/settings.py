@@ -72,7 +72,9 @@ class Settings(BaseSettings):
     )
 
     workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=256, description="Serving processes.")
-    only: CommaList = Field(default_factory=list, description="Services to run; empty = all (ocsp, crl, gateway, api, jobs).")
+    only: CommaList = Field(
+        default_factory=list, description="Services to run; empty = all (ocsp, crl, gateway, api, jobs)."
+    )
     request_timeout: float = Field(default=30.0, gt=0, description="Seconds after which a request is answered 504.")
     shutdown_timeout: float = Field(default=15.0, ge=0, description="Seconds in-flight requests may take at shutdown.")
     request_limit: int = Field(default=1 << 20, ge=1 << 12, description="Largest request body in octets.")

@@ -1,0 +1,1 @@
+"""Audit records, their sealing into a signed Merkle chain, and verification."""

@@ -1,0 +1,1 @@
+"""Organizations, CA instances, issuance, revocation, CRLs and the certificate event feed."""

@@ -1,0 +1,1 @@
+"""PostgreSQL: the embedded server, the engine, transactions with the journal, and migrations."""

@@ -1,0 +1,179 @@
+"""The database as the rest of Intaglio sees it: transactions, reads, raw connections and listening."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from sqlalchemy import Executable, RowMapping, text
+from sqlalchemy.engine import CursorResult
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from intaglio.core import clock
+from intaglio.core.errors import StateConflict, TimedOut, Unavailable
+from intaglio.core.logging import get_logger
+from intaglio.db.journal import Pending, Stream, flush
+
+log = get_logger(__name__)
+
+_CONNECT_TIMEOUT = 5
+
+
+class Transaction:
+    """One database transaction plus what must be journalled at its end.
+
+    ``now`` is the instant at which the whole transaction happens.
+    """
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self.connection = connection
+        self.now: datetime = clock.now().replace(microsecond=0)
+        self.pending = Pending()
+        self._after_commit: list[Callable[[], None]] = []
+
+    async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
+        """Run a statement. Parameters: a mapping, or a list of mappings for many rows."""
+        result: CursorResult[Any] = await self.connection.execute(statement, parameters)
+        return result
+
+    async def one_or_none(self, statement: Executable, parameters: Any = None) -> RowMapping | None:
+        """The only row as a mapping, or None."""
+        return (await self.connection.execute(statement, parameters)).mappings().one_or_none()
+
+    async def all(self, statement: Executable, parameters: Any = None) -> Sequence[RowMapping]:
+        """All rows as mappings."""
+        return (await self.connection.execute(statement, parameters)).mappings().all()
+
+    async def scalar(self, statement: Executable, parameters: Any = None) -> Any:
+        """The first column of the first row, or None."""
+        return (await self.connection.execute(statement, parameters)).scalar()
+
+    def append(self, stream: Stream, row: Mapping[str, Any]) -> None:
+        """Add a row to a journalled stream; it gets its number at the end of the transaction."""
+        self.pending.append(stream, row)
+
+    def changed_configuration(self) -> None:
+        """Move the configuration epoch: every process reloads its snapshot before it decides again."""
+        self.pending.configuration_changed = True
+
+    def notify(self, channel: str) -> None:
+        """Wake listeners of ``channel`` when (and only when) this transaction commits."""
+        self.pending.notify.add(channel)
+
+    def after_commit(self, call: Callable[[], None]) -> None:
+        """Call in this process once the commit is durable."""
+        self._after_commit.append(call)
+
+
+class Database:
+    """Connections to one PostgreSQL database.
+
+    Arguments: ``url`` as libpq understands it (several hosts and ``target_session_attrs`` included); ``pool_size`` in
+    connections; ``timeout`` in seconds, for connecting to the pool and for every statement.
+
+    All methods raise Unavailable (code ``database-unavailable``) when PostgreSQL cannot be reached, and TimedOut when
+    a statement exceeds the timeout.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 8, timeout: float = 10.0) -> None:
+        self.url = url
+        self.timeout = timeout
+        self._engine: AsyncEngine = create_async_engine(
+            "postgresql+psycopg://",
+            async_creator=self._connect,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=timeout,
+            pool_pre_ping=True,
+            pool_recycle=1800,
+        )
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """A read-write transaction; commits when the block ends normally, rolls back otherwise."""
+        with translated_errors():
+            async with self._engine.connect() as connection, connection.begin():
+                tx = Transaction(connection)
+                yield tx
+                if tx.pending:
+                    await flush(connection, tx.pending)
+        for call in tx._after_commit:
+            call()
+
+    @contextlib.asynccontextmanager
+    async def read(self) -> AsyncIterator[Transaction]:
+        """A read-only view: same methods, nothing can be written or journalled."""
+        with translated_errors():
+            async with self._engine.connect() as connection:
+                await connection.execution_options(postgresql_readonly=True)
+                tx = Transaction(connection)
+                yield tx
+                await connection.rollback()
+
+    async def raw_connection(self) -> psycopg.AsyncConnection[Any]:
+        """A dedicated autocommit connection outside the pool, for hot paths and LISTEN. The caller closes it."""
+        with translated_errors():
+            connection = await self._connect()
+            await connection.set_autocommit(True)
+            return connection
+
+    async def ping(self) -> None:
+        """Prove that the database answers. Raises Unavailable."""
+        async with asyncio.timeout(self.timeout), self.read() as view:
+            await view.scalar(text("SELECT 1"))
+
+    async def _connect(self) -> psycopg.AsyncConnection[Any]:
+        milliseconds = int(self.timeout * 1000)
+        return await psycopg.AsyncConnection.connect(
+            self.url,
+            connect_timeout=_CONNECT_TIMEOUT,
+            application_name="intaglio",
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=3,
+            tcp_user_timeout=milliseconds,
+            options=f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds} "
+            f"-c idle_in_transaction_session_timeout={milliseconds * 3} -c timezone=UTC -c jit=off",
+        )
+
+
+@contextlib.contextmanager
+def translated_errors() -> Any:
+    """Turn driver errors into ours; everything else passes."""
+    try:
+        yield
+    except PoolTimeout:
+        raise Unavailable("All database connections are busy.", code="database-busy", retry_after=1) from None
+    except DBAPIError as error:
+        raise _translated(error.orig if isinstance(error.orig, psycopg.Error) else error) from error
+    except psycopg.Error as error:
+        raise _translated(error) from error
+    except OSError as error:
+        raise Unavailable("The database is not reachable.", code="database-unavailable", retry_after=1) from error
+
+
+def _translated(error: BaseException) -> Exception:
+    if isinstance(error, psycopg.errors.QueryCanceled | psycopg.errors.LockNotAvailable):
+        return TimedOut("The database did not answer in time.", code="database-timeout", retry_after=1)
+    if isinstance(error, psycopg.errors.DiskFull):
+        return Unavailable(
+            "The database has no disk space left.", code="database-full", remedy="Free or add disk space."
+        )
+    if isinstance(error, psycopg.errors.SerializationFailure | psycopg.errors.DeadlockDetected):
+        return StateConflict("Another request changed the same objects at the same time.", code="concurrent-change")
+    if isinstance(error, psycopg.errors.UniqueViolation):
+        return StateConflict("An object with this name exists already.", code="already-exists")
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        return Unavailable("The database only allows reading at the moment.", code="database-read-only", retry_after=1)
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | OperationalError | InterfaceError):
+        return Unavailable("The database is not reachable.", code="database-unavailable", retry_after=1)
+    return error if isinstance(error, Exception) else RuntimeError(str(error))

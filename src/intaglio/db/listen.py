@@ -1,0 +1,102 @@
+"""Hearing of changes made by other processes.
+
+A :class:`Watch` keeps one connection in LISTEN and reads the journal head every half second as a heartbeat. ``current``
+is true only while both work: a cache may be served only then, so a lost connection never turns into stale answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+import psycopg
+
+from intaglio.core.clock import monotonic
+from intaglio.core.errors import IntaglioError
+from intaglio.core.logging import get_logger
+from intaglio.db.engine import Database
+
+log = get_logger(__name__)
+
+HEARTBEAT = 0.5
+FRESHNESS = 1.0
+_RETRY = 0.25
+
+Callback = Callable[[], Awaitable[None]]
+
+
+class Watch:
+    """Calls back when a channel was notified or the journal head moved.
+
+    ``on_config`` is awaited when the configuration epoch moved, ``on_event`` when the event sequence moved or a status
+    change was notified, ``on_audit`` when audit records were written; all three also after every (re)connection.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        on_config: Callback | None = None,
+        on_event: Callback | None = None,
+        on_audit: Callback | None = None,
+    ) -> None:
+        self._database = database
+        self._callbacks = {"epoch": on_config, "event_seq": on_event, "audit_seq": on_audit}
+        self._seen: dict[str, int] = {}
+        self._last_heard = float("-inf")
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def current(self) -> bool:
+        """Whether everything committed up to a second ago has been heard of."""
+        return monotonic() - self._last_heard < FRESHNESS
+
+    @property
+    def epoch(self) -> int:
+        """The last configuration epoch heard of; -1 before the first contact."""
+        return self._seen.get("epoch", -1)
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="database-watch")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                connection = await self._database.raw_connection()
+                try:
+                    await self._follow(connection)
+                finally:
+                    await connection.close()
+            except (psycopg.Error, IntaglioError, OSError, TimeoutError) as error:
+                log.warning("not hearing of changes; caches are off until the database answers", reason=str(error))
+            await asyncio.sleep(_RETRY)
+
+    async def _follow(self, connection: psycopg.AsyncConnection[object]) -> None:
+        for channel in ("intaglio_config", "intaglio_event"):
+            await connection.execute(f"LISTEN {channel}")
+        self._seen.clear()
+        while True:
+            async with asyncio.timeout(FRESHNESS):
+                await self._read_head(connection)
+            async for _ in connection.notifies(timeout=HEARTBEAT, stop_after=1):
+                pass
+
+    async def _read_head(self, connection: psycopg.AsyncConnection[object]) -> None:
+        asked = monotonic()
+        cursor = await connection.execute("SELECT epoch, event_seq, audit_seq FROM journal_head")
+        row = await cursor.fetchone()
+        if row is None:
+            return
+        head = dict(zip(("epoch", "event_seq", "audit_seq"), row, strict=True))  # type: ignore[call-overload]
+        for name, callback in self._callbacks.items():
+            if head[name] != self._seen.get(name) and callback is not None:
+                await callback()
+        self._seen = head
+        self._last_heard = asked

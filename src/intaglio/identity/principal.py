@@ -1,0 +1,69 @@
+"""Who is asking, and what he may do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+from intaglio.core.errors import Forbidden, Unauthenticated
+
+
+class Permission(StrEnum):
+    """What a role can grant. A permission is one sentence: noun.verb."""
+
+    CA_VIEW = "ca.view"
+    CA_OPERATE = "ca.operate"
+    CA_CONFIGURE = "ca.configure"
+    PROFILES_MANAGE = "profiles.manage"
+    USERS_MANAGE = "users.manage"
+    ROLES_MANAGE = "roles.manage"
+    AUDIT_VIEW = "audit.view"
+    PLATFORM_MANAGE = "platform.manage"
+
+
+ALL_PERMISSIONS = frozenset(Permission)
+
+PrincipalKind = Literal["operator", "user", "client", "system", "anonymous"]
+
+
+@dataclass(frozen=True)
+class Principal:
+    """The authenticated caller of a use case.
+
+    ``kind``: operator (this host's administrator on the unix socket), user (a named account with a token), client (a
+    TLS client certificate at the gateway), system (our own jobs), anonymous. ``name`` is the user name or the subject
+    DN; ``subject_key`` is the normalised client DN (``Name.key``) and ``certificate_fingerprint`` the SHA-256 of the
+    client certificate; ``source`` is the peer address.
+    """
+
+    kind: PrincipalKind
+    name: str
+    permissions: frozenset[Permission] = field(default=frozenset(), repr=False)
+    source: str = ""
+    subject_key: bytes | None = field(default=None, repr=False)
+    certificate_fingerprint: bytes | None = field(default=None, repr=False)
+
+    def may(self, permission: Permission) -> bool:
+        return permission in self.permissions
+
+    def require(self, permission: Permission) -> None:
+        """Raise Unauthenticated for nobody and Forbidden for somebody without the permission."""
+        if self.kind == "anonymous":
+            raise Unauthenticated("This needs authentication.", remedy="Send an API token, or use the unix socket.")
+        if permission not in self.permissions:
+            raise Forbidden(
+                f'"{self.name}" lacks the permission {permission.value}.',
+                code="permission-missing",
+                remedy=f"Ask an administrator for a role with {permission.value}.",
+                extra={"permission": permission.value},
+            )
+
+
+SYSTEM = Principal("system", "intaglio", ALL_PERMISSIONS)
+ANONYMOUS = Principal("anonymous", "anonymous")
+
+
+def operator(name: str) -> Principal:
+    """The administrator of this host, known by the peer credentials of the unix socket."""
+    return Principal("operator", name, ALL_PERMISSIONS, source="unix")

@@ -1,0 +1,1 @@
+"""Listeners, TLS, worker processes, application composition, health and metrics."""

@@ -1,0 +1,10 @@
+"""Every table of every package. Imported by whoever compares the catalogue with a database."""
+
+from intaglio.audit import models as audit
+from intaglio.authority import models as authority
+from intaglio.db import journal
+from intaglio.identity import models as identity
+from intaglio.keystore import models as keystore
+from intaglio.platform import models as platform
+
+__all__ = ["audit", "authority", "identity", "journal", "keystore", "platform"]

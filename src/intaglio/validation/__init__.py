@@ -1,0 +1,1 @@
+"""Certificate status for relying parties: OCSP answers, CRLs and CA certificates."""
