@@ -7,7 +7,7 @@ from typing import Any, Literal
 from intaglio.audit.models import AUDIT
 from intaglio.core.logging import correlation_id
 from intaglio.db.engine import Transaction
-from intaglio.identity.principal import Principal
+from intaglio.core.principal import Principal
 
 Outcome = Literal["success", "refused", "failed"]
 

@@ -13,28 +13,10 @@ from intaglio.core.errors import InvalidInput
 
 #: Words that collide with routes and service names. The union is refused for users, organizations and CAs alike.
 RESERVED_WORDS = frozenset(
-    [
-        "acs",
-        "ca",
-        "cas",
-        "crlagent",
-        "crlresponder",
-        "deploy",
-        "idp",
-        "main",
-        "meteringca",
-        "persistgc",
-        "pkihub",
-        "pkihubidp",
-        "scheduler",
-        "schema",
-        "schemas",
-        "schemes",
-        "vaagent",
-        "crt",
-        "operator",
-        "crl",
-    ]
+    {
+        *("acs", "ca", "cas", "crlagent", "crlresponder", "deploy", "idp", "main", "meteringca", "persistgc", "pkihub"),
+        *("pkihubidp", "scheduler", "schema", "schemas", "schemes", "vaagent", "crt", "operator", "crl"),
+    }
 )
 
 

@@ -1,0 +1,290 @@
+"""The words of a profile declaration: names of key usages, purposes and extensions, and the sets built from them.
+
+Everything here is data. A declaration may write a name or, for purposes and extensions, a dotted object identifier.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+_DOTTED = re.compile(r"[0-2](\.(0|[1-9][0-9]{0,18})){1,31}")
+
+#: RFC 5280 section 4.2.1.3, in bit order.
+KEY_USAGES: Final = (
+    "digitalSignature",
+    "nonRepudiation",
+    "keyEncipherment",
+    "dataEncipherment",
+    "keyAgreement",
+    "keyCertSign",
+    "cRLSign",
+    "encipherOnly",
+    "decipherOnly",
+)
+_KEY_USAGE_ALIASES: Final = {name.lower(): name for name in KEY_USAGES} | {"contentcommitment": "nonRepudiation"}
+
+ANY_PURPOSE: Final = "2.5.29.37.0"
+SERVER_AUTH: Final = "1.3.6.1.5.5.7.3.1"
+EMAIL_PROTECTION: Final = "1.3.6.1.5.5.7.3.4"
+OCSP_SIGNING: Final = "1.3.6.1.5.5.7.3.9"
+#: The arc of the purposes of RFC 5280 section 4.2.1.12 and its successors.
+ID_KP: Final = "1.3.6.1.5.5.7.3."
+
+PURPOSES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "serverAuth": SERVER_AUTH,
+        "clientAuth": "1.3.6.1.5.5.7.3.2",
+        "codeSigning": "1.3.6.1.5.5.7.3.3",
+        "emailProtection": EMAIL_PROTECTION,
+        "ipsecEndSystem": "1.3.6.1.5.5.7.3.5",
+        "ipsecTunnel": "1.3.6.1.5.5.7.3.6",
+        "ipsecUser": "1.3.6.1.5.5.7.3.7",
+        "timeStamping": "1.3.6.1.5.5.7.3.8",
+        "OCSPSigning": OCSP_SIGNING,
+        "eapOverPPP": "1.3.6.1.5.5.7.3.13",
+        "eapOverLAN": "1.3.6.1.5.5.7.3.14",
+        "ipsecIKE": "1.3.6.1.5.5.7.3.17",
+        "sshClient": "1.3.6.1.5.5.7.3.21",
+        "sshServer": "1.3.6.1.5.5.7.3.22",
+        "cmcRA": "1.3.6.1.5.5.7.3.28",
+        "bundleSecurity": "1.3.6.1.5.5.7.3.35",
+        "documentSigning": "1.3.6.1.5.5.7.3.36",
+        "anyExtendedKeyUsage": ANY_PURPOSE,
+        "pkinitClient": "1.3.6.1.5.2.3.4",
+        "pkinitKdc": "1.3.6.1.5.2.3.5",
+        "smartcardLogon": "1.3.6.1.4.1.311.20.2.2",
+        "certificateRequestAgent": "1.3.6.1.4.1.311.20.2.1",
+        "encryptingFileSystem": "1.3.6.1.4.1.311.10.3.4",
+        "fileRecovery": "1.3.6.1.4.1.311.10.3.4.1",
+        "certificateTrustListSigning": "1.3.6.1.4.1.311.10.3.1",
+        "microsoftTimeStamping": "1.3.6.1.4.1.311.10.3.2",
+        "qualifiedSubordination": "1.3.6.1.4.1.311.10.3.10",
+        "keyRecovery": "1.3.6.1.4.1.311.10.3.11",
+        "microsoftDocumentSigning": "1.3.6.1.4.1.311.10.3.12",
+        "caExchange": "1.3.6.1.4.1.311.21.5",
+        "keyRecoveryAgent": "1.3.6.1.4.1.311.21.6",
+        "kernelModeCodeSigning": "1.3.6.1.4.1.311.61.1.1",
+        "pivCardAuth": "2.16.840.1.101.3.6.8",
+        "pivContentSigning": "2.16.840.1.101.3.6.7",
+    }
+)
+_PURPOSE_ALIASES: Final = {name.lower(): oid for name, oid in PURPOSES.items()}
+_PURPOSE_NAMES: Final = {oid: name for name, oid in PURPOSES.items()}
+
+#: Purposes that nobody obtains by merely asking: they let the holder speak for others (enrol or log on as another
+#: user, act as a domain controller, recover other people's keys, sign programs or time). A custom profile may open
+#: them one by one in ``eku_allow``; OCSP signing is never opened, because it lets the holder answer for the CA itself.
+DANGEROUS_PURPOSES: Final = frozenset(
+    PURPOSES[name]
+    for name in (
+        "OCSPSigning",
+        "codeSigning",
+        "timeStamping",
+        "anyExtendedKeyUsage",
+        "cmcRA",
+        "pkinitClient",
+        "pkinitKdc",
+        "smartcardLogon",
+        "certificateRequestAgent",
+        "fileRecovery",
+        "certificateTrustListSigning",
+        "microsoftTimeStamping",
+        "qualifiedSubordination",
+        "keyRecovery",
+        "caExchange",
+        "keyRecoveryAgent",
+        "kernelModeCodeSigning",
+    )
+)
+
+SUBJECT_KEY_IDENTIFIER: Final = "2.5.29.14"
+KEY_USAGE: Final = "2.5.29.15"
+PRIVATE_KEY_USAGE_PERIOD: Final = "2.5.29.16"
+SUBJECT_ALTERNATIVE_NAME: Final = "2.5.29.17"
+BASIC_CONSTRAINTS: Final = "2.5.29.19"
+CRL_DISTRIBUTION_POINTS: Final = "2.5.29.31"
+CERTIFICATE_POLICIES: Final = "2.5.29.32"
+AUTHORITY_KEY_IDENTIFIER: Final = "2.5.29.35"
+EXTENDED_KEY_USAGE: Final = "2.5.29.37"
+FRESHEST_CRL: Final = "2.5.29.46"
+AUTHORITY_INFORMATION_ACCESS: Final = "1.3.6.1.5.5.7.1.1"
+OCSP_NO_CHECK: Final = "1.3.6.1.5.5.7.48.1.5"
+APPLICATION_POLICIES: Final = "1.3.6.1.4.1.311.21.10"
+SMIME_CAPABILITIES: Final = "1.2.840.113549.1.9.15"
+CERTIFICATE_TEMPLATE: Final = "1.3.6.1.4.1.311.21.7"
+CERTIFICATE_TEMPLATE_NAME: Final = "1.3.6.1.4.1.311.20.2"
+SECURITY_IDENTIFIER: Final = "1.3.6.1.4.1.311.25.2"
+PIV_INTERIM: Final = "2.16.840.1.101.3.6.9.1"
+
+EXTENSIONS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "subjectKeyIdentifier": SUBJECT_KEY_IDENTIFIER,
+        "keyUsage": KEY_USAGE,
+        "privateKeyUsagePeriod": PRIVATE_KEY_USAGE_PERIOD,
+        "subjectAltName": SUBJECT_ALTERNATIVE_NAME,
+        "basicConstraints": BASIC_CONSTRAINTS,
+        "cRLDistributionPoints": CRL_DISTRIBUTION_POINTS,
+        "certificatePolicies": CERTIFICATE_POLICIES,
+        "authorityKeyIdentifier": AUTHORITY_KEY_IDENTIFIER,
+        "extendedKeyUsage": EXTENDED_KEY_USAGE,
+        "freshestCRL": FRESHEST_CRL,
+        "authorityInfoAccess": AUTHORITY_INFORMATION_ACCESS,
+        "ocspNoCheck": OCSP_NO_CHECK,
+        "tlsFeature": "1.3.6.1.5.5.7.1.24",
+        "qcStatements": "1.3.6.1.5.5.7.1.3",
+        "applicationPolicies": APPLICATION_POLICIES,
+        "smimeCapabilities": SMIME_CAPABILITIES,
+        "certificateTemplate": CERTIFICATE_TEMPLATE,
+        "certificateTemplateName": CERTIFICATE_TEMPLATE_NAME,
+        "securityIdentifier": SECURITY_IDENTIFIER,
+        "pivInterim": PIV_INTERIM,
+        "issuerAltName": "2.5.29.18",
+        "cRLNumber": "2.5.29.20",
+        "cRLReason": "2.5.29.21",
+        "invalidityDate": "2.5.29.24",
+        "deltaCRLIndicator": "2.5.29.27",
+        "issuingDistributionPoint": "2.5.29.28",
+        "certificateIssuer": "2.5.29.29",
+        "nameConstraints": "2.5.29.30",
+        "policyMappings": "2.5.29.33",
+        "policyConstraints": "2.5.29.36",
+        "inhibitAnyPolicy": "2.5.29.54",
+        "signedCertificateTimestampList": "1.3.6.1.4.1.11129.2.4.2",
+        "precertificatePoison": "1.3.6.1.4.1.11129.2.4.3",
+        "netscapeCertType": "2.16.840.1.113730.1.1",
+        "netscapeRevocationUrl": "2.16.840.1.113730.1.3",
+        "netscapeComment": "2.16.840.1.113730.1.13",
+        "entrustVersInfo": "1.2.840.113533.7.65.0",
+    }
+)
+_EXTENSION_ALIASES: Final = {name.lower(): oid for name, oid in EXTENSIONS.items()}
+_EXTENSION_NAMES: Final = {oid: name for name, oid in EXTENSIONS.items()}
+
+#: What only the authority writes. In a certificate request such an extension is ignored, with a warning; asked for
+#: explicitly it is forbidden, whatever the role.
+AUTHORITY_EXTENSIONS: Final = frozenset(
+    EXTENSIONS[name]
+    for name in (
+        "authorityKeyIdentifier",
+        "basicConstraints",
+        "cRLDistributionPoints",
+        "cRLNumber",
+        "entrustVersInfo",
+        "invalidityDate",
+        "issuingDistributionPoint",
+        "netscapeRevocationUrl",
+        "cRLReason",
+        "subjectKeyIdentifier",
+    )
+)
+
+#: Never to be let through from a request, not even by a custom profile: they would contradict what the engine writes,
+#: change how a CA certificate is read, or belong to CRLs.
+UNREQUESTABLE_EXTENSIONS: Final = AUTHORITY_EXTENSIONS | {
+    EXTENSIONS[name]
+    for name in (
+        "keyUsage",
+        "subjectAltName",
+        "freshestCRL",
+        "authorityInfoAccess",
+        "ocspNoCheck",
+        "deltaCRLIndicator",
+        "certificateIssuer",
+        "nameConstraints",
+        "policyMappings",
+        "policyConstraints",
+        "inhibitAnyPolicy",
+        "signedCertificateTimestampList",
+        "precertificatePoison",
+    )
+}
+
+_MICROSOFT_SET: Final = (
+    "certificatePolicies",
+    "applicationPolicies",
+    "smimeCapabilities",
+    "certificateTemplate",
+    "certificateTemplateName",
+    "securityIdentifier",
+)
+#: Named sets of extensions a request may bring.
+REQUEST_EXTENSION_SETS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "R7": (*_MICROSOFT_SET, "extendedKeyUsage"),
+        "R6": _MICROSOFT_SET,
+        "R2": ("applicationPolicies", "certificatePolicies"),
+        "R1": ("certificatePolicies",),
+        "RP": ("pivInterim", "securityIdentifier"),
+        "R0": (),
+    }
+)
+
+GENERAL_NAME_TYPES: Final = (
+    "rfc822Name",
+    "dNSName",
+    "iPAddress",
+    "uniformResourceIdentifier",
+    "directoryName",
+    "registeredID",
+    "otherName",
+    "userPrincipalName",
+)
+_GENERAL_NAME_ALIASES: Final = {name.lower(): name for name in GENERAL_NAME_TYPES} | {
+    "email": "rfc822Name",
+    "dns": "dNSName",
+    "ip": "iPAddress",
+    "uri": "uniformResourceIdentifier",
+    "upn": "userPrincipalName",
+}
+
+
+def key_usage(text: str) -> str:
+    """The canonical key usage name, or ValueError."""
+    try:
+        return _KEY_USAGE_ALIASES[text.lower()]
+    except KeyError:
+        raise ValueError(f'"{text}" is not a key usage; known are {", ".join(KEY_USAGES)}') from None
+
+
+def purpose_oid(text: str) -> str:
+    """The dotted OID of an extended key usage given by name or OID, or ValueError."""
+    return _oid(text, _PURPOSE_ALIASES, "an extended key usage")
+
+
+def purpose_name(oid: str) -> str:
+    """The name of an extended key usage, or its dotted OID when it has none here."""
+    return _PURPOSE_NAMES.get(oid, oid)
+
+
+def extension_oid(text: str) -> str:
+    """The dotted OID of an extension given by name or OID, or ValueError."""
+    return _oid(text, _EXTENSION_ALIASES, "an extension")
+
+
+def extension_name(oid: str) -> str:
+    """The name of an extension, or its dotted OID when it has none here."""
+    return _EXTENSION_NAMES.get(oid, oid)
+
+
+def policy_oid(text: str) -> str:
+    """A dotted certificate policy OID, or ValueError."""
+    return _oid(text, {}, "a certificate policy")
+
+
+def general_name_type(text: str) -> str:
+    """The canonical general name type, or ValueError."""
+    try:
+        return _GENERAL_NAME_ALIASES[text.lower()]
+    except KeyError:
+        raise ValueError(f'"{text}" is not a name type; known are {", ".join(GENERAL_NAME_TYPES)}') from None
+
+
+def _oid(text: str, aliases: Mapping[str, str], kind: str) -> str:
+    if oid := aliases.get(text.lower()):
+        return oid
+    if not _DOTTED.fullmatch(text) or (text[0] in "01" and int(text.split(".")[1]) > 39):
+        raise ValueError(f'"{text}" is neither the name nor the object identifier of {kind}')
+    return text
