@@ -1,0 +1,37 @@
+# Thin names for scripts; the work is done in scripts/, src/ and bench/.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench serve format
+
+# State of `make serve`; set it to keep several.
+INTAGLIO_DATA_DIR ?= $(CURDIR)/.scratch/data
+PATHS ?= src tests bench
+
+help: ## This list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | while IFS=: read -r name rest; do \
+		printf '  make %-8s %s\n' "$$name" "$${rest##*## }"; done
+
+demo: ## A whole PKI on this machine, walked through in a minute or two
+	@scripts/demo $(ARGS)
+
+test: ## All tests; ARGS="tests/x509 -k name" for a part
+	@scripts/test $(ARGS)
+
+check: ## Style, types, floors, migrations, generated reference
+	@scripts/check
+
+bench: ## Measure; FIGURE=name for one figure, JSON=file for the numbers
+	@scripts/ensure-venv run
+	@.venv/bin/python -m bench $(if $(FIGURE),--figure "$(FIGURE)") $(if $(JSON),--json "$(JSON)")
+
+serve: export INTAGLIO_DATA_DIR := $(INTAGLIO_DATA_DIR)
+serve: ## Serve from this checkout, state in .scratch/data
+	@scripts/ensure-venv run
+	@test -e "$(INTAGLIO_DATA_DIR)/master.key" || .venv/bin/intaglio init
+	@exec .venv/bin/intaglio serve $(ARGS)
+
+format: ## Let ruff tidy; PATHS="src/intaglio/x509" for a part
+	@scripts/ensure-venv test
+	@.venv/bin/ruff check --fix-only --quiet $(PATHS)
+	@.venv/bin/ruff format $(PATHS)
