@@ -1,1 +1,1 @@
-"""ASN.1 schemas, DER on hot paths, and the algorithms that have an AlgorithmIdentifier."""
+"""DER for hot paths and the key and signature algorithms. Knows encodings and keys, nothing of certificates."""
