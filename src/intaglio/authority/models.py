@@ -61,7 +61,7 @@ ca = Table(
     required("created_at", Moment),
     optional("deleted_at", Moment),
     optional("reserved_until", Moment),
-    # A name is taken while its CA is not deleted; a deleted one blocks it through reserved_until (checked in the service).
+    # A name is taken while its CA is not deleted; a deleted one blocks it through reserved_until (see the service).
     Index(
         "uq_ca_organization_id_name",
         "organization_id",
@@ -133,8 +133,11 @@ certificate = Table(
     "certificate",
     metadata,
     required("id", Uuid, primary_key=True),
-    required("ca_id", Uuid, ForeignKey("ca.id")),
+    # No foreign key: rows of `ca` are never removed (deletion leaves a tombstone), and the check would cost a row lock
+    # on the CA for every certificate.
+    required("ca_id", Uuid),
     required("generation", Integer),
+    required("partition", SmallInteger, server_default="0"),  # the CRL partition named in the certificate, 0 = whole
     required("serial", Octets),  # minimal big-endian
     required("subject", String),  # RFC 4514, for people
     required("subject_key", Octets),  # Name.key, for comparing

@@ -62,6 +62,10 @@ class Transaction:
         """Move the configuration epoch: every process reloads its snapshot before it decides again."""
         self.pending.configuration_changed = True
 
+    def expect_epoch(self, epoch: int) -> None:
+        """Commit only if the configuration epoch is still ``epoch``; otherwise EpochMoved is raised at the end."""
+        self.pending.expected_epoch = epoch
+
     def notify(self, channel: str) -> None:
         """Wake listeners of ``channel`` when (and only when) this transaction commits."""
         self.pending.notify.add(channel)

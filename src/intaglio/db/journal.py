@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import BigInteger, CheckConstraint, SmallInteger, Table, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from intaglio.core.errors import StateConflict
 from intaglio.db.base import metadata, required
 
 journal_head = Table(
@@ -31,6 +32,15 @@ EVENT_CHANNEL = "intaglio_event"
 AUDIT_CHANNEL = "intaglio_audit"
 
 
+class EpochMoved(StateConflict):
+    """Configuration changed between deciding and committing; nothing was written. Reload and decide again."""
+
+    default_code = "configuration-changed"
+
+    def __init__(self) -> None:
+        super().__init__("The configuration changed while the request was being decided.", retry_after=0)
+
+
 @dataclass(frozen=True)
 class Stream:
     """An append-only table whose ``seq`` comes from a counter of the journal head."""
@@ -45,6 +55,7 @@ class Pending:
 
     rows: dict[str, tuple[Stream, list[dict[str, Any]]]] = field(default_factory=dict)
     configuration_changed: bool = False
+    expected_epoch: int | None = None
     notify: set[str] = field(default_factory=set)
 
     def append(self, stream: Stream, row: Mapping[str, Any]) -> None:
@@ -66,15 +77,19 @@ async def flush(connection: AsyncConnection, pending: Pending) -> dict[str, Sequ
             await connection.execute(
                 text(
                     "UPDATE journal_head SET event_seq = event_seq + :events, audit_seq = audit_seq + :audits, "
-                    "epoch = epoch + :epoch WHERE id = 1 RETURNING event_seq, audit_seq"
+                    "epoch = epoch + :step WHERE id = 1 AND epoch = coalesce(cast(:expected AS bigint), epoch) "
+                    "RETURNING event_seq, audit_seq"
                 ),
                 {
                     "events": counts.get("event_seq", 0),
                     "audits": counts.get("audit_seq", 0),
-                    "epoch": int(pending.configuration_changed),
+                    "step": int(pending.configuration_changed),
+                    "expected": pending.expected_epoch,
                 },
             )
-        ).one()
+        ).one_or_none()
+        if head is None:
+            raise EpochMoved
         for counter, (stream, rows) in pending.rows.items():
             last = int(getattr(head, counter))
             numbers = range(last - len(rows) + 1, last + 1)

@@ -48,6 +48,44 @@ def upgrade() -> None:
         sa.UniqueConstraint("last_seq", name=op.f("uq_audit_seal_last_seq")),
     )
     op.create_table(
+        "certificate",
+        sa.Column("id", sa.UUID(), nullable=False),
+        sa.Column("ca_id", sa.UUID(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("partition", sa.SmallInteger(), server_default="0", nullable=False),
+        sa.Column("serial", sa.LargeBinary(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("subject_key", sa.LargeBinary(), nullable=False),
+        sa.Column("sans", sa.ARRAY(sa.Text()), nullable=False),
+        sa.Column("profile", sa.Text(), nullable=False),
+        sa.Column("not_before", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("not_after", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("issued_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("spki_sha256", sa.LargeBinary(), nullable=False),
+        sa.Column("der", sa.LargeBinary(), nullable=False),
+        sa.Column("status", sa.Text(), server_default="valid", nullable=False),
+        sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("reason", sa.SmallInteger(), nullable=True),
+        sa.Column("invalidity_date", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("previous_id", sa.UUID(), nullable=True),
+        sa.Column("requester", sa.Text(), nullable=False),
+        sa.Column("channel", sa.Text(), nullable=False),
+        sa.Column("properties", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_certificate")),
+        sa.UniqueConstraint("ca_id", "serial", name=op.f("uq_certificate_ca_id_serial")),
+    )
+    op.create_index("ix_certificate_ca", "certificate", ["ca_id", "id"], unique=False)
+    op.create_index("ix_certificate_not_after", "certificate", ["not_after"], unique=False)
+    op.create_index("ix_certificate_spki", "certificate", ["spki_sha256"], unique=False)
+    op.create_index("ix_certificate_subject", "certificate", ["ca_id", "subject_key", "id"], unique=False)
+    op.create_index(
+        "ix_certificate_subject_text",
+        "certificate",
+        ["subject"],
+        unique=False,
+        postgresql_ops={"subject": "text_pattern_ops"},
+    )
+    op.create_table(
         "certificate_event",
         sa.Column("seq", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
@@ -289,43 +327,22 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("ca_id", name=op.f("pk_ca_request")),
     )
     op.create_table(
-        "certificate",
+        "client_credential",
         sa.Column("id", sa.UUID(), nullable=False),
-        sa.Column("ca_id", sa.UUID(), nullable=False),
-        sa.Column("generation", sa.Integer(), nullable=False),
-        sa.Column("serial", sa.LargeBinary(), nullable=False),
-        sa.Column("subject", sa.Text(), nullable=False),
-        sa.Column("subject_key", sa.LargeBinary(), nullable=False),
-        sa.Column("sans", sa.ARRAY(sa.Text()), nullable=False),
-        sa.Column("profile", sa.Text(), nullable=False),
-        sa.Column("not_before", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("not_after", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("issued_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("spki_sha256", sa.LargeBinary(), nullable=False),
-        sa.Column("der", sa.LargeBinary(), nullable=False),
-        sa.Column("status", sa.Text(), server_default="valid", nullable=False),
-        sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("reason", sa.SmallInteger(), nullable=True),
-        sa.Column("invalidity_date", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("previous_id", sa.UUID(), nullable=True),
-        sa.Column("requester", sa.Text(), nullable=False),
-        sa.Column("channel", sa.Text(), nullable=False),
-        sa.Column("properties", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-        sa.ForeignKeyConstraint(["ca_id"], ["ca.id"], name=op.f("fk_certificate_ca_id")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_certificate")),
-        sa.UniqueConstraint("ca_id", "serial", name=op.f("uq_certificate_ca_id_serial")),
+        sa.Column("ca_user_id", sa.UUID(), nullable=False),
+        sa.Column("certificate_id", sa.UUID(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["ca_user_id"], ["ca_user.id"], name=op.f("fk_client_credential_ca_user_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["certificate_id"], ["certificate.id"], name=op.f("fk_client_credential_certificate_id")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_client_credential")),
     )
-    op.create_index("ix_certificate_ca", "certificate", ["ca_id", "id"], unique=False)
-    op.create_index("ix_certificate_not_after", "certificate", ["not_after"], unique=False)
-    op.create_index("ix_certificate_spki", "certificate", ["spki_sha256"], unique=False)
-    op.create_index("ix_certificate_subject", "certificate", ["ca_id", "subject_key", "id"], unique=False)
-    op.create_index(
-        "ix_certificate_subject_text",
-        "certificate",
-        ["subject"],
-        unique=False,
-        postgresql_ops={"subject": "text_pattern_ops"},
-    )
+    op.create_index("ix_client_credential_ca_user_id", "client_credential", ["ca_user_id"], unique=False)
+    op.create_index("ix_client_credential_certificate_id", "client_credential", ["certificate_id"], unique=False)
     op.create_table(
         "crl",
         sa.Column("id", sa.UUID(), nullable=False),
@@ -393,32 +410,12 @@ def upgrade() -> None:
     op.create_index(
         "ix_revocation_scope", "revocation", ["ca_id", "generation", "partition", "revoked_at"], unique=False
     )
-    op.create_table(
-        "client_credential",
-        sa.Column("id", sa.UUID(), nullable=False),
-        sa.Column("ca_user_id", sa.UUID(), nullable=False),
-        sa.Column("certificate_id", sa.UUID(), nullable=False),
-        sa.Column("state", sa.Text(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["ca_user_id"], ["ca_user.id"], name=op.f("fk_client_credential_ca_user_id"), ondelete="CASCADE"
-        ),
-        sa.ForeignKeyConstraint(
-            ["certificate_id"], ["certificate.id"], name=op.f("fk_client_credential_certificate_id")
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_client_credential")),
-    )
-    op.create_index("ix_client_credential_ca_user_id", "client_credential", ["ca_user_id"], unique=False)
-    op.create_index("ix_client_credential_certificate_id", "client_credential", ["certificate_id"], unique=False)
     op.execute("INSERT INTO journal_head (id) VALUES (1)")
     # ### end Alembic commands ###
 
 
 def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
-    op.drop_index("ix_client_credential_certificate_id", table_name="client_credential")
-    op.drop_index("ix_client_credential_ca_user_id", table_name="client_credential")
-    op.drop_table("client_credential")
     op.drop_index("ix_revocation_scope", table_name="revocation")
     op.drop_table("revocation")
     op.drop_index("uq_ocsp_signer_ca_id", table_name="ocsp_signer", postgresql_where=sa.text("current"))
@@ -426,14 +423,9 @@ def downgrade() -> None:
     op.drop_table("crl_counter")
     op.drop_index("ix_crl_latest", table_name="crl")
     op.drop_table("crl")
-    op.drop_index(
-        "ix_certificate_subject_text", table_name="certificate", postgresql_ops={"subject": "text_pattern_ops"}
-    )
-    op.drop_index("ix_certificate_subject", table_name="certificate")
-    op.drop_index("ix_certificate_spki", table_name="certificate")
-    op.drop_index("ix_certificate_not_after", table_name="certificate")
-    op.drop_index("ix_certificate_ca", table_name="certificate")
-    op.drop_table("certificate")
+    op.drop_index("ix_client_credential_certificate_id", table_name="client_credential")
+    op.drop_index("ix_client_credential_ca_user_id", table_name="client_credential")
+    op.drop_table("client_credential")
     op.drop_table("ca_request")
     op.drop_table("ca_key")
     op.drop_index("ix_ca_grant_ca_user_id", table_name="ca_grant")
@@ -460,6 +452,14 @@ def downgrade() -> None:
     op.drop_index("ix_certificate_event_ca_at", table_name="certificate_event")
     op.drop_index("ix_certificate_event_ca", table_name="certificate_event")
     op.drop_table("certificate_event")
+    op.drop_index(
+        "ix_certificate_subject_text", table_name="certificate", postgresql_ops={"subject": "text_pattern_ops"}
+    )
+    op.drop_index("ix_certificate_subject", table_name="certificate")
+    op.drop_index("ix_certificate_spki", table_name="certificate")
+    op.drop_index("ix_certificate_not_after", table_name="certificate")
+    op.drop_index("ix_certificate_ca", table_name="certificate")
+    op.drop_table("certificate")
     op.drop_table("audit_seal")
     op.drop_index("ix_audit_record_object", table_name="audit_record")
     op.drop_index("ix_audit_record_at", table_name="audit_record")

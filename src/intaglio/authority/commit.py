@@ -1,0 +1,201 @@
+"""Group commit of issued certificates: one statement for everything that arrived while the last one ran.
+
+Row, event and audit record of a certificate are written by the same statement, together with the journal numbers and
+the check of the configuration epoch. A caller is answered only after PostgreSQL has made the statement durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from intaglio.core.errors import IntaglioError, TimedOut, Unavailable
+from intaglio.core.logging import get_logger
+from intaglio.db.engine import Database, translated_errors
+from intaglio.db.journal import EpochMoved
+
+log = get_logger(__name__)
+
+MAX_BATCH = 256
+_SAN_SEPARATOR = "\x1f"  # cannot occur in displayed names: control characters are escaped there
+
+
+@dataclass(frozen=True)
+class IssuedRow:
+    """A row of ``certificate`` with what its audit record needs."""
+
+    id: UUID
+    ca_id: UUID
+    ca_full_id: str
+    organization: str
+    generation: int
+    partition: int
+    serial: bytes
+    subject: str
+    subject_key: bytes = field(repr=False)
+    sans: tuple[str, ...]
+    profile: str
+    not_before: datetime
+    not_after: datetime
+    issued_at: datetime
+    spki_sha256: bytes = field(repr=False)
+    der: bytes = field(repr=False)
+    previous_id: UUID | None
+    requester: str
+    channel: str
+    properties: Mapping[str, Any]
+    audit: Mapping[str, Any] = field(repr=False)  # values of `audit.record.row`
+
+    @property
+    def parameters(self) -> tuple[Any, ...]:
+        """Values in the order of ``_COLUMNS``."""
+        audit = self.audit
+        return (
+            self.id, self.ca_id, self.generation, self.partition, self.serial, self.subject, self.subject_key,
+            _SAN_SEPARATOR.join(self.sans), self.profile, self.not_before, self.not_after, self.issued_at,
+            self.spki_sha256, self.der, self.previous_id, self.requester, self.channel, json.dumps(self.properties),
+            audit["actor_kind"], audit["actor"], audit["action"], audit["object"], audit["organization"],
+            json.dumps(audit["detail"]), audit["correlation_id"], audit["source"],
+        )  # fmt: skip
+
+
+# Name and array type of every parameter of the statement, in order.
+_COLUMNS = (
+    ("id", "uuid"), ("ca_id", "uuid"), ("generation", "int4"), ("part", "int2"), ("serial", "bytea"),
+    ("subject", "text"), ("subject_key", "bytea"), ("sans", "text"), ("profile", "text"), ("not_before", "timestamptz"),
+    ("not_after", "timestamptz"), ("issued_at", "timestamptz"), ("spki_sha256", "bytea"), ("der", "bytea"),
+    ("previous_id", "uuid"), ("requester", "text"), ("channel", "text"), ("properties", "text"),
+    ("actor_kind", "text"), ("actor", "text"), ("action", "text"), ("object", "text"), ("organization", "text"),
+    ("detail", "text"), ("correlation_id", "text"), ("source", "text"),
+)  # fmt: skip
+
+_STATEMENT = f"""
+WITH head AS (
+    UPDATE journal_head SET event_seq = event_seq + %b, audit_seq = audit_seq + %b
+    WHERE id = 1 AND epoch = %b RETURNING event_seq, audit_seq
+), item AS MATERIALIZED (
+    SELECT * FROM unnest({", ".join(f"%b::{kind}[]" for _, kind in _COLUMNS)})
+    WITH ORDINALITY AS t({", ".join(name for name, _ in _COLUMNS)}, position)
+), certificates AS (
+    INSERT INTO certificate (id, ca_id, generation, partition, serial, subject, subject_key, sans, profile, not_before,
+        not_after, issued_at, spki_sha256, der, previous_id, requester, channel, properties)
+    SELECT id, ca_id, generation, part, serial, subject, subject_key,
+        CASE WHEN sans = '' THEN '{{}}'::text[] ELSE string_to_array(sans, chr(31)) END, profile, not_before,
+        not_after, issued_at, spki_sha256, der, previous_id, requester, channel, properties::jsonb
+    FROM item, head
+), events AS (
+    INSERT INTO certificate_event (seq, at, ca_id, action, certificate_id, serial, detail)
+    SELECT head.event_seq - %b + position, issued_at, ca_id, 'issued', id, serial, '{{}}'::jsonb FROM item, head
+), records AS (
+    INSERT INTO audit_record (seq, at, actor_kind, actor, action, object_kind, object, outcome, organization, detail,
+        correlation_id, source)
+    SELECT head.audit_seq - %b + position, issued_at, actor_kind, actor, action, 'certificate', object, 'success',
+        organization, detail::jsonb, correlation_id, source FROM item, head
+)
+SELECT event_seq FROM head
+"""  # noqa: S608 - composed of constants only
+
+
+@dataclass
+class _Waiting:
+    row: IssuedRow
+    epoch: int
+    done: asyncio.Future[None]
+
+
+class GroupCommit:
+    """Commits the certificates of concurrent requests of this process together, on a connection of its own."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._queue: list[_Waiting] = []
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="group-commit")
+
+    async def stop(self) -> None:
+        """Finish what is queued, then stop."""
+        while self._queue:
+            await asyncio.wait([waiting.done for waiting in list(self._queue)], timeout=self._database.timeout)
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._disconnect()
+
+    async def commit(self, row: IssuedRow, *, epoch: int) -> None:
+        """Return once ``row`` is durable.
+
+        Raises EpochMoved (nothing written), Unavailable (the database cannot be reached; whether the certificate was
+        recorded is unknown, and the caller must not hand it out), TimedOut.
+        """
+        waiting = _Waiting(row, epoch, asyncio.get_running_loop().create_future())
+        self._queue.append(waiting)
+        self._wake.set()
+        await waiting.done
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            batch, self._queue = self._queue[:MAX_BATCH], self._queue[MAX_BATCH:]
+            if not self._queue:
+                self._wake.clear()
+            for epoch in sorted({waiting.epoch for waiting in batch}):
+                await self._commit_batch([w for w in batch if w.epoch == epoch], epoch)
+
+    async def _commit_batch(self, batch: Sequence[_Waiting], epoch: int) -> None:
+        try:
+            async with asyncio.timeout(self._database.timeout):
+                written = await self._execute([waiting.row for waiting in batch], epoch)
+        except TimeoutError:
+            await self._disconnect()
+            self._settle(batch, TimedOut("The database did not answer in time.", code="database-timeout"))
+        except (IntaglioError, psycopg.Error, OSError) as error:
+            await self._disconnect()
+            if len(batch) > 1 and not isinstance(error, Unavailable | TimedOut):
+                # One bad row must not fail its neighbours.
+                for waiting in batch:
+                    await self._commit_batch([waiting], epoch)
+            else:
+                self._settle(batch, error if isinstance(error, IntaglioError) else Unavailable(
+                    "The certificate could not be recorded.", code="database-unavailable"))  # fmt: skip
+        else:
+            self._settle(batch, None if written else EpochMoved())
+
+    async def _execute(self, rows: Sequence[IssuedRow], epoch: int) -> bool:
+        if self._connection is None or self._connection.closed:
+            self._connection = await self._database.raw_connection()
+        count = len(rows)
+        columns = [list(column) for column in zip(*(row.parameters for row in rows), strict=True)]
+        with translated_errors():
+            cursor = await self._connection.execute(
+                _STATEMENT, [count, count, epoch, *columns, count, count], prepare=True
+            )
+            return await cursor.fetchone() is not None
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(psycopg.Error, OSError):
+                await connection.close()
+
+    @staticmethod
+    def _settle(batch: Sequence[_Waiting], error: Exception | None) -> None:
+        for waiting in batch:
+            if waiting.done.done():
+                continue
+            if error is None:
+                waiting.done.set_result(None)
+            else:
+                waiting.done.set_exception(error)

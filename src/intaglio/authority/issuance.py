@@ -1,0 +1,238 @@
+"""Issuing certificates: the one path, whoever asks.
+
+1. decide on the current snapshot (the caller's policy, the CA, the profile)   2. prepare and lint   3. sign
+4. commit row, event and audit record   5. hand out. When configuration moved between 1 and 4, start again at 1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import insert, select, text
+
+from intaglio.audit import record as audit
+from intaglio.audit.models import AUDIT
+from intaglio.authority import models
+from intaglio.authority.commit import IssuedRow
+from intaglio.authority.context import Authority
+from intaglio.authority.directory import CaView, Snapshot
+from intaglio.core import clock
+from intaglio.core.errors import Refused, StateConflict
+from intaglio.core.identifiers import new_id, new_serial_number, serial_hex
+from intaglio.core.principal import Principal
+from intaglio.db.engine import Transaction
+from intaglio.db.journal import EpochMoved
+from intaglio.profiles.engine import IssuanceInput, PreparedCertificate
+from intaglio.profiles.model import CertificateProfile
+
+_ATTEMPTS = 8
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was decided to be issued: by which CA, with which profile, and from what."""
+
+    ca: CaView
+    profile: CertificateProfile
+    input: IssuanceInput
+    previous_id: UUID | None = None
+    properties: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Idempotency:
+    """A caller's promise that equal keys mean the same request (``request_hash`` is SHA-256 over the request)."""
+
+    caller: str
+    key: str
+    request_hash: bytes
+
+
+@dataclass(frozen=True)
+class Issued:
+    """An issued certificate, durable. ``chain`` is its issuers upwards, root last; ``repeated`` marks an answer that
+    was kept for an Idempotency-Key."""
+
+    id: UUID
+    ca: CaView
+    serial: bytes
+    der: bytes
+    subject: str
+    not_before: datetime
+    not_after: datetime
+    profile: str
+    warnings: tuple[str, ...] = ()
+    repeated: bool = False
+
+    @property
+    def chain(self) -> tuple[bytes, ...]:
+        return self.ca.chain
+
+
+Decide = Callable[[Snapshot], Order]
+
+
+async def issue(
+    authority: Authority,
+    principal: Principal,
+    decide: Decide,
+    *,
+    idempotency: Idempotency | None = None,
+) -> Issued:
+    """Issue one certificate.
+
+    ``decide`` is pure: it takes the configuration and returns the order, or raises the refusal. It may be called
+    several times. Raises what ``decide`` and the profile engine raise, StateConflict (Idempotency-Key reused for
+    another request), Unavailable (database or key store).
+    """
+    snapshot = await authority.snapshot()
+    for _ in range(_ATTEMPTS):
+        order = decide(snapshot)
+        try:
+            if idempotency is not None:
+                return await _issue_once(authority, principal, order, snapshot.epoch, idempotency)
+            issued, row = await _sign(authority, principal, order)
+            await authority.commits.commit(row, epoch=snapshot.epoch)
+            return issued
+        except EpochMoved:
+            snapshot = await authority.directory.reload(beyond=snapshot.epoch)
+    raise StateConflict("The configuration keeps changing.", code="configuration-changed", remedy="Try again.")
+
+
+async def issue_in(authority: Authority, tx: Transaction, principal: Principal, order: Order) -> Issued:
+    """Issue as part of a larger transaction (CA certificates, client credentials, OCSP signers)."""
+    issued, row = await _sign(authority, principal, order, at=tx.now)
+    await _insert(tx, row)
+    return issued
+
+
+async def preview(authority: Authority, decide: Decide) -> PreparedCertificate:
+    """Decide, prepare and lint without signing or recording anything (``validateOnly``)."""
+    order = decide(await authority.snapshot())
+    serial = new_serial_number()
+    compiled = order.ca.compile(order.profile, order.ca.partition_of(serial))
+    return compiled.prepare(order.input, serial=serial, now=clock.now())
+
+
+async def _issue_once(
+    authority: Authority, principal: Principal, order: Order, epoch: int, idempotency: Idempotency
+) -> Issued:
+    table = models.idempotency
+    async with authority.database.transaction() as tx:
+        # Serializes callers that use the same key at the same time, on every process.
+        lock = hashlib.sha256(f"{idempotency.caller}\0{idempotency.key}".encode()).digest()[:8]
+        await tx.execute(text("SELECT pg_advisory_xact_lock(:k)"), {"k": int.from_bytes(lock, "big", signed=True)})
+        kept = await tx.one_or_none(
+            select(table).where(table.c.caller == idempotency.caller, table.c.key == idempotency.key)
+        )
+        if kept is not None:
+            if kept["request_hash"] != idempotency.request_hash:
+                raise StateConflict(
+                    "This Idempotency-Key was used for a different request.",
+                    code="idempotency-key-reused",
+                    remedy="Use a new key for a new request.",
+                )
+            return await _kept(tx, order.ca, kept["certificate_id"])
+        issued, row = await _sign(authority, principal, order, at=tx.now)
+        await _insert(tx, row)
+        await tx.execute(
+            insert(table).values(
+                caller=idempotency.caller,
+                key=idempotency.key,
+                request_hash=idempotency.request_hash,
+                certificate_id=row.id,
+                created_at=tx.now,
+            )
+        )
+        tx.expect_epoch(epoch)
+    return issued
+
+
+async def _sign(
+    authority: Authority, principal: Principal, order: Order, *, at: datetime | None = None
+) -> tuple[Issued, IssuedRow]:
+    ca, now = order.ca, (at or clock.now().replace(microsecond=0))
+    ca.require_active()
+    serial = new_serial_number()
+    partition = ca.partition_of(serial)
+    prepared = ca.compile(order.profile, partition).prepare(order.input, serial=serial, now=now)
+    der = prepared.assemble(await _sign_tbs(authority, ca, prepared.tbs))
+    certificate_id = new_id()
+    issued = Issued(
+        certificate_id, ca, serial, der, prepared.subject.rfc4514, prepared.not_before, prepared.not_after,
+        order.profile.id, prepared.warnings,
+    )  # fmt: skip
+    audit_row = audit.row(
+        now, principal, "certificate.issue", "certificate", f"{ca.full_id}/{serial_hex(serial)}",
+        organization=ca.organization, subject=issued.subject, profile=order.profile.id,
+        not_after=clock.rfc3339(prepared.not_after), **({"warnings": list(prepared.warnings)} if prepared.warnings else {}),
+    )  # fmt: skip
+    row = IssuedRow(
+        id=certificate_id,
+        ca_id=ca.id,
+        ca_full_id=ca.full_id,
+        organization=ca.organization,
+        generation=ca.generation,
+        partition=partition,
+        serial=serial,
+        subject=issued.subject,
+        subject_key=prepared.subject.key,
+        sans=prepared.san.text if prepared.san is not None else (),
+        profile=order.profile.id,
+        not_before=prepared.not_before,
+        not_after=prepared.not_after,
+        issued_at=now,
+        spki_sha256=hashlib.sha256(order.input.spki).digest(),
+        der=der,
+        previous_id=order.previous_id,
+        requester=principal.name,
+        channel=order.input.channel,
+        properties=order.properties,
+        audit=audit_row,
+    )
+    return issued, row
+
+
+async def _sign_tbs(authority: Authority, ca: CaView, tbs: bytes) -> bytes:
+    key_id = ca.key.key_id
+    if key_id is None:
+        raise Refused(f'CA "{ca.full_id}" has no key here.', code="ca-has-no-key")
+    signer = authority.keystore.cached(key_id)
+    if signer is None:
+        async with authority.database.read() as view:
+            signer = await authority.keystore.load(view, key_id)
+    return signer.sign_now(tbs) if not signer.algorithm.slow else await signer.sign(tbs)
+
+
+async def _insert(tx: Transaction, row: IssuedRow) -> None:
+    await tx.execute(
+        insert(models.certificate).values(
+            id=row.id, ca_id=row.ca_id, generation=row.generation, partition=row.partition, serial=row.serial,
+            subject=row.subject, subject_key=row.subject_key, sans=list(row.sans), profile=row.profile,
+            not_before=row.not_before, not_after=row.not_after, issued_at=row.issued_at, spki_sha256=row.spki_sha256,
+            der=row.der, previous_id=row.previous_id, requester=row.requester, channel=row.channel,
+            properties=dict(row.properties),
+        )
+    )  # fmt: skip
+    tx.append(
+        models.EVENTS,
+        {"at": row.issued_at, "ca_id": row.ca_id, "action": "issued", "certificate_id": row.id, "serial": row.serial,
+         "reason": None, "detail": {}},
+    )  # fmt: skip
+    tx.append(AUDIT, row.audit)
+
+
+async def _kept(tx: Transaction, ca: CaView, certificate_id: UUID) -> Issued:
+    c = models.certificate.c
+    row = await tx.one_or_none(select(models.certificate).where(c.id == certificate_id))
+    if row is None or row["ca_id"] != ca.id:
+        raise StateConflict("The certificate of this Idempotency-Key belongs to another CA.", code="idempotency-key-reused")
+    return Issued(
+        row["id"], ca, row["serial"], row["der"], row["subject"], row["not_before"], row["not_after"], row["profile"],
+        repeated=True,
+    )  # fmt: skip
