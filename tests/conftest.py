@@ -7,6 +7,8 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ["tests.support.database"]
+
 # Deterministic and without a deadline: a slow or busy machine must not turn a correct program red. The long profile
 # looks for new counterexamples: HYPOTHESIS_PROFILE=long scripts/test tests/x509
 settings.register_profile(
@@ -22,3 +24,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None and reporter.stats.get("skipped") and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if terminalreporter.stats.get("skipped"):
+        terminalreporter.write_line("Tests were skipped, so this run counts as failed.", red=True)

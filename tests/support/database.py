@@ -1,0 +1,132 @@
+"""Fixtures: one embedded PostgreSQL per test run, one fresh database per test.
+
+The first test that needs a database starts the server; all xdist workers share it. It is the child of a supervisor
+that ends with the pytest controller, so nothing is left behind by Ctrl-C or a kill.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+import pytest_asyncio
+
+from intaglio.core.secrets import MasterKey
+from intaglio.db.engine import Database
+from intaglio.keystore.service import KeyStore
+
+_SUPERVISOR = Path(__file__).with_name("postgres_supervisor.py")
+
+
+@pytest.fixture(scope="session")
+def database_server() -> str:
+    """URL of the migrated template database. Clone it, never connect to it."""
+    return _start_or_join()
+
+
+@pytest.fixture(scope="session")
+def _administration(database_server: str) -> Iterator[psycopg.Connection[object]]:
+    with psycopg.connect(_with_database(database_server, "postgres"), autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def fresh_database(database_server: str, _administration: psycopg.Connection[object]) -> Iterator[Callable[[], str]]:
+    """A function that returns the URL of a new migrated database; all of them are dropped after the test."""
+    made: list[str] = []
+
+    def clone() -> str:
+        name = f"test_{os.getpid()}_{secrets.token_hex(4)}"
+        template = urlsplit(database_server).path.lstrip("/")
+        _administration.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        made.append(name)
+        return _with_database(database_server, name)
+
+    yield clone
+    for name in made:
+        _administration.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def database_url(fresh_database: Callable[[], str]) -> str:
+    """URL of a fresh, migrated database of this test's own."""
+    return fresh_database()
+
+
+@pytest_asyncio.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """The fresh database, opened."""
+    opened = Database(database_url, pool_size=8, timeout=10.0)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def master_key() -> MasterKey:
+    return MasterKey.generate()
+
+
+@pytest.fixture
+def keystore(master_key: MasterKey) -> Iterator[KeyStore]:
+    """A keystore over ``master_key``."""
+    store = KeyStore(master_key)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def postgres_folder() -> Iterator[Path]:
+    """A folder in which a test may run an embedded PostgreSQL of its own (pytest's own folders are closed to it)."""
+    with tempfile.TemporaryDirectory(prefix="intaglio-pg-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        yield folder
+
+
+def _start_or_join() -> str:
+    controller = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    folder = Path(tempfile.gettempdir()) / f"intaglio-test-{os.getuid()}-{controller}-{_started(controller)}"
+    folder.mkdir(mode=0o711, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise RuntimeError(f"{folder} belongs to somebody else")
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        address = folder / "url"
+        if not address.exists():
+            address.write_text(_supervise(folder, controller))
+        return address.read_text()
+
+
+def _supervise(folder: Path, controller: int) -> str:
+    with open(folder / "supervisor.log", "wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, str(_SUPERVISOR), str(folder), str(controller)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+        )
+    assert process.stdout is not None
+    url = process.stdout.readline().decode().strip()
+    process.stdout.close()
+    if not url:
+        raise RuntimeError(f"the test database does not start: {(folder / 'supervisor.log').read_text()[-2000:]}")
+    return url
+
+
+def _started(pid: int) -> str:
+    """Start time of a process, so that a reused process id is not mistaken for it. Source: proc(5), field 22."""
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+
+
+def _with_database(url: str, name: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
