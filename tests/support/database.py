@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from intaglio.db.engine import Database
 from intaglio.keystore.service import KeyStore
 
 _SUPERVISOR = Path(__file__).with_name("postgres_supervisor.py")
+_ROOM = 2 << 30  # octets
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +49,7 @@ def fresh_database(database_server: str, _administration: psycopg.Connection[obj
     def clone() -> str:
         name = f"test_{os.getpid()}_{secrets.token_hex(4)}"
         template = urlsplit(database_server).path.lstrip("/")
-        _administration.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        _administration.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
         made.append(name)
         return _with_database(database_server, name)
 
@@ -94,7 +96,7 @@ def postgres_folder() -> Iterator[Path]:
 
 def _start_or_join() -> str:
     controller = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
-    folder = Path(tempfile.gettempdir()) / f"intaglio-test-{os.getuid()}-{controller}-{_started(controller)}"
+    folder = _fast_folder() / f"intaglio-test-{os.getuid()}-{controller}-{_started(controller)}"
     folder.mkdir(mode=0o711, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         raise RuntimeError(f"{folder} belongs to somebody else")
@@ -121,6 +123,13 @@ def _supervise(folder: Path, controller: int) -> str:
     if not url:
         raise RuntimeError(f"the test database does not start: {(folder / 'supervisor.log').read_text()[-2000:]}")
     return url
+
+
+def _fast_folder() -> Path:
+    """Memory when there is enough of it (cloning a database takes 6 ms instead of 120), else the usual place."""
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > _ROOM
+    return memory if roomy else Path(tempfile.gettempdir())
 
 
 def _started(pid: int) -> str:
