@@ -1,6 +1,6 @@
 """The attribute types of distinguished names: OIDs, every spelling people use, string types and upper bounds.
 
-Traps that the table settles: ``SN`` is surname, not serialNumber; ``S`` is stateOrProvinceName, ``T`` is title, ``E`` is
+Traps settled here: ``SN`` is surname, not serialNumber; ``S`` is stateOrProvinceName, ``T`` is title, ``E`` is
 emailAddress. Sources: RFC 5280 appendix A.1, RFC 4514 section 3, ITU-T X.520, RFC 2985 (unstructured names), CA/Browser
 Forum EV guidelines (jurisdiction), Verified Mark Certificate requirements (trademark and statute attributes).
 """
