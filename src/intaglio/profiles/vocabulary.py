@@ -10,40 +10,31 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from intaglio.core.errors import InvalidInput
+from intaglio.x509 import extensions as x509
+from intaglio.x509.general_names import canonical_type
+
 _DOTTED = re.compile(r"[0-2](\.(0|[1-9][0-9]{0,18})){1,31}")
 
-#: RFC 5280 section 4.2.1.3, in bit order.
-KEY_USAGES: Final = (
-    "digitalSignature",
-    "nonRepudiation",
-    "keyEncipherment",
-    "dataEncipherment",
-    "keyAgreement",
-    "keyCertSign",
-    "cRLSign",
-    "encipherOnly",
-    "decipherOnly",
-)
-_KEY_USAGE_ALIASES: Final = {name.lower(): name for name in KEY_USAGES} | {"contentcommitment": "nonRepudiation"}
+_KEY_USAGE_ALIASES: Final = {
+    **{name.lower(): name for name in x509.KEY_USAGE_BITS},
+    "contentcommitment": "nonRepudiation",
+}
 
-ANY_PURPOSE: Final = "2.5.29.37.0"
-SERVER_AUTH: Final = "1.3.6.1.5.5.7.3.1"
-EMAIL_PROTECTION: Final = "1.3.6.1.5.5.7.3.4"
-OCSP_SIGNING: Final = "1.3.6.1.5.5.7.3.9"
 #: The arc of the purposes of RFC 5280 section 4.2.1.12 and its successors.
 ID_KP: Final = "1.3.6.1.5.5.7.3."
 
 PURPOSES: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "serverAuth": SERVER_AUTH,
-        "clientAuth": "1.3.6.1.5.5.7.3.2",
-        "codeSigning": "1.3.6.1.5.5.7.3.3",
-        "emailProtection": EMAIL_PROTECTION,
+        "serverAuth": x509.SERVER_AUTH,
+        "clientAuth": x509.CLIENT_AUTH,
+        "codeSigning": x509.CODE_SIGNING,
+        "emailProtection": x509.EMAIL_PROTECTION,
         "ipsecEndSystem": "1.3.6.1.5.5.7.3.5",
         "ipsecTunnel": "1.3.6.1.5.5.7.3.6",
         "ipsecUser": "1.3.6.1.5.5.7.3.7",
-        "timeStamping": "1.3.6.1.5.5.7.3.8",
-        "OCSPSigning": OCSP_SIGNING,
+        "timeStamping": x509.TIME_STAMPING,
+        "OCSPSigning": x509.OCSP_SIGNING,
         "eapOverPPP": "1.3.6.1.5.5.7.3.13",
         "eapOverLAN": "1.3.6.1.5.5.7.3.14",
         "ipsecIKE": "1.3.6.1.5.5.7.3.17",
@@ -52,7 +43,7 @@ PURPOSES: Final[Mapping[str, str]] = MappingProxyType(
         "cmcRA": "1.3.6.1.5.5.7.3.28",
         "bundleSecurity": "1.3.6.1.5.5.7.3.35",
         "documentSigning": "1.3.6.1.5.5.7.3.36",
-        "anyExtendedKeyUsage": ANY_PURPOSE,
+        "anyExtendedKeyUsage": x509.ANY_EXTENDED_KEY_USAGE,
         "pkinitClient": "1.3.6.1.5.2.3.4",
         "pkinitKdc": "1.3.6.1.5.2.3.5",
         "smartcardLogon": "1.3.6.1.4.1.311.20.2.2",
@@ -100,55 +91,38 @@ DANGEROUS_PURPOSES: Final = frozenset(
     )
 )
 
-SUBJECT_KEY_IDENTIFIER: Final = "2.5.29.14"
-KEY_USAGE: Final = "2.5.29.15"
 PRIVATE_KEY_USAGE_PERIOD: Final = "2.5.29.16"
-SUBJECT_ALTERNATIVE_NAME: Final = "2.5.29.17"
-BASIC_CONSTRAINTS: Final = "2.5.29.19"
-CRL_DISTRIBUTION_POINTS: Final = "2.5.29.31"
-CERTIFICATE_POLICIES: Final = "2.5.29.32"
-AUTHORITY_KEY_IDENTIFIER: Final = "2.5.29.35"
-EXTENDED_KEY_USAGE: Final = "2.5.29.37"
-FRESHEST_CRL: Final = "2.5.29.46"
-AUTHORITY_INFORMATION_ACCESS: Final = "1.3.6.1.5.5.7.1.1"
-OCSP_NO_CHECK: Final = "1.3.6.1.5.5.7.48.1.5"
-APPLICATION_POLICIES: Final = "1.3.6.1.4.1.311.21.10"
-SMIME_CAPABILITIES: Final = "1.2.840.113549.1.9.15"
-CERTIFICATE_TEMPLATE: Final = "1.3.6.1.4.1.311.21.7"
-CERTIFICATE_TEMPLATE_NAME: Final = "1.3.6.1.4.1.311.20.2"
-SECURITY_IDENTIFIER: Final = "1.3.6.1.4.1.311.25.2"
-PIV_INTERIM: Final = "2.16.840.1.101.3.6.9.1"
 
 EXTENSIONS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "subjectKeyIdentifier": SUBJECT_KEY_IDENTIFIER,
-        "keyUsage": KEY_USAGE,
+        "subjectKeyIdentifier": x509.SUBJECT_KEY_IDENTIFIER,
+        "keyUsage": x509.KEY_USAGE,
         "privateKeyUsagePeriod": PRIVATE_KEY_USAGE_PERIOD,
-        "subjectAltName": SUBJECT_ALTERNATIVE_NAME,
-        "basicConstraints": BASIC_CONSTRAINTS,
-        "cRLDistributionPoints": CRL_DISTRIBUTION_POINTS,
-        "certificatePolicies": CERTIFICATE_POLICIES,
-        "authorityKeyIdentifier": AUTHORITY_KEY_IDENTIFIER,
-        "extendedKeyUsage": EXTENDED_KEY_USAGE,
-        "freshestCRL": FRESHEST_CRL,
-        "authorityInfoAccess": AUTHORITY_INFORMATION_ACCESS,
-        "ocspNoCheck": OCSP_NO_CHECK,
-        "tlsFeature": "1.3.6.1.5.5.7.1.24",
+        "subjectAltName": x509.SUBJECT_ALT_NAME,
+        "basicConstraints": x509.BASIC_CONSTRAINTS,
+        "cRLDistributionPoints": x509.CRL_DISTRIBUTION_POINTS,
+        "certificatePolicies": x509.CERTIFICATE_POLICIES,
+        "authorityKeyIdentifier": x509.AUTHORITY_KEY_IDENTIFIER,
+        "extendedKeyUsage": x509.EXTENDED_KEY_USAGE,
+        "freshestCRL": x509.FRESHEST_CRL,
+        "authorityInfoAccess": x509.AUTHORITY_INFORMATION_ACCESS,
+        "ocspNoCheck": x509.OCSP_NO_CHECK,
+        "tlsFeature": x509.TLS_FEATURE,
         "qcStatements": "1.3.6.1.5.5.7.1.3",
-        "applicationPolicies": APPLICATION_POLICIES,
-        "smimeCapabilities": SMIME_CAPABILITIES,
-        "certificateTemplate": CERTIFICATE_TEMPLATE,
-        "certificateTemplateName": CERTIFICATE_TEMPLATE_NAME,
-        "securityIdentifier": SECURITY_IDENTIFIER,
-        "pivInterim": PIV_INTERIM,
-        "issuerAltName": "2.5.29.18",
-        "cRLNumber": "2.5.29.20",
-        "cRLReason": "2.5.29.21",
-        "invalidityDate": "2.5.29.24",
-        "deltaCRLIndicator": "2.5.29.27",
-        "issuingDistributionPoint": "2.5.29.28",
-        "certificateIssuer": "2.5.29.29",
-        "nameConstraints": "2.5.29.30",
+        "applicationPolicies": x509.MS_APPLICATION_POLICIES,
+        "smimeCapabilities": x509.SMIME_CAPABILITIES,
+        "certificateTemplate": x509.MS_TEMPLATE,
+        "certificateTemplateName": x509.MS_TEMPLATE_NAME,
+        "securityIdentifier": x509.MS_NTDS_CA_SECURITY,
+        "pivInterim": x509.PIV_INTERIM,
+        "issuerAltName": x509.ISSUER_ALT_NAME,
+        "cRLNumber": x509.CRL_NUMBER,
+        "cRLReason": x509.REASON_CODE,
+        "invalidityDate": x509.INVALIDITY_DATE,
+        "deltaCRLIndicator": x509.DELTA_CRL_INDICATOR,
+        "issuingDistributionPoint": x509.ISSUING_DISTRIBUTION_POINT,
+        "certificateIssuer": x509.CERTIFICATE_ISSUER,
+        "nameConstraints": x509.NAME_CONSTRAINTS,
         "policyMappings": "2.5.29.33",
         "policyConstraints": "2.5.29.36",
         "inhibitAnyPolicy": "2.5.29.54",
@@ -222,31 +196,13 @@ REQUEST_EXTENSION_SETS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     }
 )
 
-GENERAL_NAME_TYPES: Final = (
-    "rfc822Name",
-    "dNSName",
-    "iPAddress",
-    "uniformResourceIdentifier",
-    "directoryName",
-    "registeredID",
-    "otherName",
-    "userPrincipalName",
-)
-_GENERAL_NAME_ALIASES: Final = {name.lower(): name for name in GENERAL_NAME_TYPES} | {
-    "email": "rfc822Name",
-    "dns": "dNSName",
-    "ip": "iPAddress",
-    "uri": "uniformResourceIdentifier",
-    "upn": "userPrincipalName",
-}
-
 
 def key_usage(text: str) -> str:
     """The canonical key usage name, or ValueError."""
     try:
         return _KEY_USAGE_ALIASES[text.lower()]
     except KeyError:
-        raise ValueError(f'"{text}" is not a key usage; known are {", ".join(KEY_USAGES)}') from None
+        raise ValueError(f'"{text}" is not a key usage; known are {", ".join(x509.KEY_USAGE_BITS)}') from None
 
 
 def purpose_oid(text: str) -> str:
@@ -277,9 +233,9 @@ def policy_oid(text: str) -> str:
 def general_name_type(text: str) -> str:
     """The canonical general name type, or ValueError."""
     try:
-        return _GENERAL_NAME_ALIASES[text.lower()]
-    except KeyError:
-        raise ValueError(f'"{text}" is not a name type; known are {", ".join(GENERAL_NAME_TYPES)}') from None
+        return canonical_type(text)
+    except InvalidInput as error:
+        raise ValueError(str(error)) from None
 
 
 def _oid(text: str, aliases: Mapping[str, str], kind: str) -> str:

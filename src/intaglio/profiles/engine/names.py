@@ -1,0 +1,175 @@
+"""The subject and subject alternative name steps."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from intaglio.core.errors import InvalidInput
+from intaglio.profiles.engine.extensions import check_requester_sid
+from intaglio.profiles.engine.refusals import invalid, refused
+from intaglio.profiles.engine.values import IssuanceInput, Issuer
+from intaglio.profiles.model import CertificateProfile
+from intaglio.x509 import extensions as x509
+from intaglio.x509.general_names import USER_PRINCIPAL_NAME, GeneralName, GeneralNames
+from intaglio.x509.host_names import check_dns_name
+
+#: Prefix of a SAN URI that Windows maps to an account like the security extension. Source: Microsoft KB5014754.
+_SID_URI: Final = "tag:microsoft.com,2022-09-14:sid:"
+_SERVER_NAME_TYPES: Final = frozenset({"dNSName", "iPAddress"})
+#: otherName of an internationalized mail address, as it shows in the text of a general name. Source: RFC 9598.
+_SMTP_UTF8_MAILBOX: Final = "1.3.6.1.5.5.7.8.9;"
+_UPN_TEXT: Final = "userPrincipalName="
+
+def check_subject(profile: CertificateProfile, issuer: Issuer, request: IssuanceInput) -> None:
+    """Refuse a subject that the profile, or its kind of certificate, does not permit."""
+    subject = request.subject
+    given = {name.lower() for name, value in request.subject_variables if value}
+    for name in profile.required_variables:
+        if name.lower() not in given:
+            raise invalid(
+                "subject",
+                "subject-variable-required",
+                f'Profile "{profile.id}" needs the subject variable "{name}".',
+                "Send it in subjectVariables.",
+                target="subjectVariables",
+            )
+    for name, oid in profile.required_attribute_oids:
+        if not any(value.strip() for value in subject.values(oid)):
+            raise invalid(
+                "subject",
+                "subject-attribute-required",
+                f'Profile "{profile.id}" needs the attribute {name} in the subject.',
+                "Add it to the subject.",
+                target="subject",
+            )
+    if profile.kind == "root":
+        return
+    if subject.der == issuer.subject_der:
+        raise refused(
+            "subject",
+            "subject-is-issuer",
+            f'The subject is the name of CA "{issuer.name}" itself; the certificate would pass for its own issuer.',
+            "Choose another subject.",
+            target="subject",
+        )
+    if profile.is_ca and subject.is_empty:
+        raise refused(
+            "subject",
+            "subject-required",
+            "A CA certificate needs a subject (RFC 5280 section 4.1.2.6).",
+            "Name the CA.",
+            target="subject",
+        )
+
+
+def san_of(profile: CertificateProfile, request: IssuanceInput, warnings: list[str]) -> GeneralNames | None:
+    """The subject alternative names: those of the request byte for byte, then missing CNs where the profile fills."""
+    san = request.san
+    if san is not None and not san.entries:
+        san = None
+    if profile.fill_san_dns_with_cn:
+        san = _filled(request, san, warnings)
+    if san is None and request.subject.is_empty:
+        raise invalid(
+            "san",
+            "subject-and-san-empty",
+            "The request names nobody: subject and subject alternative name are both empty.",
+            "Put a name into one of them.",
+            target="subject",
+        )
+    if profile.san_requirements:
+        _check_required_types(profile, san)
+    if san is not None and (request.requester_upn is not None or request.requester_sid is not None):
+        _check_requester(request, san)
+    return san
+
+
+def check_san_for_purposes(
+    profile: CertificateProfile, san: GeneralNames | None, purposes: tuple[str, ...], warnings: list[str]
+) -> None:
+    """Refuse or warn about certificates whose names relying parties will not find where they look.
+
+    Sources: RFC 9525 section 6.1 (TLS servers), RFC 8550 section 3 (mail addresses).
+    """
+    if profile.is_ca:
+        return
+    if x509.SERVER_AUTH in purposes and not _has_type(san, _SERVER_NAME_TYPES):
+        if profile.require_san_for_server:
+            raise refused(
+                "san",
+                "san-required",
+                "A TLS server certificate without a DNS name or IP address in the subject alternative name is "
+                "accepted by no current client.",
+                "Add a dNSName or iPAddress, or use a profile that fills it from the CN.",
+                target="subjectAltNames",
+            )
+        warnings.append("TLS clients will not accept this server certificate: no dNSName or iPAddress in the SAN")
+    if x509.EMAIL_PROTECTION in purposes and not _has_mail_address(san):
+        warnings.append("mail programs will not find the holder's address: no rfc822Name in the SAN")
+
+
+def _filled(request: IssuanceInput, san: GeneralNames | None, warnings: list[str]) -> GeneralNames | None:
+    present = {entry.text.lower() for entry in san.entries} if san is not None else set()
+    missing: list[str] = []
+    for common_name in request.subject.common_names:
+        if common_name.lower() in present:
+            continue
+        try:
+            missing.append(check_dns_name(common_name))
+        except InvalidInput:
+            warnings.append(f'the CN "{_printable(common_name)}" is not a DNS name and was not copied to the SAN')
+    if not missing:
+        return san
+    return (san or GeneralNames.build([("dNSName", missing[0])])).with_dns(missing)
+
+
+def _check_required_types(profile: CertificateProfile, san: GeneralNames | None) -> None:
+    for wanted in profile.required_san_types:
+        if not _has_type(san, frozenset({wanted})):
+            raise invalid(
+                "san",
+                "san-required",
+                f'Profile "{profile.id}" needs a subject alternative name of type {wanted}.',
+                "Add one to the request.",
+                target="subjectAltNames",
+            )
+
+
+def _check_requester(request: IssuanceInput, san: GeneralNames) -> None:
+    """A user principal name that is not a UTF8String cannot be compared and is refused with the wrong ones."""
+    for entry in san.entries:
+        if _is_upn(entry) and _upn(entry) != (request.requester_upn or "").casefold():
+            raise refused(
+                "san",
+                "requester-mismatch",
+                f'The request carries the user principal name "{_printable(entry.text)}", which is not that of the '
+                "requester.",
+                "Ask for a certificate with your own user principal name, or with none.",
+                target="subjectAltNames",
+            )
+        if entry.type == "uniformResourceIdentifier" and entry.text.lower().startswith(_SID_URI):
+            check_requester_sid(request, entry.text[len(_SID_URI) :])
+
+
+def _has_type(san: GeneralNames | None, types: frozenset[str]) -> bool:
+    if san is None:
+        return False
+    return any(entry.type in types or ("userPrincipalName" in types and _is_upn(entry)) for entry in san.entries)
+
+
+def _has_mail_address(san: GeneralNames | None) -> bool:
+    return san is not None and any(
+        entry.type == "rfc822Name" or entry.text.startswith(_SMTP_UTF8_MAILBOX) for entry in san.entries
+    )
+
+
+def _is_upn(entry: GeneralName) -> bool:
+    return entry.type == "otherName" and entry.text.startswith((_UPN_TEXT, f"{USER_PRINCIPAL_NAME};"))
+
+
+def _upn(entry: GeneralName) -> str | None:
+    return entry.text[len(_UPN_TEXT) :].casefold() if entry.text.startswith(_UPN_TEXT) else None
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text[:80])
