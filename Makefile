@@ -4,8 +4,6 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench serve format
 
-# State of `make serve`; set it to keep several.
-INTAGLIO_DATA_DIR ?= $(CURDIR)/.scratch/data
 PATHS ?= src tests bench
 
 help: ## This list
@@ -25,11 +23,8 @@ bench: ## Measure; FIGURE=name for one figure, JSON=file for the numbers
 	@scripts/ensure-venv run
 	@.venv/bin/python -m bench $(if $(FIGURE),--figure "$(FIGURE)") $(if $(JSON),--json "$(JSON)")
 
-serve: export INTAGLIO_DATA_DIR := $(INTAGLIO_DATA_DIR)
-serve: ## Serve from this checkout, state in .scratch/data
-	@scripts/ensure-venv run
-	@test -e "$(INTAGLIO_DATA_DIR)/master.key" || .venv/bin/intaglio init
-	@exec .venv/bin/intaglio serve $(ARGS)
+serve: ## Serve from this checkout, state in .scratch/serve; ARGS="--workers 2" for options
+	@exec scripts/serve $(ARGS)
 
 format: ## Let ruff tidy; PATHS="src/intaglio/x509" for a part
 	@scripts/ensure-venv test

@@ -3,6 +3,7 @@
 #
 #   source "$(dirname "${BASH_SOURCE[0]}")/lib/environment.sh"
 #   ensure_environment run        # or: test, which adds the development tools
+#   data=$(state_folder demo)     # a place for state, outside version control
 #   "$VENV/bin/intaglio" ...
 #
 # Needs bash and, on a machine that has no Python yet, apt. Sourcing it changes nothing but variables and functions.
@@ -51,6 +52,21 @@ find_python() {
         return
     done
     return 1
+}
+
+# state_folder NAME: make and print a folder for the state of a server that is started from this checkout.
+#
+# It lies in the checkout. Only when root has the checkout in a place closed to everybody else (root's home), it lies below
+# /var/tmp, because the embedded PostgreSQL runs as an unprivileged account there and must be able to pass through.
+state_folder() {
+    local folder=$ROOT/.scratch/$1
+    if ((EUID == 0)) && ! setpriv --reuid=65534 --regid=65534 --clear-groups test -x "$ROOT"; then
+        folder=/var/tmp/intaglio-$(printf '%s' "$ROOT" | sha256sum | cut -c1-12)-$1
+    fi
+    mkdir -p -m 755 "$folder"
+    # Anybody may make names in /var/tmp: take only a real folder that is ours.
+    [[ -O $folder && ! -L $folder ]] || fail "$folder belongs to somebody else; remove it, or set INTAGLIO_DATA_DIR"
+    printf '%s\n' "$folder"
 }
 
 _PYTHON_PROBE='
