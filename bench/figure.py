@@ -54,5 +54,8 @@ class Figure:
     def print(self) -> None:
         for line in self.lines:
             mark = "✓" if line.met else "✗"
-            value, target = f"{line.value:,.4g} {line.unit}".strip(), f"{line.relation} {line.target:g} {line.unit}".strip()
+            value, target = (
+                f"{line.value:,.4g} {line.unit}".strip(),
+                f"{line.relation} {line.target:g} {line.unit}".strip(),
+            )
             print(f"{mark} {self.name:12} {line.name:44} {value:>16}   target {target:14} {line.note}")
