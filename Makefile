@@ -21,7 +21,7 @@ check: ## Style, types, floors, migrations, generated reference
 
 bench: ## Measure; FIGURE=name for one figure, JSON=file for the numbers
 	@scripts/ensure-venv run
-	@.venv/bin/python -m bench $(if $(FIGURE),--figure "$(FIGURE)") $(if $(JSON),--json "$(JSON)")
+	@.venv/bin/python -m bench $(FIGURE) $(if $(JSON),--json "$(JSON)")
 
 serve: ## Serve from this checkout, state in .scratch/serve; ARGS="--workers 2" for options
 	@exec scripts/serve $(ARGS)
