@@ -54,8 +54,8 @@ def parse_request(
 ) -> CertificateRequest:
     """Parse and check a request in DER, PEM (either spelling of the label) or bare base64, at most 64 KiB of DER.
 
-    ``prove_possession=False`` leaves the signature unchecked; ``max_names`` bounds the subject alternative names. Raises
-    InvalidInput with one of the codes ``csr-unparsable``, ``proof-of-possession-failed``, ``weak-key``,
+    ``prove_possession=False`` leaves the signature unchecked; ``max_names`` bounds the subject alternative names.
+    Raises InvalidInput with one of the codes ``csr-unparsable``, ``proof-of-possession-failed``, ``weak-key``,
     ``key-algorithm-not-allowed``, ``too-many-names``.
     """
     try:

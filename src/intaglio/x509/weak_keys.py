@@ -2,12 +2,12 @@
 
 RSA: the public exponent (NIST SP 800-56B section 6.4.1.1), small factors, close primes (Fermat's method), and the ROCA
 fingerprint (CVE-2017-15361; M. Nemec et al., "The Return of Coppersmith's Attack", ACM CCS 2017, section 2.3). Elliptic
-curve points are checked to be on their curve when the key is loaded, and other algorithms have no known weak classes, so
-both cost nothing here.
+curve points are checked to be on their curve when the key is loaded, and other algorithms have no known weak classes,
+so both cost nothing here.
 
-The keys of CVE-2008-0166 (Debian's predictable random numbers) are not looked up: their published lists for 2048 to 4096
-bits are a download of hundreds of megabytes that no Python or Debian package carries any more, and a certificate request
-for such a key has to be made with an OpenSSL of 2006 to 2008.
+The keys of CVE-2008-0166 (Debian's predictable random numbers) are not looked up: the published lists are large
+downloads that no installable Python or Debian package carries, and a request for such a key would have to be made with
+an OpenSSL of 2006 to 2008.
 """
 
 from __future__ import annotations
