@@ -126,6 +126,10 @@ class KeyStore:
         tx.after_commit(lambda: self._signers.__setitem__(key_id, signer))
         return signer
 
+    def cached(self, key_id: UUID) -> Signer | None:
+        """The key if this process has it in memory already; hot paths look here before they read the database."""
+        return self._signers.get(key_id)
+
     async def load(self, view: Transaction, key_id: UUID) -> Signer:
         """The key, from this process's memory when it was loaded before.
 
