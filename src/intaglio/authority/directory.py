@@ -266,7 +266,9 @@ async def load_snapshot(view: Transaction, base_url: str) -> Snapshot:
     cas = {}
     for row in rows:
         chain = _chain(row["id"], parents, certificates)
-        cas[row["id"]] = _ca_view(row, organizations[row["organization_id"]], keys.get(row["id"], {}), chain, custom, base_url)
+        cas[row["id"]] = _ca_view(
+            row, organizations[row["organization_id"]], keys.get(row["id"], {}), chain, custom, base_url
+        )
     clients, revoked = await _load_clients(view, cas)
     return Snapshot(epoch, view.now, cas, clients, revoked)
 
@@ -364,7 +366,9 @@ async def _load_clients(
     users = await view.all(select(models.ca_user))
     names = {r["id"]: r["name"] for r in users}
     for row in await view.all(select(models.ca_grant)):
-        grants.setdefault(row["ca_user_id"], {})[row["ca_id"]] = Grant(row["ca_id"], row["right"], names[row["ca_user_id"]])
+        grants.setdefault(row["ca_user_id"], {})[row["ca_id"]] = Grant(
+            row["ca_id"], row["right"], names[row["ca_user_id"]]
+        )
     clients = {
         (client_ca[row["organization_id"]], row["subject_key"]): ClientView(
             row["id"], row["name"], cas[client_ca[row["organization_id"]]].organization, grants.get(row["id"], {})

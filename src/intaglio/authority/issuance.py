@@ -167,11 +167,17 @@ async def _sign(
         certificate_id, ca, serial, der, prepared.subject.rfc4514, prepared.not_before, prepared.not_after,
         order.profile.id, prepared.warnings,
     )  # fmt: skip
+    facts: dict[str, Any] = {
+        "subject": issued.subject,
+        "profile": order.profile.id,
+        "not_after": clock.rfc3339(prepared.not_after),
+    }
+    if prepared.warnings:
+        facts["warnings"] = list(prepared.warnings)
+    name = f"{ca.full_id}/{serial_hex(serial)}"
     audit_row = audit.row(
-        now, principal, "certificate.issue", "certificate", f"{ca.full_id}/{serial_hex(serial)}",
-        organization=ca.organization, subject=issued.subject, profile=order.profile.id,
-        not_after=clock.rfc3339(prepared.not_after), **({"warnings": list(prepared.warnings)} if prepared.warnings else {}),
-    )  # fmt: skip
+        now, principal, "certificate.issue", "certificate", name, organization=ca.organization, **facts
+    )
     row = IssuedRow(
         id=certificate_id,
         ca_id=ca.id,
@@ -182,7 +188,7 @@ async def _sign(
         serial=serial,
         subject=issued.subject,
         subject_key=prepared.subject.key,
-        sans=prepared.san.text if prepared.san is not None else (),
+        sans=tuple(prepared.san.text) if prepared.san is not None else (),
         profile=order.profile.id,
         not_before=prepared.not_before,
         not_after=prepared.not_after,
@@ -231,7 +237,9 @@ async def _kept(tx: Transaction, ca: CaView, certificate_id: UUID) -> Issued:
     c = models.certificate.c
     row = await tx.one_or_none(select(models.certificate).where(c.id == certificate_id))
     if row is None or row["ca_id"] != ca.id:
-        raise StateConflict("The certificate of this Idempotency-Key belongs to another CA.", code="idempotency-key-reused")
+        raise StateConflict(
+            "The certificate of this Idempotency-Key belongs to another CA.", code="idempotency-key-reused"
+        )
     return Issued(
         row["id"], ca, row["serial"], row["der"], row["subject"], row["not_before"], row["not_after"], row["profile"],
         repeated=True,

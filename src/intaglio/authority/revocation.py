@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import delete, update
 from sqlalchemy.dialects.postgresql import insert
@@ -105,7 +106,9 @@ async def change_subject(
                 if _applicable(current, change, tx.now):
                     changed.append(await _apply(tx, principal, ca, current, change))
         if not page and after is None:
-            raise NotFound(f'CA "{ca.full_id}" knows no subject "{subject.rfc4514}".', code="subject-unknown", target="dn")
+            raise NotFound(
+                f'CA "{ca.full_id}" knows no subject "{subject.rfc4514}".', code="subject-unknown", target="dn"
+            )
         if len(page) < _SUBJECT_CHUNK:
             return changed
         after = page[-1].id
@@ -124,12 +127,16 @@ def _needs_change(current: StoredCertificate, change: StatusChange, now: datetim
         same = current.status != "revoked" or current.reason == change.reason
         if change.idempotent and same:
             return False
-        detail = "is already " + current.status + ("" if same or current.reason is None else f" ({current.reason.text})")
+        detail = (
+            "is already " + current.status + ("" if same or current.reason is None else f" ({current.reason.text})")
+        )
         raise StateConflict(f"{name} {detail}.", code="already-in-state", remedy="Nothing needs to be done.")
     if current.status == "revoked":
         raise StateConflict(f"{name} is revoked; that is final.", code="certificate-revoked")
     if current.not_after < now:
-        raise StateConflict(f"{name} has expired.", code="certificate-expired", remedy="Expired certificates do not change.")
+        raise StateConflict(
+            f"{name} has expired.", code="certificate-expired", remedy="Expired certificates do not change."
+        )
     if change.status == "valid" and current.status != "held":
         raise StateConflict(f"{name} is not on hold.", code="certificate-not-held")
     return True
@@ -165,13 +172,15 @@ async def _apply(
         {"at": tx.now, "ca_id": ca.id, "action": action, "certificate_id": current.id, "serial": current.serial,
          "reason": changed.reason, "detail": {}},
     )  # fmt: skip
-    audit.record(
-        tx, principal, f"certificate.{verb}", "certificate", f"{ca.full_id}/{current.serial_hex}",
-        organization=ca.organization, subject=current.subject,
-        **({"reason": change.reason.text} if listed else {}),
-        **({"compromise_date": rfc3339(change.compromise_date)} if change.compromise_date else {}),
-        **({"comment": change.comment[:1000]} if change.comment else {}),
-    )  # fmt: skip
+    facts: dict[str, Any] = {"subject": current.subject}
+    if listed:
+        facts["reason"] = change.reason.text
+    if change.compromise_date:
+        facts["compromise_date"] = rfc3339(change.compromise_date)
+    if change.comment:
+        facts["comment"] = change.comment[:1000]
+    name = f"{ca.full_id}/{current.serial_hex}"
+    audit.record(tx, principal, f"certificate.{verb}", "certificate", name, organization=ca.organization, **facts)
     tx.notify(EVENT_CHANNEL)
     if ca.kind == "client":
         tx.changed_configuration()  # every gateway process must refuse this credential from now on
@@ -201,4 +210,3 @@ async def _list_on_crl(tx: Transaction, ca: CaView, changed: StoredCertificate) 
         .values(ca_id=ca.id, serial=changed.serial, **values)
         .on_conflict_do_update(index_elements=["ca_id", "serial"], set_=values)
     )
-
