@@ -39,7 +39,7 @@ class RevocationReason(IntEnum):
 
     @classmethod
     def parse(cls, value: str) -> RevocationReason:
-        """A reason by its RFC 5280 name in any case (``cACompromise`` and ``caCompromise`` alike). Raises InvalidInput."""
+        """A reason by its RFC 5280 name in any case (``caCompromise`` too). Raises InvalidInput."""
         folded = value.strip().lower().replace("_", "").replace("-", "")
         for reason, name in _REASON_TEXT.items():
             if name.lower() == folded:

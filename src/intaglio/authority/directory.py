@@ -45,7 +45,7 @@ class CaKeyView:
 
 @dataclass(frozen=True)
 class CaView:
-    """One CA as decisions see it. ``keys`` is by generation; ``generation`` is the current one (0: no certificate yet)."""
+    """One CA as decisions see it. ``keys`` is by generation; ``generation`` is the current one (0: none yet)."""
 
     id: UUID
     organization_id: UUID
@@ -62,7 +62,8 @@ class CaView:
     generation: int
     keys: Mapping[int, CaKeyView] = field(repr=False)
     profile_ids: tuple[str, ...] = ()
-    chain: tuple[bytes, ...] = field(default=(), repr=False)
+    #: By generation: the certificate of that key, then its issuers up to the root, DER.
+    chains: Mapping[int, tuple[bytes, ...]] = field(default_factory=dict, repr=False)
     urls: CaUrls = field(default=CaUrls("", "", ""), repr=False)
     path_budget: int | None = None
     _profiles: Mapping[str, CertificateProfile] = field(default_factory=dict, repr=False)
@@ -72,6 +73,11 @@ class CaView:
     def full_id(self) -> str:
         """``{organization}~{ca id}``: the id in the gateway API."""
         return f"{self.organization}~{self.name}"
+
+    @property
+    def chain(self) -> tuple[bytes, ...]:
+        """The chain of the current key; empty while the CA has no certificate."""
+        return self.chains.get(self.generation, ())
 
     @property
     def has_key(self) -> bool:
@@ -222,7 +228,12 @@ class Snapshot:
         try:
             return self._by_full_id[full_id]
         except KeyError:
-            raise NotFound(f'There is no CA "{full_id}".', code="ca-unknown") from None
+            raise ca_unknown(full_id) from None
+
+
+def ca_unknown(full_id: str) -> NotFound:
+    """The refusal of a CA that does not exist, or that the caller may not know of: one and the same words."""
+    return NotFound(f'There is no CA "{full_id[:80]}".', code="ca-unknown", target="caId")
 
 
 class Directory:
@@ -253,9 +264,13 @@ class Directory:
             return self._snapshot
 
 
-async def load_snapshot(view: Transaction, base_url: str) -> Snapshot:
-    """Read all CAs, keys, profiles and grants in one consistent view."""
-    await view.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+async def load_snapshot(view: Transaction, base_url: str, *, isolate: bool = True) -> Snapshot:
+    """Read all CAs, keys, profiles and grants in one consistent view.
+
+    ``isolate=False`` is for a transaction that is under way and keeps others from changing the configuration itself.
+    """
+    if isolate:
+        await view.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
     epoch = await view.scalar(text("SELECT epoch FROM journal_head"))
     organizations = {r["id"]: r["name"] for r in await view.all(select(models.organization))}
     keys = await _load_keys(view)
@@ -277,7 +292,7 @@ def _ca_view(
     row: Mapping[str, Any],
     organization: str,
     keys: dict[int, CaKeyView],
-    chain: tuple[CertificateInfo, ...],
+    chains: dict[int, tuple[CertificateInfo, ...]],
     custom: Mapping[str, CertificateProfile],
     base_url: str,
 ) -> CaView:
@@ -298,9 +313,9 @@ def _ca_view(
         generation=row["generation"],
         keys=keys,
         profile_ids=tuple(row["profiles"]),
-        chain=tuple(c.der for c in chain),
+        chains={generation: tuple(c.der for c in chain) for generation, chain in chains.items() if chain},
         urls=CaUrls(base_url, organization, row["name"]),
-        path_budget=_path_budget(chain),
+        path_budget=_path_budget(chains.get(row["generation"], ())),
         _profiles=profiles,
     )
 
@@ -316,20 +331,28 @@ def _path_budget(chain: tuple[CertificateInfo, ...]) -> int | None:
 
 
 def _chain(
-    ca_id: UUID, parents: Mapping[UUID, UUID | None], certificates: Mapping[UUID, CertificateInfo | None]
+    ca_id: UUID,
+    generation: int,
+    parents: Mapping[UUID, UUID | None],
+    keys: Mapping[UUID, Mapping[int, CaKeyView]],
+    current: Mapping[UUID, int],
 ) -> tuple[CertificateInfo, ...]:
-    """The CA's own certificate, then its issuers up to the root; empty while it has none."""
+    """The certificate of one key of a CA, then its issuers up to the root; empty while the key has none.
+
+    An issuer that was re-keyed since appears with the key that signed, not with its current one.
+    """
     chain: list[CertificateInfo] = []
-    current: UUID | None = ca_id
-    while current is not None and (certificate := certificates.get(current)) is not None and len(chain) < 16:
-        chain.append(certificate)
-        current = parents.get(current)
+    key = keys.get(ca_id, {}).get(generation)
+    parent = parents.get(ca_id)
+    while key is not None and key.certificate is not None and len(chain) < 16:
+        chain.append(key.certificate)
+        if parent is None:
+            break
+        issuers = keys.get(parent, {})
+        signing = (k for k in issuers.values() if k.certificate and k.key_identifier == chain[-1].aki)
+        key = next(signing, issuers.get(current.get(parent, 0)))
+        parent = parents.get(parent)
     return tuple(chain)
-
-
-def _current_certificate(keys: Mapping[int, CaKeyView], generation: int) -> CertificateInfo | None:
-    key = keys.get(generation)
-    return key.certificate if key else None
 
 
 async def _load_keys(view: Transaction) -> dict[UUID, dict[int, CaKeyView]]:

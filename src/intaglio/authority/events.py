@@ -49,7 +49,7 @@ async def read_events(
 ) -> EventPage:
     """Events after a sequence number, oldest first.
 
-    ``since`` leaves out earlier instants; ``limit`` is the page size. The numbers are given out at commit in order, so a
+    ``since`` leaves out earlier instants; ``limit`` is the page size. Numbers are given out at commit in order, so a
     reader that continues at ``next_seq`` misses nothing and sees nothing twice.
     """
     e, c = models.certificate_event.c, models.certificate.c

@@ -21,11 +21,14 @@ organization = Table(
     "organization",
     metadata,
     required("id", Uuid, primary_key=True),
-    required("name", String, unique=True),
+    required("name", String),
     required("join_policy", String, server_default="approval"),  # approval, open, invite
     required("description", String, server_default=""),
     required("created_by", String),
     required("created_at", Moment),
+    # Kept as a tombstone: the URLs in certificates of its deleted CAs carry its name.
+    optional("deleted_at", Moment),
+    Index("uq_organization_name", "name", unique=True, postgresql_where=text("deleted_at IS NULL")),
 )
 
 organization_member = Table(
