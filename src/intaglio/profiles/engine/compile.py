@@ -110,7 +110,8 @@ class CompiledProfile:
             parts.append(self._fixed)
         else:
             parts.append(self._usage if choice.key_usage is None else _usage_extension(choice.key_usage))
-            parts.append(self._purposes if choice.purposes is None else _copied_purposes(self.profile, choice))
+            granted = choice.purposes
+            parts.append(self._purposes if granted is None else _purposes_extension(self.profile, granted))
             parts.append(self._publication)
         if san is not None:
             parts.append(x509.extension(x509.SUBJECT_ALT_NAME, request.subject.is_empty, san.der))
@@ -241,11 +242,6 @@ def _purposes_extension(profile: CertificateProfile, oids: tuple[str, ...]) -> b
         return b""
     value = x509.extended_key_usage(oids)
     return x509.extension(x509.EXTENDED_KEY_USAGE, profile.extended_key_usage_critical, value)
-
-
-def _copied_purposes(profile: CertificateProfile, choice: requested.Choice) -> bytes:
-    critical = profile.extended_key_usage_critical
-    return x509.extension(x509.EXTENDED_KEY_USAGE, critical, choice.purposes_value)
 
 
 def _private_key_usage_period(percentage: int, not_before: datetime, not_after: datetime) -> bytes:

@@ -29,7 +29,6 @@ class Choice:
 
     key_usage: tuple[str, ...] | None = None
     purposes: tuple[str, ...] | None = None
-    purposes_value: bytes = b""
     copied: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -101,9 +100,9 @@ def _taken(
     if oid not in profile.request_extension_oids:
         return False
     if oid == x509.EXTENDED_KEY_USAGE:
-        asked = tuple(_decoded(extension, x509.read_extended_key_usage))
+        asked = tuple(dict.fromkeys(_decoded(extension, x509.read_extended_key_usage)))
         purposes.check_requested_purposes(profile, asked)
-        choice.purposes, choice.purposes_value = asked, extension.value
+        choice.purposes = asked
         return True
     _CHECKS.get(oid, _check_well_formed)(profile, request, extension)
     choice.copied[oid] = extension.value
