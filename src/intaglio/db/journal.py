@@ -20,11 +20,11 @@ from intaglio.db.base import metadata, required
 journal_head = Table(
     "journal_head",
     metadata,
-    required("id", SmallInteger, CheckConstraint("id = 1", name="single"), primary_key=True, autoincrement=False),
+    required("id", SmallInteger, primary_key=True, autoincrement=False),
     required("event_seq", BigInteger, server_default="0"),
     required("audit_seq", BigInteger, server_default="0"),
     required("epoch", BigInteger, server_default="0"),
-    prefixes=[],
+    CheckConstraint("id = 1", name="single"),
 )
 
 CONFIG_CHANNEL = "intaglio_config"

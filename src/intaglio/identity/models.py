@@ -1,6 +1,6 @@
-"""Tables: users, roles, API tokens."""
+"""Tables: users, roles, tokens, failed logins."""
 
-from sqlalchemy import ARRAY, Boolean, ForeignKey, Table
+from sqlalchemy import ARRAY, Boolean, ForeignKey, Index, Table, text
 
 from intaglio.db.base import Moment, Octets, String, Uuid, metadata, optional, required
 
@@ -11,6 +11,8 @@ role = Table(
     required("description", String, server_default=""),
     required("permissions", ARRAY(String)),
     required("built_in", Boolean, server_default="false"),
+    # Role names are unique whatever their case.
+    Index("uq_role_name_folded", text("lower(name)"), unique=True),
 )
 
 user_account = Table(
@@ -20,14 +22,22 @@ user_account = Table(
     required("name", String, unique=True),
     required("email", String, server_default=""),
     optional("password_hash", String),
-    # A one-time secret (first administrator, reset): hashed like a password, good for one login that sets a password.
+    # A one-time secret (first administrator, reset): hashed like a password, good only for setting a password.
     required("must_change_password", Boolean, server_default="false"),
     optional("secret_expires_at", Moment),
     required("roles", ARRAY(String), server_default="{}"),
     required("disabled", Boolean, server_default="false"),
     required("created_at", Moment),
     optional("last_login_at", Moment),
-    required("failed_logins", ARRAY(Moment), server_default="{}"),
+)
+
+# Attempts by name, whether or not such a user exists, so that a lock does not reveal which names exist.
+login_attempt = Table(
+    "login_attempt",
+    metadata,
+    required("name", String, primary_key=True),
+    required("attempts", ARRAY(Moment)),
+    required("last_at", Moment, index=True),
 )
 
 api_token = Table(
@@ -35,6 +45,7 @@ api_token = Table(
     metadata,
     required("id", Uuid, primary_key=True),
     required("user_id", Uuid, ForeignKey("user_account.id", ondelete="CASCADE"), index=True),
+    required("kind", String),  # api, session
     required("name", String),
     required("token_hash", Octets, unique=True),
     # None: every permission of the user; otherwise the intersection with these.

@@ -127,8 +127,17 @@ def upgrade() -> None:
         sa.Column("event_seq", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("audit_seq", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("epoch", sa.BigInteger(), server_default="0", nullable=False),
+        sa.CheckConstraint("id = 1", name=op.f("ck_journal_head_single")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_journal_head")),
     )
+    op.create_table(
+        "login_attempt",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("attempts", sa.ARRAY(sa.DateTime(timezone=True)), nullable=False),
+        sa.Column("last_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_login_attempt")),
+    )
+    op.create_index(op.f("ix_login_attempt_last_at"), "login_attempt", ["last_at"], unique=False)
     op.create_table(
         "organization",
         sa.Column("id", sa.UUID(), nullable=False),
@@ -137,8 +146,11 @@ def upgrade() -> None:
         sa.Column("description", sa.Text(), server_default="", nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_organization")),
-        sa.UniqueConstraint("name", name=op.f("uq_organization_name")),
+    )
+    op.create_index(
+        "uq_organization_name", "organization", ["name"], unique=True, postgresql_where=sa.text("deleted_at IS NULL")
     )
     op.create_table(
         "private_key",
@@ -160,6 +172,7 @@ def upgrade() -> None:
         sa.Column("built_in", sa.Boolean(), server_default="false", nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_role")),
     )
+    op.create_index("uq_role_name_folded", "role", [sa.literal_column("lower(name)")], unique=True)
     op.create_table(
         "server_identity",
         sa.Column("listener", sa.Text(), nullable=False),
@@ -192,7 +205,6 @@ def upgrade() -> None:
         sa.Column("disabled", sa.Boolean(), server_default="false", nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("last_login_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("failed_logins", sa.ARRAY(sa.DateTime(timezone=True)), server_default="{}", nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_user_account")),
         sa.UniqueConstraint("name", name=op.f("uq_user_account_name")),
     )
@@ -200,6 +212,7 @@ def upgrade() -> None:
         "api_token",
         sa.Column("id", sa.UUID(), nullable=False),
         sa.Column("user_id", sa.UUID(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("token_hash", sa.LargeBinary(), nullable=False),
         sa.Column("permissions", sa.ARRAY(sa.Text()), nullable=True),
@@ -442,9 +455,13 @@ def downgrade() -> None:
     op.drop_table("user_account")
     op.drop_table("setting")
     op.drop_table("server_identity")
+    op.drop_index("uq_role_name_folded", table_name="role")
     op.drop_table("role")
     op.drop_table("private_key")
+    op.drop_index("uq_organization_name", table_name="organization", postgresql_where=sa.text("deleted_at IS NULL"))
     op.drop_table("organization")
+    op.drop_index(op.f("ix_login_attempt_last_at"), table_name="login_attempt")
+    op.drop_table("login_attempt")
     op.drop_table("journal_head")
     op.drop_index("ix_idempotency_created_at", table_name="idempotency")
     op.drop_table("idempotency")

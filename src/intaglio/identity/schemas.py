@@ -1,0 +1,67 @@
+"""What the identity services return: values without secrets."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, SecretStr
+
+from intaglio.core.principal import Permission
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+
+class Role(_Value):
+    """A named set of permissions. Built-in roles cannot be changed."""
+
+    name: str
+    description: str
+    permissions: frozenset[Permission]
+    built_in: bool
+
+
+class User(_Value):
+    """A named account."""
+
+    id: UUID
+    name: str
+    email: str
+    roles: tuple[str, ...]
+    disabled: bool
+    must_change_password: bool
+    created_at: datetime
+    last_login_at: datetime | None
+
+
+class Token(_Value):
+    """A bearer token, without the token itself."""
+
+    id: UUID
+    user: str
+    kind: Literal["api", "session"]
+    name: str
+    permissions: frozenset[Permission] | None
+    created_at: datetime
+    expires_at: datetime
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+class NewToken(_Value):
+    """A token just made; ``secret`` is shown this once."""
+
+    token: Token
+    secret: SecretStr
+
+
+class Login(_Value):
+    """The result of a login. With ``password_change_required`` the token is good only for changing the password."""
+
+    user: User
+    secret: SecretStr
+    expires_at: datetime
+    password_change_required: bool
