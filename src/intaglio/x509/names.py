@@ -195,7 +195,8 @@ def _decode_value(tag: int, content: bytes, raw: bytes) -> str:
 
 # ---- building --------------------------------------------------------------------------------------------------------
 
-_PRINTABLE = re.compile(r"[A-Za-z0-9 '()+,./:=?-]*")
+#: The alphabet of PrintableString (X.680 section 41.4).
+PRINTABLE_TEXT = re.compile(r"[A-Za-z0-9 '()+,./:=?-]*")
 
 
 def _build_rdn(rdn: AttributeValue | Sequence[AttributeValue]) -> bytes:
@@ -242,7 +243,7 @@ def _encode_value(attribute_type: AttributeType, value: str) -> bytes:
         value = value.upper()
     if len(value) > attribute_type.upper_bound:
         raise _invalid(f"{name} is longer than {attribute_type.upper_bound} characters")
-    if attribute_type.string_tag == der.PRINTABLE_STRING and not _PRINTABLE.fullmatch(value):
+    if attribute_type.string_tag == der.PRINTABLE_STRING and not PRINTABLE_TEXT.fullmatch(value):
         raise _invalid(f"{name} may contain only letters, digits, space and '()+,-./:=?")
     if attribute_type.string_tag == der.IA5_STRING and not value.isascii():
         raise _invalid(f"{name} must be ASCII", "Write domains as A-labels (xn--...).")
