@@ -196,6 +196,7 @@ crl = Table(
     required("this_update", Moment),
     required("next_update", Moment),
     required("entries", Integer),
+    required("event_seq", BigInteger),  # the last certificate event whose effect this CRL shows
     required("der", Octets),
     required("fingerprint", Octets),
     UniqueConstraint("ca_id", "generation", "partition", "number", "delta"),
@@ -265,6 +266,8 @@ certificate_event = Table(
     required("detail", Json),
     Index("ix_certificate_event_ca", "ca_id", "seq"),
     Index("ix_certificate_event_ca_at", "ca_id", "at", "seq"),
+    # Status changes only: what OCSP caches and CRLs follow, without wading through issuances.
+    Index("ix_certificate_event_status", "seq", postgresql_where=text("action <> 'issued'")),
 )
 
 #: Answers kept for repeated requests with the same Idempotency-Key.

@@ -99,6 +99,13 @@ def upgrade() -> None:
     )
     op.create_index("ix_certificate_event_ca", "certificate_event", ["ca_id", "seq"], unique=False)
     op.create_index("ix_certificate_event_ca_at", "certificate_event", ["ca_id", "at", "seq"], unique=False)
+    op.create_index(
+        "ix_certificate_event_status",
+        "certificate_event",
+        ["seq"],
+        unique=False,
+        postgresql_where=sa.text("action <> 'issued'"),
+    )
     op.create_table(
         "custom_profile",
         sa.Column("profile_id", sa.Text(), nullable=False),
@@ -368,6 +375,7 @@ def upgrade() -> None:
         sa.Column("this_update", sa.DateTime(timezone=True), nullable=False),
         sa.Column("next_update", sa.DateTime(timezone=True), nullable=False),
         sa.Column("entries", sa.Integer(), nullable=False),
+        sa.Column("event_seq", sa.BigInteger(), nullable=False),
         sa.Column("der", sa.LargeBinary(), nullable=False),
         sa.Column("fingerprint", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(["ca_id"], ["ca.id"], name=op.f("fk_crl_ca_id")),
@@ -466,6 +474,9 @@ def downgrade() -> None:
     op.drop_index("ix_idempotency_created_at", table_name="idempotency")
     op.drop_table("idempotency")
     op.drop_table("custom_profile")
+    op.drop_index(
+        "ix_certificate_event_status", table_name="certificate_event", postgresql_where=sa.text("action <> 'issued'")
+    )
     op.drop_index("ix_certificate_event_ca_at", table_name="certificate_event")
     op.drop_index("ix_certificate_event_ca", table_name="certificate_event")
     op.drop_table("certificate_event")
