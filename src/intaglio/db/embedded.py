@@ -121,8 +121,8 @@ class EmbeddedPostgres:
             self._home.parent.chmod(self._home.parent.stat().st_mode | 0o011)
             if not reachable(self._home.parent, account):
                 raise Unavailable(
-        names = {_current_user(), account.pw_name if account else "root"}
-        ident = "\n".join(f"intaglio {user} {ROLE}" for user in sorted(names))
+                    f"The account {account.pw_name}, which runs the embedded database, cannot reach "
+                    f"{self._home.parent}.",
                     code="data-folder-closed",
                     remedy="Choose a data folder outside closed folders such as /root (for example /var/lib/intaglio), "
                     "or run as an ordinary user.",
