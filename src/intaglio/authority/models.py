@@ -125,6 +125,7 @@ ocsp_signer = Table(
     required("ca_id", Uuid, ForeignKey("ca.id")),
     required("generation", Integer),
     required("key_id", Uuid, ForeignKey("private_key.id")),
+    required("certificate_id", Uuid),  # its row in `certificate`, where it may be revoked like any other
     required("certificate", Octets),
     required("not_before", Moment),
     required("not_after", Moment),

@@ -57,6 +57,11 @@ class Watch:
         """The last configuration epoch heard of; -1 before the first contact."""
         return self._seen.get("epoch", -1)
 
+    @property
+    def event_seq(self) -> int:
+        """The last certificate event number heard of; -1 before the first contact."""
+        return self._seen.get("event_seq", -1)
+
     async def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="database-watch")
 
