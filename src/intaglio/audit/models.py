@@ -31,6 +31,8 @@ audit_seal = Table(
     required("first_seq", BigInteger, unique=True),
     required("last_seq", BigInteger, unique=True),
     required("root", Octets),
+    # The leaf hashes under the root, 32 octets each: they tell which record was altered, and make proofs cheap.
+    required("leaves", Octets),
     required("previous", Octets),
     required("sealed_at", Moment),
     required("key_id", Uuid),

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from intaglio.audit.models import AUDIT
 from intaglio.core.logging import correlation_id
-from intaglio.db.engine import Transaction
 from intaglio.core.principal import Principal
+from intaglio.db.engine import Transaction
 
 Outcome = Literal["success", "refused", "failed"]
 
