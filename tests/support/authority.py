@@ -87,5 +87,5 @@ def verify_chain(folder: Path, chain: Sequence[bytes]) -> None:
     """Have OpenSSL verify ``chain[0]`` strictly up to the root ``chain[-1]``."""
     for name, certificates in (("leaf", chain[:1]), ("between", chain[1:-1]), ("root", chain[-1:])):
         (folder / f"{name}.pem").write_text("".join(map(pem, certificates)))
-    between = ["-untrusted", folder / "between.pem"] if len(chain) > 2 else []
+    between: list[str | Path] = ["-untrusted", folder / "between.pem"] if len(chain) > 2 else []
     openssl("verify", "-x509_strict", "-CAfile", folder / "root.pem", *between, folder / "leaf.pem")

@@ -277,13 +277,12 @@ async def load_snapshot(view: Transaction, base_url: str, *, isolate: bool = Tru
     custom = await _load_custom_profiles(view)
     rows = await view.all(select(models.ca))
     parents = {r["id"]: r["issuer_id"] for r in rows}
-    certificates = {r["id"]: _current_certificate(keys.get(r["id"], {}), r["generation"]) for r in rows}
+    current = {r["id"]: r["generation"] for r in rows}
     cas = {}
     for row in rows:
-        chain = _chain(row["id"], parents, certificates)
-        cas[row["id"]] = _ca_view(
-            row, organizations[row["organization_id"]], keys.get(row["id"], {}), chain, custom, base_url
-        )
+        own = keys.get(row["id"], {})
+        chains = {generation: _chain(row["id"], generation, parents, keys, current) for generation in own}
+        cas[row["id"]] = _ca_view(row, organizations[row["organization_id"]], own, chains, custom, base_url)
     clients, revoked = await _load_clients(view, cas)
     return Snapshot(epoch, view.now, cas, clients, revoked)
 

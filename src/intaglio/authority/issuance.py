@@ -106,7 +106,7 @@ async def issue(
 
 async def issue_in(authority: Authority, tx: Transaction, principal: Principal, order: Order) -> Issued:
     """Issue as part of a larger transaction (CA certificates, client credentials, OCSP signers)."""
-    issued, row = await _sign(authority, principal, order, at=tx.now)
+    issued, row = await _sign(authority, principal, order, at=tx.now, view=tx)
     await _insert(tx, row)
     return issued
 
@@ -138,7 +138,7 @@ async def _issue_once(
                     remedy="Use a new key for a new request.",
                 )
             return await _kept(tx, order.ca, kept["certificate_id"])
-        issued, row = await _sign(authority, principal, order, at=tx.now)
+        issued, row = await _sign(authority, principal, order, at=tx.now, view=tx)
         await _insert(tx, row)
         await tx.execute(
             insert(table).values(
@@ -154,14 +154,19 @@ async def _issue_once(
 
 
 async def _sign(
-    authority: Authority, principal: Principal, order: Order, *, at: datetime | None = None
+    authority: Authority,
+    principal: Principal,
+    order: Order,
+    *,
+    at: datetime | None = None,
+    view: Transaction | None = None,
 ) -> tuple[Issued, IssuedRow]:
     ca, now = order.ca, (at or clock.now().replace(microsecond=0))
     ca.require_active()
     serial = new_serial_number()
     partition = ca.partition_of(serial)
     prepared = ca.compile(order.profile, partition).prepare(order.input, serial=serial, now=now)
-    der = prepared.assemble(await _sign_tbs(authority, ca, prepared.tbs))
+    der = prepared.assemble(await _sign_tbs(authority, ca, prepared.tbs, view))
     certificate_id = new_id()
     issued = Issued(
         certificate_id, ca, serial, der, prepared.subject.rfc4514, prepared.not_before, prepared.not_after,
@@ -204,11 +209,13 @@ async def _sign(
     return issued, row
 
 
-async def _sign_tbs(authority: Authority, ca: CaView, tbs: bytes) -> bytes:
+async def _sign_tbs(authority: Authority, ca: CaView, tbs: bytes, view: Transaction | None) -> bytes:
     key_id = ca.key.key_id
     if key_id is None:
         raise Refused(f'CA "{ca.full_id}" has no key here.', code="ca-has-no-key")
     signer = authority.keystore.cached(key_id)
+    if signer is None and view is not None:
+        signer = await authority.keystore.load(view, key_id)
     if signer is None:
         async with authority.database.read() as view:
             signer = await authority.keystore.load(view, key_id)

@@ -1,0 +1,1 @@
+"""CA instances: creating, showing, editing, renewing and deleting them."""

@@ -1,0 +1,129 @@
+"""Showing CAs: details, lists, certificates and chains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+
+from intaglio.authority import models
+from intaglio.authority.access import require_ca, require_organization, visible_organizations
+from intaglio.authority.cas.values import CaDetails
+from intaglio.authority.client_users import ADMINISTRATOR, AUDITOR, rights_on
+from intaglio.authority.context import Authority
+from intaglio.authority.directory import CaView, Snapshot
+from intaglio.core.errors import NotFound
+from intaglio.core.identifiers import serial_hex
+from intaglio.core.principal import Permission, Principal
+from intaglio.db.engine import Transaction
+
+#: CAs that people create; the others belong to an organization or to the platform itself.
+PUBLIC_KINDS = ("root", "external-root", "issuing")
+
+
+async def list_cas(
+    authority: Authority,
+    principal: Principal,
+    *,
+    organization: str | None = None,
+    internal: bool = False,
+    deleted: bool = False,
+) -> list[CaDetails]:
+    """The CAs the principal sees, by organization and id. Needs ``ca.view``.
+
+    ``internal`` adds client and platform CAs, ``deleted`` the tombstones. Raises NotFound for an ``organization`` that
+    the principal does not see.
+    """
+    principal.require(Permission.CA_VIEW)
+    async with authority.database.read() as view:
+        if organization is not None:
+            visible = {(await require_organization(view, principal, organization, Permission.CA_VIEW)).id}
+        else:
+            visible = {each.id for each in await visible_organizations(view, principal)}
+        snapshot = await authority.snapshot()
+        shown = [
+            ca
+            for ca in snapshot.cas.values()
+            if ca.organization_id in visible
+            and (internal or ca.kind in PUBLIC_KINDS)
+            and (deleted or ca.state != "deleted")
+        ]
+        return [await details(view, snapshot, ca) for ca in sorted(shown, key=lambda ca: (ca.full_id, ca.id))]
+
+
+async def get_ca(authority: Authority, principal: Principal, full_id: str) -> CaDetails:
+    """One CA. Needs ``ca.view``. Raises NotFound."""
+    snapshot = await authority.snapshot()
+    async with authority.database.read() as view:
+        ca = await require_ca(view, snapshot, principal, full_id, Permission.CA_VIEW)
+        return await details(view, snapshot, ca)
+
+
+async def get_chain(
+    authority: Authority, principal: Principal, full_id: str, *, generation: int | None = None
+) -> tuple[bytes, ...]:
+    """The certificate of a CA and those of its issuers up to the root, DER. Needs ``ca.view``.
+
+    ``generation`` chooses an earlier key. Raises NotFound, StateConflict while there is no certificate.
+    """
+    snapshot = await authority.snapshot()
+    async with authority.database.read() as view:
+        ca = await require_ca(view, snapshot, principal, full_id, Permission.CA_VIEW)
+    wanted = ca.key.generation if generation is None else generation
+    if wanted not in ca.chains:
+        raise NotFound(f'CA "{full_id}" has no certificate of generation {wanted}.', code="generation-unknown")
+    return ca.chains[wanted]
+
+
+async def details(view: Transaction, snapshot: Snapshot, ca: CaView) -> CaDetails:
+    """Everything that is shown of a CA."""
+    row = await ca_row(view, ca.id)
+    pending = await view.scalar(select(models.ca_request.c.ca_id).where(models.ca_request.c.ca_id == ca.id))
+    rights = await rights_on(view, ca.id)
+    certificate = ca.key.certificate if ca.generation else None
+    issuer = snapshot.cas.get(ca.issuer_id) if ca.issuer_id else None
+    algorithm = ca.algorithm or (certificate.key_algorithm if certificate else None)
+    return CaDetails(
+        id=ca.full_id,
+        organization=ca.organization,
+        name=ca.name,
+        type=f"ca-{ca.kind}",
+        state=ca.state,
+        label=ca.label,
+        subject=ca.subject.rfc4514,
+        issuer=issuer.full_id if issuer else None,
+        has_key=ca.has_key,
+        key_algorithm=algorithm,
+        signature_algorithm=algorithm.signature_name if algorithm else None,
+        retirement_note=algorithm.retirement_note if algorithm else None,
+        ocsp_key_algorithm=ca.ocsp_algorithm,
+        generation=ca.generation,
+        serial_number=serial_hex(certificate.serial) if certificate else None,
+        fingerprint=certificate.fingerprint.hex() if certificate else None,
+        not_before=certificate.not_before if certificate else None,
+        not_after=certificate.not_after if certificate else row["requested_not_after"],
+        request_pending=pending is not None,
+        profiles=ca.profile_ids,
+        administrators=_having(rights, ADMINISTRATOR),
+        auditors=_having(rights, AUDITOR),
+        tenants=tuple(name for name, right in rights.items() if right not in (ADMINISTRATOR, AUDITOR)),
+        options=ca.options,
+        created_by=row["created_by"],
+        created_at=row["created_at"],
+        deleted_at=row["deleted_at"],
+        reserved_until=row["reserved_until"],
+    )
+
+
+async def ca_row(view: Transaction, ca_id: UUID) -> Mapping[Any, Any]:
+    """The row of a CA that is in the snapshot."""
+    row = await view.one_or_none(select(models.ca).where(models.ca.c.id == ca_id))
+    if row is None:
+        raise NotFound(f"There is no CA {ca_id}.", code="ca-unknown")
+    return row
+
+
+def _having(rights: Mapping[str, str], wanted: str) -> tuple[str, ...]:
+    return tuple(name for name, right in rights.items() if right == wanted)

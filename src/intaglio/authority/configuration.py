@@ -1,0 +1,41 @@
+"""Changing what a snapshot contains: one change at a time over all processes, visible here as soon as it is made."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from intaglio.authority import locks
+from intaglio.authority.context import Authority
+from intaglio.authority.directory import Snapshot, load_snapshot
+from intaglio.db.engine import Transaction
+
+
+@dataclass(frozen=True)
+class ConfigurationChange:
+    """A transaction that changes configuration."""
+
+    authority: Authority
+    tx: Transaction
+
+    async def locked(self) -> Snapshot:
+        """Keep every other configuration change out until the end of the transaction, and read what holds now.
+
+        What takes long (making a key) is best done before.
+        """
+        await locks.lock(self.tx, "configuration")
+        return await self.read()
+
+    async def read(self) -> Snapshot:
+        """The configuration with what this transaction has changed so far."""
+        return await load_snapshot(self.tx, self.authority.settings.public_base, isolate=False)
+
+
+@contextlib.asynccontextmanager
+async def changing(authority: Authority) -> AsyncIterator[ConfigurationChange]:
+    """A transaction after which every process decides anew; this one has the new snapshot when the block is left."""
+    async with authority.database.transaction() as tx:
+        yield ConfigurationChange(authority, tx)
+        tx.changed_configuration()
+    await authority.reload()

@@ -1,0 +1,64 @@
+"""The profiles under which the platform issues to itself: CA certificates, client credentials, listeners.
+
+They are the built-in basic and private TLS profiles, except that the platform's own keys may be of every algorithm and
+that only the platform can ask for them.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from intaglio.asn1.algorithms import KeyAlgorithm
+from intaglio.profiles import registry
+from intaglio.profiles.declarations import validated
+from intaglio.profiles.model import CertificateProfile
+
+_ALL_KEYS = list(KeyAlgorithm)
+
+
+@cache
+def ca_root() -> CertificateProfile:
+    """Self-signed root certificates: at most 20 years."""
+    return _derived("basic-ca-root")
+
+
+@cache
+def ca_subordinate(path_length: int = 0) -> CertificateProfile:
+    """Certificates of issuing CAs: at most 10 years; ``path_length`` further CA certificates may follow."""
+    if path_length == 0:
+        return _derived("basic-ca-subord")
+    # An id of its own: compiled profiles are kept by id and version.
+    return _derived(
+        "basic-ca-subord",
+        id=f"basic-ca-subord-path-{path_length}",
+        basic_constraints={"ca": True, "path_length": path_length},
+    )
+
+
+@cache
+def client_credential() -> CertificateProfile:
+    """Client certificates for the gateway: 1 year unless asked otherwise."""
+    return _for_the_platform("privatessl-tls-client", "client-credential", "Client credential")
+
+
+@cache
+def listener() -> CertificateProfile:
+    """Server certificates of the platform's own listeners: 1 year."""
+    return _for_the_platform("privatessl-tls-server", "platform-listener", "Platform listener")
+
+
+def _for_the_platform(source: str, profile_id: str, title: str) -> CertificateProfile:
+    return _derived(
+        source,
+        id=profile_id,
+        title=title,
+        exposed=False,
+        configurable=False,
+        channels=["platform"],
+        request_extensions=[],
+    )
+
+
+def _derived(source: str, **changes: object) -> CertificateProfile:
+    declared = registry.get(source).model_dump(mode="json")
+    return validated({**declared, "key_algorithms": _ALL_KEYS, **changes})
