@@ -56,7 +56,8 @@ def _facts(profile: CertificateProfile) -> Iterator[tuple[str, str]]:
     yield "validity", _validity(profile)
     yield "subject", f"needs {', '.join(profile.subject_required)}" if profile.subject_required else "any"
     if profile.subject_variable_requirements:
-        yield "subject variables", ", ".join(_optional(v.name, v.required) for v in profile.subject_variable_requirements)
+        variables = profile.subject_variable_requirements
+        yield "subject variables", ", ".join(_optional(entry.name, entry.required) for entry in variables)
     if profile.san_requirements:
         yield "SAN types", ", ".join(_optional(entry.type, entry.required) for entry in profile.san_requirements)
     yield "EKU from the request", _purposes_rule(profile)

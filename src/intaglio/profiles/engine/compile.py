@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from intaglio.asn1 import der
-from intaglio.asn1.algorithms import KeyAlgorithm, key_identifier
+from intaglio.asn1.algorithms import key_identifier
 from intaglio.profiles import vocabulary
 from intaglio.profiles.engine import extensions as requested
 from intaglio.profiles.engine import names, purposes
@@ -20,6 +20,9 @@ from intaglio.x509.certificates import assemble_tbs
 from intaglio.x509.general_names import GeneralNames
 from intaglio.x509.lint import lint_certificate
 
+#: Faults that only hurt the requester who asked for them: a purpose that the profile's key usage cannot serve makes a
+#: certificate that clients refuse for that purpose (RFC 5280 section 4.2.1.12), and a warning says so.
+_REQUESTERS_OWN: Final = frozenset({"usage-inconsistent"})
 _NOTHING_REQUESTED: Final = requested.Choice()
 
 
@@ -58,7 +61,8 @@ class CompiledProfile:
         names.check_subject(profile, issuer, request)
         san = names.san_of(profile, request, warnings)
         choice = self._choose(request, warnings)
-        _check_usage(profile, request.key_algorithm, choice, warnings)
+        usages = profile.key_usage if choice.key_usage is None else choice.key_usage
+        purposes.check_key_usage(usages, request.key_algorithm)
         if choice.purposes is not None or self._needs_names_check:
             granted = profile.default_purpose_oids if choice.purposes is None else choice.purposes
             names.check_san_for_purposes(profile, san, granted, warnings)
@@ -155,14 +159,6 @@ def _check_own_issuer(issuer: Issuer, request: IssuanceInput, key_id: bytes) -> 
         )
 
 
-def _check_usage(
-    profile: CertificateProfile, algorithm: KeyAlgorithm, choice: requested.Choice, warnings: list[str]
-) -> None:
-    usages = profile.key_usage if choice.key_usage is None else choice.key_usage
-    if warning := purposes.check_key_usage(usages, algorithm):
-        warnings.append(warning)
-
-
 def _check_path_length(profile: CertificateProfile, issuer: Issuer) -> None:
     """Refuse a CA certificate below which no valid chain of the declared length could be built.
 
@@ -185,12 +181,14 @@ def _check_path_length(profile: CertificateProfile, issuer: Issuer) -> None:
 
 def _lint(tbs: bytes, profile: CertificateProfile, warnings: list[str]) -> None:
     findings = lint_certificate(tbs)
-    errors = [finding for finding in findings if finding.severity == "error"]
+    if not findings:
+        return
+    errors = [finding for finding in findings if finding.severity == "error" and finding.code not in _REQUESTERS_OWN]
     if errors:
         error = refused(
             "lint",
             "lint-failed",
-            f'The certificate would break a standard: {"; ".join(finding.text for finding in errors[:5])}.',
+            f"The certificate would break a standard: {'; '.join(finding.text for finding in errors[:5])}.",
             f'Correct the request, or use another profile than "{profile.id}".',
         )
         error.extra["findings"] = [finding.code for finding in errors]

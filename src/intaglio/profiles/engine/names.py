@@ -5,20 +5,17 @@ from __future__ import annotations
 from typing import Final
 
 from intaglio.core.errors import InvalidInput
-from intaglio.profiles.engine.extensions import check_requester_sid
 from intaglio.profiles.engine.refusals import invalid, refused
+from intaglio.profiles.engine.requester import check_names, is_upn, printable
 from intaglio.profiles.engine.values import IssuanceInput, Issuer
 from intaglio.profiles.model import CertificateProfile
 from intaglio.x509 import extensions as x509
-from intaglio.x509.general_names import USER_PRINCIPAL_NAME, GeneralName, GeneralNames
+from intaglio.x509.general_names import GeneralNames
 from intaglio.x509.host_names import check_dns_name
 
-#: Prefix of a SAN URI that Windows maps to an account like the security extension. Source: Microsoft KB5014754.
-_SID_URI: Final = "tag:microsoft.com,2022-09-14:sid:"
 _SERVER_NAME_TYPES: Final = frozenset({"dNSName", "iPAddress"})
 #: otherName of an internationalized mail address, as it shows in the text of a general name. Source: RFC 9598.
 _SMTP_UTF8_MAILBOX: Final = "1.3.6.1.5.5.7.8.9;"
-_UPN_TEXT: Final = "userPrincipalName="
 
 def check_subject(profile: CertificateProfile, issuer: Issuer, request: IssuanceInput) -> None:
     """Refuse a subject that the profile, or its kind of certificate, does not permit."""
@@ -79,8 +76,8 @@ def san_of(profile: CertificateProfile, request: IssuanceInput, warnings: list[s
         )
     if profile.san_requirements:
         _check_required_types(profile, san)
-    if san is not None and (request.requester_upn is not None or request.requester_sid is not None):
-        _check_requester(request, san)
+    if san is not None:
+        check_names(request, san)
     return san
 
 
@@ -117,7 +114,7 @@ def _filled(request: IssuanceInput, san: GeneralNames | None, warnings: list[str
         try:
             missing.append(check_dns_name(common_name))
         except InvalidInput:
-            warnings.append(f'the CN "{_printable(common_name)}" is not a DNS name and was not copied to the SAN')
+            warnings.append(f'the CN "{printable(common_name)}" is not a DNS name and was not copied to the SAN')
     if not missing:
         return san
     return (san or GeneralNames.build([("dNSName", missing[0])])).with_dns(missing)
@@ -135,41 +132,13 @@ def _check_required_types(profile: CertificateProfile, san: GeneralNames | None)
             )
 
 
-def _check_requester(request: IssuanceInput, san: GeneralNames) -> None:
-    """A user principal name that is not a UTF8String cannot be compared and is refused with the wrong ones."""
-    for entry in san.entries:
-        if _is_upn(entry) and _upn(entry) != (request.requester_upn or "").casefold():
-            raise refused(
-                "san",
-                "requester-mismatch",
-                f'The request carries the user principal name "{_printable(entry.text)}", which is not that of the '
-                "requester.",
-                "Ask for a certificate with your own user principal name, or with none.",
-                target="subjectAltNames",
-            )
-        if entry.type == "uniformResourceIdentifier" and entry.text.lower().startswith(_SID_URI):
-            check_requester_sid(request, entry.text[len(_SID_URI) :])
-
-
 def _has_type(san: GeneralNames | None, types: frozenset[str]) -> bool:
     if san is None:
         return False
-    return any(entry.type in types or ("userPrincipalName" in types and _is_upn(entry)) for entry in san.entries)
+    return any(entry.type in types or ("userPrincipalName" in types and is_upn(entry)) for entry in san.entries)
 
 
 def _has_mail_address(san: GeneralNames | None) -> bool:
     return san is not None and any(
         entry.type == "rfc822Name" or entry.text.startswith(_SMTP_UTF8_MAILBOX) for entry in san.entries
     )
-
-
-def _is_upn(entry: GeneralName) -> bool:
-    return entry.type == "otherName" and entry.text.startswith((_UPN_TEXT, f"{USER_PRINCIPAL_NAME};"))
-
-
-def _upn(entry: GeneralName) -> str | None:
-    return entry.text[len(_UPN_TEXT) :].casefold() if entry.text.startswith(_UPN_TEXT) else None
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in text[:80])
