@@ -149,7 +149,7 @@ def _decode(data: bytes, max_names: int) -> tuple[GeneralName, ...]:
                 raise der.not_der(f"0x{tag:02X} is not the tag of a general name")
             entries.append(GeneralName(kind, _READERS[kind](data[start:position]), data[first:position]))
     except InvalidInput as error:
-        if error.code == "too-many-names":
+        if error.code in ("too-many-names", "invalid-general-name"):
             raise
         raise _invalid(error.detail, error.remedy) from None
     return tuple(entries)

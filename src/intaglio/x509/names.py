@@ -57,7 +57,7 @@ class Name:
         try:
             _ = name.attributes
         except InvalidInput as error:
-            raise _invalid(error.detail) from None
+            raise error if error.code == "invalid-name" else _invalid(error.detail) from None
         return name
 
     @classmethod
