@@ -121,6 +121,15 @@ async def lock(tx: Transaction, ca: CaView, serial: bytes) -> StoredCertificate:
     return await _one(tx, ca, serial, lock=True)
 
 
+async def get_by_id(view: Transaction, ca: CaView, certificate_id: UUID) -> StoredCertificate:
+    """One certificate of a CA by row id. Raises NotFound."""
+    c = models.certificate.c
+    row = await view.one_or_none(select(models.certificate).where(c.id == certificate_id, c.ca_id == ca.id))
+    if row is None:
+        raise NotFound(f'CA "{ca.full_id}" has no enrolment {certificate_id}.', code="enrollment-unknown", target="id")
+    return StoredCertificate.of(row)
+
+
 async def _one(view: Transaction, ca: CaView, serial: bytes, *, lock: bool) -> StoredCertificate:
     c = models.certificate.c
     statement = select(models.certificate).where(c.ca_id == ca.id, c.serial == serial)
@@ -143,3 +152,18 @@ async def by_subject(
     if after is not None:
         statement = statement.where(c.id > after)
     return [StoredCertificate.of(row) for row in await view.all(statement.order_by(c.id).limit(limit))]
+
+
+async def newest_of_subject(view: Transaction, ca: CaView, subject: Name) -> StoredCertificate:
+    """The newest certificate of a CA with exactly this subject. Raises NotFound."""
+    c = models.certificate.c
+    statement = select(models.certificate).where(c.ca_id == ca.id, c.subject_key == subject.key)
+    row = await view.one_or_none(statement.order_by(c.id.desc()).limit(1))
+    if row is None:
+        raise subject_unknown(ca, subject)
+    return StoredCertificate.of(row)
+
+
+def subject_unknown(ca: CaView, subject: Name) -> NotFound:
+    """The refusal of a subject that has no certificate of the CA."""
+    return NotFound(f'CA "{ca.full_id}" knows no subject "{subject.rfc4514}".', code="subject-unknown", target="dn")
