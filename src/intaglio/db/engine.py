@@ -14,6 +14,7 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from intaglio.core import clock
 from intaglio.core.errors import InvalidInput, StateConflict, TimedOut, Unavailable
@@ -103,6 +104,12 @@ class Database:
 
     async def close(self) -> None:
         await self._engine.dispose()
+
+    @property
+    def connections_in_use(self) -> int:
+        """Pooled connections that are checked out at this moment."""
+        pool = self._engine.pool
+        return pool.checkedout() if isinstance(pool, AsyncAdaptedQueuePool) else 0
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:

@@ -1,0 +1,130 @@
+"""HTTP/1.1 for every listener: uvicorn's protocol, plus what it lacks.
+
+The client certificate (ASGI TLS extension) or the peer of the Unix socket is handed to the application, heads have a
+time and a size limit, and a request that is not HTTP is answered in JSON. To be replaced by uvicorn's own means when it
+ships the TLS extension.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from intaglio.server.tls_stream import TlsTransport
+from intaglio.server.unix_socket import admitted, peer_of
+
+HEAD_TIMEOUT = 10.0  # seconds from the first octet of a request (or the connection) to the end of its head
+HEAD_LIMIT = 1 << 16  # octets of request line and headers
+
+_TLS_VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One connection.
+
+    ``scope["extensions"]`` is made once per connection and shared by its requests:
+
+    - ``"tls"`` on TLS listeners: the members of the ASGI TLS extension, and besides them ``client_cert_der`` (the
+      client's certificate as DER octets, None without one) and ``client_chain_der`` (leaf first, as far as known).
+      What is there was verified in the handshake against the listener's trust store: signature, validity and purpose.
+      Whether it was revoked is for the application to check, per request.
+    - ``"peer"`` on the admin socket: process, user and group id of the client.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.head_since: float | None = None
+        self._head_octets = 0
+        self._extensions: dict[str, Any] = {}
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.head_since = self.loop.time()
+        if isinstance(transport, TlsTransport):
+            self._extensions["tls"] = tls_extension(transport.get_extra_info("ssl_object"))
+        elif self.client is None:
+            peer = peer_of(transport.get_extra_info("socket"))
+            if not admitted(peer):
+                transport.abort()
+            self._extensions["peer"] = peer
+
+    def data_received(self, data: bytes) -> None:
+        if self.parser is None:  # the connection was refused or is gone
+            return
+        if self.head_since is None and (self.cycle is None or self.cycle.response_complete):
+            self.head_since = self.loop.time()
+        super().data_received(data)
+        if self.head_since is not None:
+            self._head_octets += len(data)
+            if self._head_octets > HEAD_LIMIT:
+                self._refuse(431, "head-too-large", f"The request head exceeds {HEAD_LIMIT} octets.")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = self._extensions
+
+    def on_headers_complete(self) -> None:
+        self.head_since, self._head_octets = None, 0
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(400, "not-http", "The request is not valid HTTP/1.1.")
+
+    def close_if_slow(self, now: float) -> None:
+        """Drop the connection when the head of a request has been under way for too long (slow-loris clients)."""
+        if self.head_since is not None and now - self.head_since > HEAD_TIMEOUT:
+            self.transport.abort()
+
+    def _refuse(self, status: int, code: str, detail: str) -> None:
+        """Answer without an application and close; nothing can be read after a broken head."""
+        if self.transport.is_closing():
+            return
+        reason = {400: b"Bad Request", 431: b"Request Header Fields Too Large"}[status]
+        problem = {"type": "about:blank", "title": reason.decode(), "status": status, "detail": detail, "code": code}
+        body = json.dumps(problem).encode()
+        self.transport.write(
+            b"HTTP/1.1 %d %b\r\ncontent-type: application/problem+json\r\n" % (status, reason)
+            + b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+            + body
+        )
+        self.transport.close()
+
+
+def tls_extension(connection: ssl.SSLObject) -> dict[str, object]:
+    """The ASGI TLS extension of a connection whose handshake is done.
+
+    Source: ASGI TLS Extension 0.2. ``client_cert_name`` is left to the application, which has parsed the certificate
+    anyway; ``server_cert`` is None because the event loop does not know it.
+    """
+    leaf = connection.getpeercert(binary_form=True)
+    chain = _chain(connection, leaf)
+    version = connection.version() or ""
+    return {
+        "server_cert": None,
+        "client_cert_chain": tuple(ssl.DER_cert_to_PEM_cert(c) for c in chain),
+        "client_cert_name": None,
+        "client_cert_error": None,
+        "tls_version": _TLS_VERSIONS.get(version),
+        "cipher_suite": None,
+        "client_cert_der": leaf,
+        "client_chain_der": chain,
+    }
+
+
+def _chain(connection: ssl.SSLObject, leaf: bytes | None) -> tuple[bytes, ...]:
+    if leaf is None:
+        return ()
+    verified = getattr(connection, "get_verified_chain", None)  # Python 3.13
+    return tuple(verified()) or (leaf,) if verified is not None else (leaf,)

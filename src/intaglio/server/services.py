@@ -1,0 +1,126 @@
+"""What the applications of one process work with, put together once per process, started and stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from intaglio.core.clock import monotonic
+from intaglio.core.errors import IntaglioError
+from intaglio.core.logging import get_logger
+from intaglio.core.secrets import MasterKey, load_master_key
+from intaglio.core.settings import Settings
+from intaglio.db.engine import Database
+from intaglio.db.listen import Watch
+from intaglio.keystore.service import KeyStore
+
+if TYPE_CHECKING:
+    from intaglio.authority.context import Authority
+
+log = get_logger(__name__)
+
+Callback = Callable[[], Awaitable[None]]
+AuthorityFactory = Callable[[Settings, Database, KeyStore], "Authority"]
+
+_FIRST_CONTACT = 3.0  # seconds `start` waits for the database before it goes on without
+
+
+class Services:
+    """Database, watch, keys and authority of one process.
+
+    Nothing here needs the database in order to be made or started: while it is away, whoever asks for it gets
+    Unavailable, and all recovers by itself.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        database_url: str,
+        *,
+        master_key: MasterKey | None = None,
+        make_authority: AuthorityFactory | None = None,
+    ) -> None:
+        """Raises Unavailable when the master key is missing or unreadable."""
+        self.settings = settings
+        self.master_key = master_key or load_master_key(settings)
+        self.database = Database(
+            database_url, pool_size=settings.database_pool_size, timeout=settings.database_timeout
+        )
+        self.keystore = KeyStore(self.master_key)
+        self._authority = make_authority(settings, self.database, self.keystore) if make_authority else None
+        self.watch = Watch(self.database, on_config=self._config_changed, on_event=self._events_arrived)
+        self._on_config: list[Callback] = []
+        self._on_event: list[Callback] = []
+        self._first_contact = asyncio.Event()
+        self._last_current = monotonic()
+
+    @property
+    def authority(self) -> Authority:
+        """The use cases of the authority floor."""
+        if self._authority is None:
+            raise RuntimeError("this composition has no authority")
+        return self._authority
+
+    @property
+    def database_reached(self) -> bool:
+        """Whether the database has answered since the start."""
+        return self._first_contact.is_set()
+
+    @property
+    def lag(self) -> float:
+        """Seconds since this process last knew that it had heard everything; 0 while it does."""
+        if self.watch.current:
+            self._last_current = monotonic()
+        return monotonic() - self._last_current
+
+    def on_config(self, call: Callback) -> None:
+        """Await ``call`` after the configuration changed here or elsewhere, and after every reconnection."""
+        self._on_config.append(call)
+
+    def on_event(self, call: Callback) -> None:
+        """Await ``call`` after certificate events were committed here or elsewhere, and after every reconnection."""
+        self._on_event.append(call)
+
+    async def start(self) -> None:
+        """Start, and wait a moment for the database so that the first request finds everything in place."""
+        if self._authority is not None:
+            await self._authority.start()
+        await self.watch.start()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_CONTACT):
+                await self._first_contact.wait()
+        if not self.database_reached:
+            log.warning("starting without the database; requests are answered 503 until it is there")
+
+    async def stop(self) -> None:
+        """Stop in the opposite order. What is queued for commit is still committed."""
+        if self._authority is not None:
+            await self._authority.stop()
+        await self.watch.stop()
+        await self.database.close()
+        self.keystore.close()
+
+    async def _config_changed(self) -> None:
+        async with self.database.read() as view:
+            await self.keystore.refresh(view)
+        if self._authority is not None:
+            await self._authority.reload()
+        await _call_all(self._on_config)
+        self._first_contact.set()
+
+    async def _events_arrived(self) -> None:
+        await _call_all(self._on_event)
+
+
+async def _call_all(calls: list[Callback]) -> None:
+    """Every subscriber is called; the first refusal is raised afterwards, which makes the watch try again."""
+    refused: IntaglioError | None = None
+    for call in calls:
+        try:
+            await call()
+        except IntaglioError as error:
+            refused = refused or error
+    if refused is not None:
+        raise refused
