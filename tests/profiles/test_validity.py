@@ -6,11 +6,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from intaglio.core.errors import IntaglioError
 from intaglio.profiles import custom, registry
 from intaglio.profiles.durations import Duration
 from intaglio.profiles.engine import IssuanceInput, Issuer, RequestedValidity, compile_profile
 
+NOW = datetime(2026, 6, 15, 12, 0, 0, 123456, tzinfo=UTC)
 PROFILE = "est-digital-signature"
 SECOND = timedelta(seconds=1)
 
@@ -48,9 +52,22 @@ def test_certificate_never_begins_before_its_issuer(desk: Any) -> None:
     assert desk.at({"not_before": begin}).prepare(PROFILE).not_before == begin
 
 
-def test_expired_issuer_issues_nothing(desk: Any) -> None:
-    refusal = desk.at({"not_after": desk.now - timedelta(days=1)}).refusal(PROFILE)
+@pytest.mark.parametrize("dates", [{"not_after": NOW - timedelta(days=1)}, {"not_before": NOW + timedelta(days=1)}])
+def test_issuer_outside_its_own_validity_issues_nothing(desk: Any, dates: dict[str, datetime]) -> None:
+    refusal = desk.at(dates).refusal(PROFILE)
     assert (refusal.code, refusal.extra["step"]) == ("validity-beyond-issuer", "validity")
+
+
+def test_asked_beginning_just_before_the_issuer_becomes_the_issuers(desk: Any) -> None:
+    young = desk.at({"not_before": desk.now.replace(microsecond=0) - timedelta(seconds=30)})
+    minute = RequestedValidity(not_before=desk.now - timedelta(minutes=1))
+    assert young.prepare(PROFILE, validity=minute).not_before == young.issuer.not_before
+
+
+def test_shorten_only_does_not_lengthen_at_the_beginning(desk: Any) -> None:
+    yesterday = RequestedValidity(not_before=desk.now - timedelta(days=1))
+    assert desk.prepare(PROFILE, validity=yesterday)
+    assert desk.refusal(PROFILE, validity=yesterday, shorten_only=True).code == "validity-backdated"
 
 
 def test_end_equal_to_the_issuers_is_granted_and_one_second_more_is_refused(desk: Any) -> None:
@@ -114,7 +131,7 @@ def test_explicit_beginning_is_honoured_without_backdating(desk: Any) -> None:
 @pytest.mark.parametrize(
     ("validity", "code"),
     [
-        (RequestedValidity(not_before=datetime(2020, 1, 1, tzinfo=UTC)), "validity-beyond-issuer"),
+        (RequestedValidity(not_before=datetime(2020, 1, 1, tzinfo=UTC)), "validity-backdated"),
         (RequestedValidity(not_before=datetime(2040, 1, 1, tzinfo=UTC)), "validity-beyond-issuer"),
         (RequestedValidity(not_before=datetime(2026, 6, 12, tzinfo=UTC)), "validity-backdated"),
         (RequestedValidity(not_after=datetime(2026, 6, 15, 11, tzinfo=UTC)), "validity-in-the-past"),
@@ -159,3 +176,27 @@ def _ca_request(desk: Any, profile: str) -> tuple[Any, Issuer]:
         return desk.request(channel="platform", **lasting(duration))  # type: ignore[no-any-return]
 
     return request, issuer
+
+
+MOMENTS = st.datetimes(datetime(2020, 1, 1), datetime(2060, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - given UTC
+DURATIONS = st.builds(Duration, st.integers(0, 1200), st.integers(1, 10**9))
+
+
+@given(
+    st.sampled_from([profile.id for profile in registry.listed()]),
+    st.builds(RequestedValidity, st.none() | MOMENTS, st.none() | MOMENTS, st.none() | DURATIONS),
+    st.booleans(),
+    st.booleans(),
+)
+def test_any_requested_validity_lies_within_the_issuer_or_is_refused(
+    desk: Any, profile: str, validity: RequestedValidity, shorten: bool, clamp: bool
+) -> None:
+    certificate = desk.attempt(profile, validity=validity, shorten_only=shorten, clamp_validity=clamp)
+    if isinstance(certificate, IntaglioError):
+        assert certificate.extra["step"] in ("validity", "san")
+        return
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    assert desk.issuer.not_before <= begin < end <= desk.issuer.not_after
+    assert end > desk.now
+    if shorten and validity.not_before is None:
+        assert end <= registry.get(profile).validity.default.after(desk.now)

@@ -85,6 +85,14 @@ def _explicit(
             "Leave it out: the CA writes it itself.",
             target="extensions",
         )
+    if oid == x509.SUBJECT_ALT_NAME:
+        raise refused(
+            "extensions",
+            "extension-not-allowed",
+            "Subject alternative names are not asked for as an extension.",
+            "Send them as names, in subjectAltNames.",
+            target="extensions",
+        )
     if oid == x509.KEY_USAGE:
         usages = read_usages(extension)
         choice.key_usage = purposes.overriding_key_usage(profile, tuple(usages))
@@ -92,15 +100,13 @@ def _explicit(
         _unlisted(profile, extension, request.on_unlisted or "reject", warnings)
 
 
-def _taken(
-    profile: CertificateProfile, request: IssuanceInput, extension: RequestedExtension, choice: Choice
-) -> bool:
+def _taken(profile: CertificateProfile, request: IssuanceInput, extension: RequestedExtension, choice: Choice) -> bool:
     """Take the extension over if the profile lets it through."""
     oid = extension.oid
     if oid not in profile.request_extension_oids:
         return False
     if oid == x509.EXTENDED_KEY_USAGE:
-        asked = tuple(dict.fromkeys(read_purposes(extension)))
+        asked = read_purposes(extension)
         purposes.check_requested_purposes(profile, asked)
         choice.purposes = asked
         return True

@@ -31,14 +31,15 @@ def validity_period(
 
     The default is shortened to the issuer's end; an end that was asked for and lies later is refused
     (``validity-beyond-issuer``, ``validity-beyond-profile``) or, with ``clamp``, moved. An end equal to the issuer's is
-    fine. Durations count from ``now``, or from the requested notBefore.
+    fine. Durations count from ``now``, or from the requested notBefore; a notBefore that lies a little before the
+    issuer's becomes the issuer's.
     """
     now = now.replace(microsecond=0)
-    if now > issuer.not_after:
+    if not issuer.not_before - backdating <= now <= issuer.not_after:
         raise refused(
             "validity",
             "validity-beyond-issuer",
-            f'CA "{issuer.name}" expired at {rfc3339(issuer.not_after)}.',
+            f'CA "{issuer.name}" is valid from {rfc3339(issuer.not_before)} to {rfc3339(issuer.not_after)}, not now.',
             "Renew the CA, or choose another one.",
         )
     if requested is None or requested == RequestedValidity():
@@ -67,7 +68,7 @@ def _requested_period(
     clamp: bool,
     skew: timedelta,
 ) -> tuple[datetime, datetime]:
-    start = _requested_start(issuer, requested, now)
+    start = _requested_start(issuer, requested, now, skew if shorten_only else LONGEST_BACKDATING)
     latest, code, because = _latest_end(profile, issuer, start or now, now, shorten_only=shorten_only)
     not_after, explicit = _requested_end(profile, requested, start or now)
     if not_after > latest:
@@ -86,28 +87,29 @@ def _requested_period(
     return not_before, not_after
 
 
-def _requested_start(issuer: Issuer, requested: RequestedValidity, now: datetime) -> datetime | None:
+def _requested_start(
+    issuer: Issuer, requested: RequestedValidity, now: datetime, longest_backdating: timedelta
+) -> datetime | None:
     if requested.not_before is None:
         return None
     start = requested.not_before.replace(microsecond=0)
-    if start < issuer.not_before or start > issuer.not_after:
+    if start > issuer.not_after:
         raise refused(
             "validity",
             "validity-beyond-issuer",
-            f'A beginning at {rfc3339(start)} lies outside the validity of CA "{issuer.name}", '
-            f"{rfc3339(issuer.not_before)} to {rfc3339(issuer.not_after)}.",
-            "Ask for a beginning within it.",
+            f'A beginning at {rfc3339(start)} lies after the end of CA "{issuer.name}", {rfc3339(issuer.not_after)}.',
+            "Ask for an earlier beginning.",
             target="validityPeriod",
         )
-    if start < now - LONGEST_BACKDATING:
+    if start < now - longest_backdating:
         raise refused(
             "validity",
             "validity-backdated",
-            f"A beginning at {rfc3339(start)} would backdate the certificate by more than 48 hours.",
+            f"A beginning at {rfc3339(start)} would backdate the certificate by more than {longest_backdating}.",
             "Leave the beginning out of the request.",
             target="validityPeriod",
         )
-    return start
+    return max(start, issuer.not_before)
 
 
 def _requested_end(profile: CertificateProfile, requested: RequestedValidity, start: datetime) -> tuple[datetime, bool]:

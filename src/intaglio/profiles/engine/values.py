@@ -42,16 +42,20 @@ class Issuer:
     @classmethod
     def of_root(cls, name: str, subject: Name, key_id: bytes, algorithm: KeyAlgorithm, now: datetime) -> Issuer:
         """The issuer of a root certificate: itself, from ``now`` on and without an end."""
-        return cls(name, subject.der, key_id, algorithm, now, _END_OF_TIME, None)
+        return cls(name, subject.der, key_id, algorithm, now.replace(microsecond=0), _END_OF_TIME, None)
 
 
 @dataclass(frozen=True, slots=True)
 class RequestedValidity:
-    """A validity asked for: dates, or a duration from ``not_before`` (from now when that is silent)."""
+    """A validity asked for: aware dates, or a duration from ``not_before`` (from now when that is silent)."""
 
     not_before: datetime | None = None
     not_after: datetime | None = None
     duration: Duration | None = None
+
+    def __post_init__(self) -> None:
+        if any(moment is not None and moment.tzinfo is None for moment in (self.not_before, self.not_after)):
+            raise ValueError("the dates of a validity need a time zone")
 
 
 @dataclass(frozen=True, slots=True)
