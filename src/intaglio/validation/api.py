@@ -1,0 +1,45 @@
+"""The public listener's application: OCSP, CRLs, CA certificates."""
+
+from __future__ import annotations
+
+from intaglio.authority.context import Authority
+from intaglio.db.listen import Watch
+from intaglio.validation.conditional import NOT_FOUND, Receive, Scope, Send
+from intaglio.validation.ocsp.app import OcspApp
+from intaglio.validation.ocsp.responder import Responder
+from intaglio.validation.publication import PublicationApp
+
+
+class PublicApp:
+    """ASGI application of one process. ``close`` (or the end of the ASGI lifespan) gives its connection back."""
+
+    def __init__(self, authority: Authority, watch: Watch) -> None:
+        self.responder = Responder(authority, watch)
+        self._ocsp = OcspApp(self.responder)
+        self._publication = PublicationApp(authority, watch)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path: str = scope["path"]
+            if path.startswith("/ocsp") and path[5:6] in ("", "/"):
+                await self._ocsp(scope, receive, send)
+            elif path.startswith(("/crl/", "/aia/")):
+                await self._publication(scope, receive, send)
+            else:
+                await NOT_FOUND.send(send, 404, head=scope["method"] == "HEAD")
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+
+    async def close(self) -> None:
+        await self.responder.close()
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] != "lifespan.shutdown":
+            await send({"type": "lifespan.startup.complete"})
+        await self.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def public_app(authority: Authority, watch: Watch) -> PublicApp:
+    """The application for the public listener. ``watch`` must be running; without it every answer is made anew."""
+    return PublicApp(authority, watch)

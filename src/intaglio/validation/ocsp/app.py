@@ -1,0 +1,108 @@
+"""OCSP over HTTP: POST and GET (RFC 6960 appendix A, RFC 5019 sections 5 and 6), as a raw ASGI application.
+
+The way of a cached answer is kept short on purpose: one look in a dictionary by path and body, two messages.
+"""
+
+from __future__ import annotations
+
+import re
+
+from intaglio.core.errors import InvalidInput
+from intaglio.validation.conditional import (
+    Document,
+    Receive,
+    Scope,
+    Send,
+    document,
+    is_not_modified,
+    plain,
+    send_not_modified,
+)
+from intaglio.validation.ocsp.answers import Answer, Question
+from intaglio.validation.ocsp.requests import MAX_REQUEST_OCTETS, decode_get_path
+from intaglio.validation.ocsp.responder import Responder
+
+_CONTENT_TYPE = b"application/ocsp-response"
+_LONGEST_GET = MAX_REQUEST_OCTETS * 4 // 3 + 512
+# Names of organizations and CAs are lower case; the base64 of a SEQUENCE starts with "M".
+_CA_PATH = re.compile(r"(/ocsp/[a-z0-9_-]+/[a-z0-9_-]+)(?:/(.*))?", re.DOTALL)
+_NOT_ALLOWED = plain("Use GET or POST.", (b"allow", b"GET, POST"))
+_TOO_LONG = plain("The URL is too long; use POST.")
+
+
+class OcspApp:
+    """ASGI application for everything at and below ``/ocsp``."""
+
+    def __init__(self, responder: Responder) -> None:
+        self._responder = responder
+        self._cache = responder.cache
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method: str = scope["method"]
+        path: str = scope["path"]
+        if method == "POST":
+            message = await receive()
+            body: bytes = message.get("body", b"")
+            if message.get("more_body", False):
+                body = await _rest(body, receive)
+            found = self._cached((path, body))
+            if found is None:
+                found = await self._post(path, body)
+            await found.send(send)
+        elif method == "GET":
+            if len(path) > _LONGEST_GET:
+                await _TOO_LONG.send(send, 414)
+                return
+            found = self._cached(path)
+            if found is None:
+                found = await self._get(path)
+            if found.etag and is_not_modified(scope["headers"], found):
+                await send_not_modified(send, found)
+            else:
+                await found.send(send)
+        else:
+            await _NOT_ALLOWED.send(send, 405, head=method == "HEAD")
+
+    def _cached(self, question: Question) -> Document | None:
+        return self._cache.get(question) if self._responder.current else None
+
+    async def _post(self, path: str, body: bytes) -> Document:
+        matched = _CA_PATH.fullmatch(path.rstrip("/"))
+        # A request that is too large is refused by the parser, which sees that it is one octet over the limit.
+        answer = await self._responder.answer(body, matched.group(1) if matched else None)
+        return self._document((path, body), answer)
+
+    async def _get(self, path: str) -> Document:
+        matched = _CA_PATH.fullmatch(path)
+        rest = (matched.group(2) or "") if matched else path.removeprefix("/ocsp")
+        try:
+            data = decode_get_path(rest)
+        except InvalidInput:
+            data = b""
+        return self._document(path, await self._responder.answer(data, matched.group(1) if matched else None))
+
+    def _document(self, question: Question, answer: Answer) -> Document:
+        if not answer.cacheable or answer.this_update is None or answer.next_update is None:
+            return document(answer.body, _CONTENT_TYPE)
+        seconds = int((answer.next_update - answer.this_update).total_seconds())
+        # An answer leaves our cache at half of its life, so a cache that keeps it for the other half never serves it
+        # after nextUpdate.
+        made = document(
+            answer.body,
+            _CONTENT_TYPE,
+            last_modified=answer.this_update,
+            expires=answer.next_update,
+            max_age=seconds // 2,
+        )
+        self._cache.put(question, answer, made)
+        return made
+
+
+async def _rest(body: bytes, receive: Receive) -> bytes:
+    """The whole body; reading ends one octet beyond the limit."""
+    while len(body) <= MAX_REQUEST_OCTETS:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body", False):
+            return body
+    return body[: MAX_REQUEST_OCTETS + 1]

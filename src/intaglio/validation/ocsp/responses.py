@@ -1,0 +1,69 @@
+"""OCSP responses, assembled octet by octet. Source: RFC 6960 section 4.2.
+
+Everything that does not change from answer to answer is encoded once; only the status, three times, the nonce and the
+signature are new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from intaglio.asn1 import der
+
+_BASIC = der.oid("1.3.6.1.5.5.7.48.1.1")
+_NONCE = der.oid("1.3.6.1.5.5.7.48.1.2")
+_SUCCESSFUL = der.enumerated(0)
+
+
+def _refusal(status: int) -> bytes:
+    return der.sequence(der.enumerated(status))
+
+
+MALFORMED_REQUEST = _refusal(1)
+INTERNAL_ERROR = _refusal(2)
+TRY_LATER = _refusal(3)
+UNAUTHORIZED = _refusal(6)
+
+GOOD = b"\x80\x00"
+UNKNOWN = b"\x82\x00"
+
+
+def revoked(at: datetime, reason: int | None) -> bytes:
+    """CertStatus revoked with its time and CRLReason code (None and unspecified are left out)."""
+    because = der.explicit(0, der.enumerated(reason)) if reason else b""
+    return der.explicit(1, der.generalized_time(at) + because)
+
+
+def single_response(cert_id: bytes, status: bytes, this_update: bytes, next_update: bytes) -> bytes:
+    """SingleResponse; ``cert_id`` as in the request, the times finished GeneralizedTimes."""
+    return der.tlv(der.SEQUENCE, cert_id + status + this_update + der.tlv(0xA0, next_update))
+
+
+def responder_id(key_hash: bytes) -> bytes:
+    """ResponderID byKey: SHA-1 over the responder's subjectPublicKey bits."""
+    return der.explicit(2, der.octet_string(key_hash))
+
+
+def response_data(responder: bytes, produced_at: bytes, singles: Iterable[bytes], nonce: bytes | None) -> bytes:
+    """ResponseData, the part that is signed; ``nonce`` is the extension value of the request."""
+    extensions = b""
+    if nonce is not None:
+        extension = der.tlv(der.SEQUENCE, _NONCE + der.tlv(der.OCTET_STRING, nonce))
+        extensions = der.tlv(0xA1, der.tlv(der.SEQUENCE, extension))
+    return der.tlv(der.SEQUENCE, responder + produced_at + der.tlv(der.SEQUENCE, b"".join(singles)) + extensions)
+
+
+def certificates(*certificate_ders: bytes) -> bytes:
+    """The certs field of a BasicOCSPResponse."""
+    return der.explicit(0, der.sequence(*certificate_ders))
+
+
+def successful_response(data: bytes, signature_identifier: bytes, signature: bytes, certs: bytes) -> bytes:
+    """OCSPResponse around a signed ResponseData; ``certs`` from :func:`certificates`."""
+    signed = der.tlv(der.BIT_STRING, b"\0" + signature)
+    basic = der.tlv(der.SEQUENCE, data + signature_identifier + signed + certs)
+    return der.tlv(
+        der.SEQUENCE,
+        _SUCCESSFUL + der.tlv(0xA0, der.tlv(der.SEQUENCE, _BASIC + der.tlv(der.OCTET_STRING, basic))),
+    )
