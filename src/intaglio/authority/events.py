@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import ARRAY, and_, any_, func, literal, select
 
 from intaglio.authority import models
 from intaglio.authority.certificates import RevocationReason, StoredCertificate
+from intaglio.db.base import Uuid
 from intaglio.db.engine import Transaction
+
+#: A total above this is only a lower bound: counting a million rows would cost more than the page.
+COUNTED_AT_MOST = 10_000
+_OUT_OF_STEP = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -29,12 +34,14 @@ class CertificateEvent:
 
 @dataclass(frozen=True)
 class EventPage:
-    """``next_seq`` continues after this page, also when nothing follows yet; ``total`` counts the whole selection."""
+    """``next_seq`` continues after this page, also when nothing follows yet; ``total`` counts the whole selection, and
+    is only its lower bound when ``total_is_exact`` is False."""
 
     events: Sequence[CertificateEvent]
     more: bool
     next_seq: int
     total: int | None = None
+    total_is_exact: bool = True
 
 
 async def read_events(
@@ -57,18 +64,19 @@ async def read_events(
     if ca_id is not None:
         conditions.append(e.ca_id == ca_id)
     if since is not None:
-        conditions.append(e.at >= since)
+        conditions += [e.at >= since, e.seq >= await _first_seq(view, ca_id, since)]
     page = select(models.certificate_event).where(and_(*conditions)).order_by(e.seq).limit(limit + 1)
     rows = list(await view.all(page))
     more, rows = len(rows) > limit, rows[:limit]
     certificates: dict[UUID, StoredCertificate] = {}
     if with_certificates and rows:
-        ids = {row["certificate_id"] for row in rows if row["certificate_id"] is not None}
-        found = await view.all(select(models.certificate).where(c.id.in_(ids)))
+        ids = [row["certificate_id"] for row in rows if row["certificate_id"] is not None]
+        found = await view.all(select(models.certificate).where(c.id == any_(literal(ids, ARRAY(Uuid)))))
         certificates = {row["id"]: StoredCertificate.of(row) for row in found}
     total = None
     if with_total:
-        total = int(await view.scalar(select(func.count()).where(and_(*conditions))) or 0)
+        counted = select(e.seq).where(and_(*conditions)).limit(COUNTED_AT_MOST).subquery()
+        total = int(await view.scalar(select(func.count()).select_from(counted)) or 0)
     return EventPage(
         [
             CertificateEvent(
@@ -81,4 +89,20 @@ async def read_events(
         more,
         rows[-1]["seq"] if rows else after,
         total,
+        total is None or total < COUNTED_AT_MOST,
     )  # fmt: skip
+
+
+async def _first_seq(view: Transaction, ca_id: UUID | None, since: datetime) -> int:
+    """A sequence number that no event since ``since`` lies below, found without looking at all earlier events.
+
+    Numbers follow the commits and instants the beginnings of transactions, so neighbours may be out of step by the
+    length of a transaction and never by more than ``_OUT_OF_STEP``.
+    """
+    e = models.certificate_event.c
+    conditions = [e.at >= since] if ca_id is None else [e.ca_id == ca_id, e.at >= since]
+    first = await view.one_or_none(select(e.at, e.seq).where(*conditions).order_by(e.at, e.seq).limit(1))
+    if first is None:
+        return 0
+    near = select(func.min(e.seq)).where(*conditions, e.at <= first["at"] + _OUT_OF_STEP)
+    return int(await view.scalar(near) or 0)
