@@ -18,6 +18,8 @@ from intaglio.core.secrets import MasterKey
 from intaglio.db.engine import Database
 from intaglio.keystore.models import private_key
 from intaglio.keystore.providers import purpose_of
+from intaglio.platform import server_identities
+from intaglio.platform.models import server_identity
 
 _KEY_ID_FROM, _KEY_ID_LENGTH = 2, 4  # SQL counts from 1; octet 1 is the version of the sealed format
 
@@ -33,6 +35,11 @@ class SealedColumn:
 
 
 PRIVATE_KEYS = SealedColumn(private_key, private_key.c.id, private_key.c.sealed, purpose_of)
+SERVER_KEYS = SealedColumn(
+    server_identity, server_identity.c.listener, server_identity.c.sealed_key, server_identities.purpose_of
+)
+#: Everything in the database that the master key seals.
+SEALED_COLUMNS = (PRIVATE_KEYS, SERVER_KEYS)
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ class Progress:
 async def rewrap(
     database: Database,
     master: MasterKey,
-    columns: tuple[SealedColumn, ...] = (PRIVATE_KEYS,),
+    columns: tuple[SealedColumn, ...] = SEALED_COLUMNS,
     *,
     principal: Principal = SYSTEM,
     batch: int = 100,
@@ -69,7 +76,7 @@ async def rewrap(
 
 
 async def outstanding(
-    database: Database, master: MasterKey, columns: tuple[SealedColumn, ...] = (PRIVATE_KEYS,)
+    database: Database, master: MasterKey, columns: tuple[SealedColumn, ...] = SEALED_COLUMNS
 ) -> int:
     """How many values are still sealed under an older master key; an old key may be retired once this is 0."""
     async with database.read() as view:

@@ -20,7 +20,7 @@ server_identity = Table(
     required("listener", String, primary_key=True),  # default, or one listener's name
     required("chain", String),  # PEM, leaf first
     required("sealed_key", Octets),  # PKCS#8 sealed under the master key
-    required("self_made", String),  # platform (from the platform's own CA), imported
+    required("origin", String),  # platform (from the platform's own CA), imported
     required("not_after", Moment),
     required("changed_at", Moment),
     optional("certificate_id", Uuid),

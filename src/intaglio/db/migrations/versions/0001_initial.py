@@ -186,7 +186,7 @@ def upgrade() -> None:
         sa.Column("listener", sa.Text(), nullable=False),
         sa.Column("chain", sa.Text(), nullable=False),
         sa.Column("sealed_key", sa.LargeBinary(), nullable=False),
-        sa.Column("self_made", sa.Text(), nullable=False),
+        sa.Column("origin", sa.Text(), nullable=False),
         sa.Column("not_after", sa.DateTime(timezone=True), nullable=False),
         sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("certificate_id", sa.UUID(), nullable=True),
