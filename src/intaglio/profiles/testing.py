@@ -144,7 +144,7 @@ def _representative_request(profile: CertificateProfile, key: PrivateKey) -> Iss
         spki=_spki(key),
         key_algorithm=algorithms.key_algorithm_of(key),
         channel=profile.channels[0],
-        san=None if profile.is_ca or profile.kind == "ocsp-signer" else GeneralNames.build(names),
+        san=GeneralNames.build(names) if profile.kind == "end-entity" or profile.required_san_types else None,
         extensions=tuple(
             Extension(oid, True, value) for oid, value in samples.items() if oid in profile.request_extension_oids
         ),

@@ -17,6 +17,7 @@ _SERVER_NAME_TYPES: Final = frozenset({"dNSName", "iPAddress"})
 #: otherName of an internationalized mail address, as it shows in the text of a general name. Source: RFC 9598.
 _SMTP_UTF8_MAILBOX: Final = "1.3.6.1.5.5.7.8.9;"
 
+
 def check_subject(profile: CertificateProfile, issuer: Issuer, request: IssuanceInput) -> None:
     """Refuse a subject that the profile, or its kind of certificate, does not permit."""
     subject = request.subject
