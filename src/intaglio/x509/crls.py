@@ -43,9 +43,7 @@ def revoked_entry(
     if invalidity_date is not None or certificate_issuer is not None:
         return _long_entry(serial, revoked_at, reason, invalidity_date, certificate_issuer)
     # The usual entry is shorter than 128 octets; writing its lengths directly lets a big CRL be rebuilt in a moment.
-    number = b"\0" + serial if serial[0] & 0x80 else serial
-    if len(number) > 21:
-        raise InvalidInput("A serial number has at most 20 octets.")
+    number = _integer_octets(serial)
     moment = der.utc_or_generalized_time(revoked_at)
     extensions = _REASON_EXTENSIONS[reason] if reason in _REASON_EXTENSIONS else _unknown_reason(reason)
     length = 2 + len(number) + len(moment) + len(extensions)
@@ -68,8 +66,16 @@ def _long_entry(
         names = der.sequence(der.explicit(4, certificate_issuer))
         extensions += ext.extension(ext.CERTIFICATE_ISSUER, True, names)
     return der.sequence(
-        der.integer(serial), der.utc_or_generalized_time(revoked_at), der.tlv(der.SEQUENCE, extensions)
+        der.tlv(der.INTEGER, _integer_octets(serial)),
+        der.utc_or_generalized_time(revoked_at),
+        der.tlv(der.SEQUENCE, extensions),
     )
+
+
+def _integer_octets(serial: bytes) -> bytes:
+    if not 0 < len(serial) <= 20:
+        raise InvalidInput("A serial number has 1 to 20 octets.")
+    return serial if 0 < serial[0] < 0x80 else der.integer(serial)[2:]
 
 
 def assemble_tbs_crl(
