@@ -63,7 +63,7 @@ async def create_internal_ca(
     )
     await add_key(tx, key, 1, signer.spki, state="pending", key_id=signer.key_id)
     await add_certificate(tx, key, 1, certificate)
-    await make_current(tx, key, 1)
+    await make_current(tx, key, 1, signer.spki)
     audit.record(
         tx, principal, "ca.create", "ca", full_id, organization=organization, kind=kind, subject=subject.rfc4514,
         fingerprint=certificate.fingerprint.hex(), not_after=rfc3339(certificate.not_after),

@@ -6,6 +6,7 @@ All or nothing: when a step fails nothing of the CA exists, and it can be tried 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,26 +14,23 @@ from sqlalchemy import insert, update
 
 from intaglio.asn1.algorithms import KeyAlgorithm
 from intaglio.audit import record as audit
-from intaglio.authority import credentials, internal_profiles, models
+from intaglio.authority import credentials, models
 from intaglio.authority.access import Organization, require_organization
 from intaglio.authority.cas import requests
 from intaglio.authority.cas.checks import check_ca_id, check_not_after, checked_profiles, checked_subject
-from intaglio.authority.cas.keys import add_certificate, add_key, make_current, self_signed
+from intaglio.authority.cas.keys import add_certificate, add_key, certify, make_current, self_signed
 from intaglio.authority.cas.values import CreatedCa, NewCa, NewIssuing, NewRoot
 from intaglio.authority.cas.views import details
 from intaglio.authority.client_users import checked_rights
 from intaglio.authority.configuration import ConfigurationChange, changing
 from intaglio.authority.context import Authority
 from intaglio.authority.directory import CaView, Snapshot
-from intaglio.authority.issuance import Order, issue_in
 from intaglio.core.clock import rfc3339
 from intaglio.core.errors import NotFound, Refused
 from intaglio.core.identifiers import new_id
 from intaglio.core.principal import Permission, Principal
 from intaglio.db.engine import Transaction
-from intaglio.keystore.service import Signer
-from intaglio.profiles.engine import IssuanceInput, RequestedValidity
-from intaglio.x509.certificates import CertificateInfo, read_certificate
+from intaglio.x509.certificates import CertificateInfo
 from intaglio.x509.names import Name
 
 
@@ -53,7 +51,7 @@ async def create_root(authority: Authority, principal: Principal, organization: 
         ca_id = await _insert(change.tx, principal, plan, wanted, "root")
         await add_key(change.tx, ca_id, 1, signer.spki, state="pending", key_id=signer.key_id)
         await add_certificate(change.tx, ca_id, 1, certificate)
-        await make_current(change.tx, ca_id, 1)
+        await make_current(change.tx, ca_id, 1, signer.spki)
         return await _finish(change, principal, plan, wanted, ca_id, certificate)
 
 
@@ -68,13 +66,13 @@ async def create_issuing(
     """
     async with changing(authority) as change:
         plan = await _plan(change.tx, principal, organization, wanted)
-        _issuer(await authority.snapshot(), plan, wanted)
+        _issuer(await authority.snapshot(), plan, wanted, change.tx.now)
         signer = await authority.keystore.generate(
             change.tx, wanted.key_algorithm, f"ca:{plan.full_id}", principal=principal
         )
         snapshot = await change.locked()
         await check_ca_id(change.tx, plan.organization.id, organization, wanted.name)
-        issuer = _issuer(snapshot, plan, wanted)
+        issuer = _issuer(snapshot, plan, wanted, change.tx.now)
         ca_id = await _insert(change.tx, principal, plan, wanted, "issuing", issuer=issuer)
         await add_key(change.tx, ca_id, 1, signer.spki, state="pending", key_id=signer.key_id)
         certificate = None
@@ -83,34 +81,12 @@ async def create_issuing(
             values = {"state": "awaiting-certificate", "requested_not_after": wanted.not_after}
             await change.tx.execute(update(models.ca).where(models.ca.c.id == ca_id).values(**values))
         else:
-            certificate = await certify(change, principal, issuer, plan.subject, signer, wanted)
+            certificate = await certify(
+                change, principal, issuer, plan.subject, signer, wanted.path_length, wanted.not_after
+            )
             await add_certificate(change.tx, ca_id, 1, certificate)
-            await make_current(change.tx, ca_id, 1)
+            await make_current(change.tx, ca_id, 1, signer.spki)
         return await _finish(change, principal, plan, wanted, ca_id, certificate)
-
-
-async def certify(
-    change: ConfigurationChange,
-    principal: Principal,
-    issuer: CaView,
-    subject: Name,
-    signer: Signer,
-    wanted: NewIssuing,
-) -> CertificateInfo:
-    """Have a CA of ours sign the certificate of a CA below it, recorded like every other certificate."""
-    order = Order(
-        ca=issuer,
-        profile=internal_profiles.ca_subordinate(wanted.path_length),
-        input=IssuanceInput(
-            subject=subject,
-            spki=signer.spki,
-            key_algorithm=signer.algorithm,
-            channel="platform",
-            validity=RequestedValidity(not_after=wanted.not_after) if wanted.not_after else None,
-        ),
-    )
-    issued = await issue_in(change.authority, change.tx, principal, order)
-    return read_certificate(issued.der)
 
 
 @dataclass(frozen=True)
@@ -137,7 +113,7 @@ async def _plan(tx: Transaction, principal: Principal, organization: str, wanted
     )
 
 
-def _issuer(snapshot: Snapshot, plan: _Plan, wanted: NewIssuing) -> CaView:
+def _issuer(snapshot: Snapshot, plan: _Plan, wanted: NewIssuing, now: datetime) -> CaView:
     """The CA that shall sign. Raises Refused when it does not exist, is no root, or must not sign CAs."""
     try:
         issuer = snapshot.ca(f"{plan.organization.name}~{wanted.issuer}")
@@ -153,6 +129,8 @@ def _issuer(snapshot: Snapshot, plan: _Plan, wanted: NewIssuing) -> CaView:
         raise _unsuitable(f'The subject is that of the issuer "{issuer.full_id}".', "subject-equals-issuer")
     if issuer.state != "active":
         raise _unsuitable(f'"{issuer.full_id}" is {issuer.state}.', "issuer-not-active")
+    if issuer.certificate.not_after <= now:
+        raise _unsuitable(f'"{issuer.full_id}" has expired.', "issuer-expired")
     if issuer.path_budget is not None and issuer.path_budget < 1 + wanted.path_length:
         raise _unsuitable(
             f'Below "{issuer.full_id}" there is room for {issuer.path_budget} further CA certificate(s); '

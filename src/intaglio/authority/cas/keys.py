@@ -6,12 +6,16 @@ import hashlib
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import insert, update
+from sqlalchemy import case, insert, update
 
 from intaglio.asn1 import der
-from intaglio.asn1.algorithms import key_identifier
+from intaglio.asn1.algorithms import key_identifier, load_public_key
 from intaglio.authority import internal_profiles, models
+from intaglio.authority.configuration import ConfigurationChange
+from intaglio.authority.directory import CaView
+from intaglio.authority.issuance import Order, issue_in
 from intaglio.core.identifiers import new_id, new_serial_number
+from intaglio.core.principal import Principal
 from intaglio.db.engine import Transaction
 from intaglio.keystore.service import Signer
 from intaglio.profiles.engine import IssuanceInput, Issuer, RequestedValidity, compile_profile
@@ -76,17 +80,54 @@ async def add_certificate(tx: Transaction, ca_id: UUID, generation: int, certifi
         await tx.execute(key.values(key_identifier=certificate.ski))
 
 
-async def make_current(tx: Transaction, ca_id: UUID, generation: int) -> None:
-    """Let a CA sign with this key from now on. An earlier key keeps signing status for what it issued."""
-    k = models.ca_key.c
+async def make_current(tx: Transaction, ca_id: UUID, generation: int, spki: bytes) -> None:
+    """Let a CA sign with this key from now on. An earlier key keeps signing status for what it issued.
+
+    An OCSP signer that was of the same type as the CA's key follows the new key's type.
+    """
+    k, c = models.ca_key.c, models.ca
     await tx.execute(
         update(models.ca_key)
         .where(k.ca_id == ca_id, k.generation < generation, k.state == "current")
         .values(state="previous")
     )
     await tx.execute(update(models.ca_key).where(k.ca_id == ca_id, k.generation == generation).values(state="current"))
-    values = {"generation": generation, "state": "active"}
-    await tx.execute(update(models.ca).where(models.ca.c.id == ca_id).values(**values))
+    algorithm = load_public_key(spki)[1].value
+    follows = case((c.c.ocsp_key_algorithm == c.c.key_algorithm, algorithm), else_=c.c.ocsp_key_algorithm)
+    await tx.execute(
+        update(c)
+        .where(c.c.id == ca_id)
+        .values(generation=generation, state="active", key_algorithm=algorithm, ocsp_key_algorithm=follows)
+    )
+
+
+async def certify(
+    change: ConfigurationChange,
+    principal: Principal,
+    issuer: CaView,
+    subject: Name,
+    signer: Signer,
+    path_length: int,
+    not_after: datetime | None,
+) -> CertificateInfo:
+    """Have a CA of ours sign the certificate of a CA below it, recorded like every other certificate: 10 years unless
+    ``not_after`` or the issuer's end says less.
+
+    Raises what issuing raises: StateConflict (issuer not active), Refused (dates, path length).
+    """
+    order = Order(
+        ca=issuer,
+        profile=internal_profiles.ca_subordinate(path_length),
+        input=IssuanceInput(
+            subject=subject,
+            spki=signer.spki,
+            key_algorithm=signer.algorithm,
+            channel="platform",
+            validity=RequestedValidity(not_after=not_after) if not_after else None,
+        ),
+    )
+    issued = await issue_in(change.authority, change.tx, principal, order)
+    return read_certificate(issued.der)
 
 
 async def self_signed(
