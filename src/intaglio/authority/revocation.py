@@ -67,14 +67,23 @@ def unhold(*, comment: str = "", idempotent: bool = True) -> StatusChange:
 
 
 async def change_status(
-    authority: Authority, principal: Principal, ca: CaView, serial: bytes, change: StatusChange
+    authority: Authority,
+    principal: Principal,
+    ca: CaView,
+    serial: bytes,
+    change: StatusChange,
+    *,
+    epoch: int | None = None,
 ) -> StoredCertificate:
     """Hold, unhold or revoke one certificate and publish the change.
 
-    Idempotent as ``change`` says. Raises NotFound, StateConflict (revoked is final; only a held certificate can be
+    Idempotent as ``change`` says. With ``epoch`` nothing is written when the configuration the caller was authorized
+    under has changed (EpochMoved). Raises NotFound, StateConflict (revoked is final; only a held certificate can be
     taken off hold; an expired one never changes). Source: RFC 5280 section 5.3.1.
     """
     async with authority.database.transaction() as tx:
+        if epoch is not None:
+            tx.expect_epoch(epoch)
         return await change_status_in(tx, principal, ca, serial, change)
 
 
@@ -89,17 +98,25 @@ async def change_status_in(
 
 
 async def change_subject(
-    authority: Authority, principal: Principal, ca: CaView, subject: Name, change: StatusChange
+    authority: Authority,
+    principal: Principal,
+    ca: CaView,
+    subject: Name,
+    change: StatusChange,
+    *,
+    epoch: int | None = None,
 ) -> list[StoredCertificate]:
     """Apply a change to every certificate of a subject that it can apply to, in transactions of bounded size.
 
-    Certificates already there, expired, or (for unhold) not held are left alone. Returns the changed ones; raises
-    NotFound when the subject has no certificate at all.
+    Certificates already there, expired, or (for unhold) not held are left alone. ``epoch`` as in
+    :func:`change_status`. Returns the changed ones; raises NotFound when the subject has no certificate at all.
     """
     changed: list[StoredCertificate] = []
     after = None
     while True:
         async with authority.database.transaction() as tx:
+            if epoch is not None:
+                tx.expect_epoch(epoch)
             page = await certificates.by_subject(tx, ca, subject, after=after, limit=_SUBJECT_CHUNK)
             for entry in page:
                 current = await certificates.lock(tx, ca, entry.serial)

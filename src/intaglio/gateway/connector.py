@@ -8,16 +8,18 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from intaglio.authority import certificates, crls, events, issuance, revocation
+from intaglio.authority import certificates, crls, events, inventory, issuance, revocation
 from intaglio.authority.certificates import StoredCertificate
 from intaglio.authority.context import Authority
 from intaglio.authority.crls import CrlFacts, StoredCrl
 from intaglio.authority.directory import CaView
 from intaglio.authority.events import EventPage
+from intaglio.authority.inventory import CertificatePage
 from intaglio.authority.issuance import Decide, Idempotency, Issued
 from intaglio.authority.revocation import StatusChange
 from intaglio.core.errors import IntaglioError, NotFound
 from intaglio.core.principal import Permission, Principal
+from intaglio.db.listing import ListQuery
 from intaglio.gateway.capabilities import NATIVE, Capabilities
 from intaglio.profiles.engine import PreparedCertificate
 from intaglio.x509.names import Name
@@ -59,14 +61,20 @@ class Connector(Protocol):
         """The newest certificate of a subject. Raises NotFound."""
         ...
 
-    async def change(self, principal: Principal, ca: CaView, serial: bytes, change: StatusChange) -> StoredCertificate:
-        """Hold, unhold or revoke one certificate."""
+    async def change(
+        self, principal: Principal, ca: CaView, serial: bytes, change: StatusChange, *, epoch: int
+    ) -> StoredCertificate:
+        """Hold, unhold or revoke one certificate. Raises EpochMoved when the configuration is no longer ``epoch``."""
         ...
 
     async def change_subject(
-        self, principal: Principal, ca: CaView, subject: Name, change: StatusChange
+        self, principal: Principal, ca: CaView, subject: Name, change: StatusChange, *, epoch: int
     ) -> list[StoredCertificate]:
-        """Apply a change to all certificates of a subject; returns the changed ones."""
+        """Apply a change to all certificates of a subject; returns the changed ones. Raises EpochMoved."""
+        ...
+
+    async def listed(self, ca: CaView, asked: ListQuery) -> CertificatePage:
+        """A page of all certificates of the CA. Raises InvalidInput."""
         ...
 
     async def events(
@@ -131,13 +139,19 @@ class NativeConnector:
         async with self._authority.database.read() as view:
             return await certificates.newest_of_subject(view, ca, subject)
 
-    async def change(self, principal: Principal, ca: CaView, serial: bytes, change: StatusChange) -> StoredCertificate:
-        return await revocation.change_status(self._authority, principal, ca, serial, change)
+    async def change(
+        self, principal: Principal, ca: CaView, serial: bytes, change: StatusChange, *, epoch: int
+    ) -> StoredCertificate:
+        return await revocation.change_status(self._authority, principal, ca, serial, change, epoch=epoch)
 
     async def change_subject(
-        self, principal: Principal, ca: CaView, subject: Name, change: StatusChange
+        self, principal: Principal, ca: CaView, subject: Name, change: StatusChange, *, epoch: int
     ) -> list[StoredCertificate]:
-        return await revocation.change_subject(self._authority, principal, ca, subject, change)
+        return await revocation.change_subject(self._authority, principal, ca, subject, change, epoch=epoch)
+
+    async def listed(self, ca: CaView, asked: ListQuery) -> CertificatePage:
+        async with self._authority.database.read() as view:
+            return await inventory.list_certificates(view, ca, asked)
 
     async def events(
         self, ca: CaView, *, after: int, since: datetime | None, limit: int, with_certificates: bool

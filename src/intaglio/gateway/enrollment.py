@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -40,13 +40,15 @@ _MAX_KEY_LENGTH = 255
 
 @dataclass(frozen=True)
 class Enrollment:
-    """An issued certificate in the format asked for. ``body`` is text: base64 or PEM."""
+    """An issued certificate in the format asked for. ``body`` is text: base64 or PEM; ``properties`` are those of the
+    request."""
 
     issued: Issued
     format: Format
     body: str = field(repr=False)
     include_chain: bool
     warnings: tuple[str, ...]
+    properties: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,14 @@ async def enroll(
             extra={"serialNumber": issued.serial.hex().upper()},
         )
     body = await encode(issued.der, issued.chain, request.requiredFormat, request.includeCa, draft.private_key)
-    warnings = (*draft.warnings, *issued.warnings)
-    return Enrollment(issued, request.requiredFormat.format, body, bool(request.includeCa), warnings)
+    return Enrollment(
+        issued,
+        request.requiredFormat.format,
+        body,
+        bool(request.includeCa),
+        (*draft.warnings, *issued.warnings),
+        request.properties,
+    )
 
 
 async def preview(
@@ -136,7 +144,8 @@ class _Draft:
         profile = self.authorize(snapshot)
         access, details = self.access, self.request.optionalCertificateRequestDetails
         spki, algorithm = self._key
-        sizes = {"the gateway": self.gateway.minimum_keysize, f"CA {access.ca.full_id}": access.ca.options.minimum_keysize}
+        ca = access.ca
+        sizes = {"the gateway": self.gateway.minimum_keysize, f"CA {ca.full_id}": ca.options.minimum_keysize}
         self.warnings = [*self._remarks(), *check_key_size(algorithm, sizes)]
         order = IssuanceInput(
             subject=self._subject,
@@ -153,7 +162,7 @@ class _Draft:
             shorten_only=not access.role.may(GatewayPermission.EXPLICIT_VALIDITY),
             private_key_usage_percentage=details.privateKeyUsagePercentage,
         )
-        return Order(access.ca, profile, order, self.previous_id, self.request.properties)
+        return Order(ca, profile, order, self.previous_id, self.request.properties)
 
     def authorize(self, snapshot: Snapshot) -> CertificateProfile:
         """Caller, CA, profile and the fields the role permits. Raises Unauthenticated, Forbidden, NotFound."""

@@ -3,31 +3,49 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
 
-from intaglio.audit import record as audit
+from sqlalchemy import select
+
 from intaglio.authority.context import Authority
 from intaglio.authority.directory import CaView, Snapshot
 from intaglio.authority.options import KeySizePolicy
-from intaglio.core import clock
-from intaglio.core.errors import IntaglioError
+from intaglio.core.errors import IntaglioError, StateConflict
 from intaglio.core.principal import Principal
+from intaglio.db.journal import EpochMoved, journal_head
 from intaglio.gateway.callers import Access, Caller, CallerDirectory
 from intaglio.gateway.connector import Connector, NativeConnector
-from intaglio.gateway.errors import catalogue_entry
 
-#: Takes the values of an audit record (``audit.record.row``) of something that did not happen.
-RefusalSink = Callable[[Mapping[str, Any]], None]
+T = TypeVar("T")
 
 _GENERATED_AT_A_TIME = 2
+_ATTEMPTS = 8
+
+
+class RefusalSink(Protocol):
+    """Records what was refused; see ``audit.refusals.RefusalRecorder``."""
+
+    def record(
+        self,
+        principal: Principal,
+        action: str,
+        object_kind: str,
+        object_name: str,
+        error: IntaglioError,
+        *,
+        organization: str | None = None,
+    ) -> None:
+        """Note a refusal without waiting or failing."""
+        ...
 
 
 class Gateway:
     """Authority, connectors, callers and policies.
 
-    Arguments: ``refusals`` takes the audit records of refused requests and must neither block nor fail;
-    ``minimum_keysize`` is the key-size policy for all CAs, besides those of CA and profile.
+    Arguments: ``refusals`` records refused requests; ``minimum_keysize`` is the key-size policy for all CAs, besides
+    those of CA and profile; ``is_current`` says whether this process has heard of every change of configuration (when
+    it has not, the gateway looks before it decides).
     """
 
     def __init__(
@@ -36,6 +54,7 @@ class Gateway:
         *,
         refusals: RefusalSink | None = None,
         minimum_keysize: KeySizePolicy | None = None,
+        is_current: Callable[[], bool] | None = None,
     ) -> None:
         self.authority = authority
         self.callers = CallerDirectory()
@@ -43,10 +62,16 @@ class Gateway:
         self.key_generation = asyncio.Semaphore(_GENERATED_AT_A_TIME)
         self._native = NativeConnector(authority)
         self._refusals = refusals
+        self._is_current = is_current
 
     async def snapshot(self) -> Snapshot:
-        """The configuration to decide on."""
-        return await self.authority.snapshot()
+        """The configuration to decide on. Raises Unavailable when it cannot be known."""
+        snapshot = await self.authority.snapshot()
+        if self._is_current is None or self._is_current():
+            return snapshot
+        async with self.authority.database.read() as view:
+            epoch = int(await view.scalar(select(journal_head.c.epoch)))
+        return snapshot if epoch == snapshot.epoch else await self.authority.directory.reload(beyond=epoch - 1)
 
     async def access(self, caller: Caller, ca_id: str) -> tuple[Access, Connector]:
         """The caller's access to a CA, and the way to it. Raises Unauthenticated, Forbidden, NotFound."""
@@ -57,36 +82,29 @@ class Gateway:
         """The connector that reaches a CA."""
         return self._native
 
+    async def decided(
+        self, caller: Caller, ca_id: str, act: Callable[[Access, Connector, int], Awaitable[T]]
+    ) -> T:
+        """Authorize and act on one configuration; again on the next one when it changed in between.
+
+        ``act`` gets access, connector and epoch, and raises EpochMoved when nothing was written because the epoch has
+        passed.
+        """
+        snapshot = await self.snapshot()
+        for _ in range(_ATTEMPTS):
+            access = caller.access(snapshot, ca_id)
+            try:
+                return await act(access, self.connector(access.ca), snapshot.epoch)
+            except EpochMoved:
+                snapshot = await self.authority.directory.reload(beyond=snapshot.epoch)
+        raise StateConflict("The configuration keeps changing.", code="configuration-changed", remedy="Try again.")
+
     def refused(
-        self, principal: Principal, action: str, object_name: str, error: IntaglioError, **facts: Any
+        self, principal: Principal, action: str, object_kind: str, object_name: str, error: IntaglioError
     ) -> None:
-        """Have a refusal recorded. ``object_name`` is the CA or certificate that was asked about."""
-        if self._refusals is None:
-            return
-        entry = catalogue_entry(error)
-        self._refusals(
-            audit.row(
-                clock.now(),
-                principal,
-                action,
-                "ca",
-                storable(object_name),
-                outcome="failed" if entry.status >= 500 else "refused",
-                organization=_organization(object_name),
-                code=entry.code,
-                rule=error.code,
-                detail=storable(error.detail),
-                **facts,
+        """Have a refusal recorded."""
+        if self._refusals is not None:
+            organization, tilde, _ = object_name.partition("~")
+            self._refusals.record(
+                principal, action, object_kind, object_name, error, organization=organization if tilde else None
             )
-        )
-
-
-def storable(text: str) -> str:
-    """Text from outside in a form that can be stored and shown: bounded, control characters escaped."""
-    shown = text[:500]
-    return shown if shown.isprintable() else shown.encode("unicode_escape").decode("ascii")
-
-
-def _organization(ca_id: str) -> str | None:
-    organization, tilde, _ = ca_id.partition("~")
-    return storable(organization) if tilde else None

@@ -11,7 +11,8 @@ from intaglio.profiles.engine import RequestedValidity
 
 _TARGET = "/optionalCertificateRequestDetails/validityPeriod"
 _MOMENT = re.compile(
-    r"(\d{4})-(\d{2})-(\d{2})(?:[Tt ](\d{2}):(\d{2})(?::(\d{2})(?:[.,]\d+)?)?\s*([Zz]|[+-]\d{2}:?\d{2})?)?"
+    r"(\d{4})-(\d{2})-(\d{2})(?:[Tt ](\d{2}):(\d{2})(?::(\d{2})(?:[.,]\d+)?)?\s*([Zz]|[+-]\d{2}:?\d{2})?)?",
+    re.ASCII,
 )
 
 
