@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
 from cryptography import x509 as pyca
+from hypothesis import given
+from hypothesis import strategies as st
 
 from intaglio.asn1 import algorithms, der
 from intaglio.asn1.algorithms import KeyAlgorithm
-from intaglio.core.errors import Forbidden, InvalidInput, Refused
+from intaglio.core.errors import Forbidden, IntaglioError, InvalidInput, Refused
 from intaglio.core.identifiers import new_serial_number
 from intaglio.profiles import custom, registry
 from intaglio.profiles.engine import Issuer, PreparedCertificate, compile_profile
@@ -179,6 +182,31 @@ def test_required_name_types_attributes_and_variables_are_enforced(desk: Any) ->
     assert desk.refusal(profile, **{**complete, "subject_variables": ()}).code == "subject-variable-required"
     assert desk.refusal(profile, **{**complete, "subject": Name.parse("CN=x")}).code == "subject-attribute-required"
     assert desk.refusal(profile, **{**complete, "san": san(("dns", "a.example"))}).code == "san-required"
+
+
+@given(
+    st.lists(st.text(min_size=1, max_size=64) | st.sampled_from(["a.example", "*.b.example", "10.0.0.1"]), max_size=4),
+    st.lists(st.sampled_from(["a.example", "c.example"]), max_size=2, unique=True),
+)
+def test_any_common_name_gives_a_certificate_with_valid_names_or_a_refusal(
+    desk: Any, common_names: list[str], names: list[str]
+) -> None:
+    asked: dict[str, Any] = {"san": san(*(("dNSName", name) for name in names)) if names else None}
+    with contextlib.suppress(InvalidInput):
+        asked["subject"] = Name.build([("CN", name) for name in common_names])
+    certificate = desk.attempt("privatessl-tls-client-server-supply-san", **asked)
+    if isinstance(certificate, IntaglioError):
+        assert certificate.extra["step"] in ("san", "subject", "lint")
+        return
+    found = dns_names(certificate)
+    assert found[: len(names)] == names
+    assert len({name.lower() for name in found}) == len(found)
+    assert all(name.isascii() and " " not in name for name in found)
+
+
+def test_fault_found_below_the_engine_names_a_step_too(desk: Any) -> None:
+    refusal = desk.refusal("est-digital-signature", spki=b"\x30\x00")
+    assert refusal.extra["step"] == "request"
 
 
 # ---- who is asking ---------------------------------------------------------------------------------------------------

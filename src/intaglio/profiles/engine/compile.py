@@ -7,6 +7,7 @@ from typing import Final
 
 from intaglio.asn1 import der
 from intaglio.asn1.algorithms import key_identifier
+from intaglio.core.errors import IntaglioError
 from intaglio.profiles import vocabulary
 from intaglio.profiles.engine import extensions as requested
 from intaglio.profiles.engine import names, purposes
@@ -51,6 +52,14 @@ class CompiledProfile:
         ``serial`` are the octets of the serial number, ``now`` is aware. Every refusal is an IntaglioError with a
         stable code and the step in ``extra["step"]``. What was changed or ignored is said in ``warnings``.
         """
+        try:
+            return self._prepared(request, serial, now)
+        except IntaglioError as error:
+            # What the floors below refuse, such as more names than a certificate may hold, knows no steps.
+            error.extra.setdefault("step", "request")
+            raise
+
+    def _prepared(self, request: IssuanceInput, serial: bytes, now: datetime) -> PreparedCertificate:
         profile, issuer = self.profile, self.issuer
         warnings: list[str] = []
         _check_way_in(profile, request)

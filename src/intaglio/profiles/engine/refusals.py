@@ -1,4 +1,7 @@
-"""How the engine says no: every refusal names the step of the pipeline in ``extra["step"]``."""
+"""How the engine says no: every refusal names the step of the pipeline in ``extra["step"]``.
+
+The steps are those of `Step`, and ``request`` for what the floors below find wrong with the request itself.
+"""
 
 from __future__ import annotations
 
