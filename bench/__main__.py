@@ -8,8 +8,9 @@ import json
 import os
 import platform
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
+
+from intaglio.core import clock
 
 FIGURES = {
     "build": "bench.build",
@@ -37,7 +38,7 @@ def main() -> int:
         results.append(figure)
     if arguments.json:
         report = {
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "at": clock.rfc3339(clock.now()),
             "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()},
             "figures": [figure.as_json() for figure in results],
         }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import ssl
 import subprocess
@@ -110,6 +111,7 @@ class _Load:
         self.measure_from = self.start + seconds / 10
         self.end = self.measure_from + seconds
         self.over = False
+        self.finished = asyncio.Event()
         self.latencies: list[float] = []
         self.statuses: dict[str, int] = {}
         self.octets = 0
@@ -119,6 +121,7 @@ class _Load:
         now = time.perf_counter()
         if now >= self.end:
             self.over = True
+            self.finished.set()
         elif now >= self.measure_from:
             self.latencies.append(latency)
             name = status.decode()
@@ -147,8 +150,8 @@ async def _generate(job: dict[str, Any]) -> Result:
             ssl=context,
             server_hostname=job["tls"]["hostname"] if context else None,
         )
-    while not load.over and time.perf_counter() < load.end + 10:
-        await asyncio.sleep(0.02)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(load.finished.wait(), job["seconds"] * 1.1 + 10)
     if not load.latencies:
         raise RuntimeError("no answer was received")
     ordered = sorted(load.latencies)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
+
+from intaglio.core import clock
 
 _DER = Encoding.DER
 
@@ -40,7 +42,7 @@ def bare_certificate() -> Callable[[], bytes]:
     public_key = subject_key.public_key()
 
     def build() -> bytes:
-        now = datetime.now(UTC).replace(microsecond=0)
+        now = clock.now().replace(microsecond=0)
         builder = (
             x509.CertificateBuilder()
             .subject_name(subject)
