@@ -147,6 +147,11 @@ def test_a_slash_within_a_value_of_the_slash_form_is_kept() -> None:
     assert Name.parse("/CN=a\\/O=b").common_names == ("a/O=b",)
 
 
+def test_only_escaped_outer_spaces_belong_to_a_value() -> None:
+    assert Name.parse("  CN = \\ a\\   ").common_names == (" a ",)
+    assert Name.parse("CN=a\n").common_names == ("a",)
+
+
 def test_the_empty_name_is_empty() -> None:
     assert Name.parse("") == Name.parse("  ") == EMPTY_NAME == Name.build([])
     assert EMPTY_NAME.is_empty

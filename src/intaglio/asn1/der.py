@@ -357,7 +357,8 @@ def decode_time(element: Element) -> datetime:
     if not long:
         digits = ("20" if digits < "50" else "19") + digits
     try:
-        return datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+        year, month, day = int(digits[:4]), int(digits[4:6]), int(digits[6:8])
+        return datetime(year, month, day, int(digits[8:10]), int(digits[10:12]), int(digits[12:]), tzinfo=UTC)
     except ValueError:
         raise not_der("a time does not exist") from None
 

@@ -18,7 +18,8 @@ _SLASH_NEXT = re.compile(r"[A-Za-z0-9.-]+\s*=")
 def parse_name_text(text: str) -> list[list[Pair]]:
     """RDNs in encoding order; a ``#`` value as the bytes it stands for. Raises InvalidInput (``invalid-name``) with the
     position of the fault."""
-    text = text.strip()
+    # Trailing spaces stay: the last one may be escaped.
+    text = text.lstrip().rstrip("\t\r\n")
     if not text:
         return []
     control = next((i for i, c in enumerate(text) if ord(c) < 0x20 or ord(c) == 0x7F), None)

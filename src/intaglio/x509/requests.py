@@ -59,14 +59,14 @@ def parse_request(
     ``key-algorithm-not-allowed``, ``too-many-names``.
     """
     try:
-        request, signed, algorithm, signature = _parse(_to_der(data), max_names)
+        request, signed, signature_oid, signature = _parse(_to_der(data), max_names)
     except InvalidInput as error:
         if error.code in _OWN_CODES:
             raise
         raise _unparsable(error.detail, error.remedy) from None
     weak_keys.check_public_key(request.public_key)
     if prove_possession:
-        _check_signature(request, signed, algorithm, signature)
+        _check_signature(request, signed, signature_oid, signature)
     return request
 
 
@@ -96,13 +96,13 @@ def _text_to_der(data: bytes) -> bytes:
     return found[0][1]
 
 
-def _parse(data: bytes, max_names: int) -> tuple[CertificateRequest, bytes, bytes, bytes]:
-    """The request, the octets that are signed, the signature AlgorithmIdentifier and the signature."""
+def _parse(data: bytes, max_names: int) -> tuple[CertificateRequest, bytes, str, bytes]:
+    """The request, the octets that are signed, the dotted signature algorithm and the signature."""
     outer = der.Reader(data)
     request = outer.enter()
     outer.finish()
     info = request.read(der.SEQUENCE)
-    algorithm = request.read(der.SEQUENCE).der
+    signature_oid = der.decode_oid(request.enter().read(der.OBJECT_IDENTIFIER).content)
     signature, unused = der.decode_bit_string(request.read(der.BIT_STRING).content)
     request.finish()
     if unused:
@@ -124,7 +124,7 @@ def _parse(data: bytes, max_names: int) -> tuple[CertificateRequest, bytes, byte
     return (
         CertificateRequest(data, subject, spki, public_key, key_algorithm, names, extensions),
         info.der,
-        algorithm,
+        signature_oid,
         signature,
     )
 
@@ -147,26 +147,17 @@ def _requested_extensions(content: bytes) -> tuple[RequestedExtension, ...]:
     return found or ()
 
 
-def _check_signature(request: CertificateRequest, signed: bytes, algorithm: bytes, signature: bytes) -> None:
-    parts = der.Reader(algorithm).enter()
-    oid = der.decode_oid(_oid_content(parts))
-    if oid == algorithms.RSASSA_PSS:
+def _check_signature(request: CertificateRequest, signed: bytes, signature_oid: str, signature: bytes) -> None:
+    if signature_oid == algorithms.RSASSA_PSS:
         valid = _pss_signature_is_valid(request.der)
     else:
-        valid = algorithms.verify(request.public_key, oid, signature, signed)
+        valid = algorithms.verify(request.public_key, signature_oid, signature, signed)
     if not valid:
         raise InvalidInput(
             "The signature of the certificate request is not valid under its own public key.",
             code="proof-of-possession-failed",
             remedy="Sign the request with the private key that belongs to it, with SHA-256, SHA-384 or SHA-512.",
         )
-
-
-def _oid_content(parts: der.Reader) -> bytes:
-    try:
-        return parts.read(der.OBJECT_IDENTIFIER).content
-    except InvalidInput as error:
-        raise _unparsable(error.detail) from None
 
 
 def _pss_signature_is_valid(data: bytes) -> bool:
