@@ -26,6 +26,7 @@ log = get_logger(__name__)
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 _DISCARD_LIMIT = 16 << 20  # octets of an oversized body that are read away, so that the client sees the answer
 _DISCARD_TIME = 2.0  # seconds for the same
+_SWEEP = 0.25  # seconds between looks at running requests
 _UNMATCHED = "unmatched"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -82,6 +83,8 @@ class Boundary:
         self.headers = list(_TLS_HEADERS if secure else _PLAIN_HEADERS)
         self.strict_policy = secure
         self._in_flight = requests_in_flight.labels(listener)
+        self._running: set[_Exchange] = set()
+        self._sweep: asyncio.TimerHandle | None = None
         self._counters: dict[tuple[str, str, int, str], Any] = {}
         self._timers: dict[str, Any] = {}
 
@@ -90,12 +93,23 @@ class Boundary:
             await self._app(scope, receive, send)
             return
         exchange = _Exchange(self, scope, receive, send)
-        self._in_flight.inc()
+        self._running.add(exchange)
+        if self._sweep is None:
+            self._look_at_running()
         try:
             await exchange.run(self._app)
         finally:
-            self._in_flight.dec()
+            self._running.discard(exchange)
             self._measure(exchange)
+
+    def _look_at_running(self) -> None:
+        """End what takes too long. One timer for all requests costs a fraction of one for each."""
+        now = monotonic()
+        for exchange in self._running:
+            if now > exchange.deadline:
+                exchange.time_out()
+        self._in_flight.set(len(self._running))
+        self._sweep = asyncio.get_running_loop().call_later(_SWEEP, self._look_at_running) if self._running else None
 
     def _measure(self, exchange: _Exchange) -> None:
         scope, seconds = exchange.scope, monotonic() - exchange.started
@@ -132,7 +146,9 @@ class _Exchange:
         self.streamed = False
         self.expects_continue = False
         self.request_id = ""
-        self.timeout: asyncio.Timeout | None = None
+        self.deadline = self.started + boundary.limits.time
+        self.timed_out = False
+        self._task = asyncio.current_task()
         self._receive = receive
         self._send = send
 
@@ -142,22 +158,31 @@ class _Exchange:
         correlation_id.set(self.request_id)
         try:
             self._admit()
-            async with asyncio.timeout(self.boundary.limits.time) as self.timeout:
-                await app(self.scope, self._limited_receive if self.streamed else self._receive, self._answer)
+            await app(self.scope, self._limited_receive if self.streamed else self._receive, self._answer)
         except IntaglioError as error:
             await self._refuse(error)
-        except TimeoutError as error:
-            if self.timeout is None or not self.timeout.expired():
-                await self._fail(error)
-            else:
-                limit = self.boundary.limits.time
-                await self._refuse(TimedOut(f"The request was not answered within {limit:g} seconds."), close=True)
         except asyncio.CancelledError:
-            if not self.boundary.draining.active or self.status:
-                raise
-            await self._refuse(_shutting_down())  # cut off at the end of the shutdown timeout
+            await self._cut_off()
         except Exception as error:
             await self._fail(error)
+
+    def time_out(self) -> None:
+        """Cancel the request, once."""
+        if not self.timed_out and self._task is not None:
+            self.timed_out = True
+            self._task.cancel()
+
+    async def _cut_off(self) -> None:
+        """Answer a request that was cancelled: its time was up, or the shutdown could not wait for it."""
+        if self._task is not None:
+            self._task.uncancel()
+        if self.timed_out:
+            limit = self.boundary.limits.time
+            await self._refuse(TimedOut(f"The request was not answered within {limit:g} seconds."), close=True)
+        elif self.boundary.draining.active:
+            await self._refuse(_shutting_down())
+        else:
+            raise asyncio.CancelledError
 
     def _read_headers(self) -> None:
         for name, value in self.scope["headers"]:
@@ -193,8 +218,7 @@ class _Exchange:
         else:
             self.octets += len(message.get("body", b""))
             if message.get("more_body", False):
-                if self.timeout is not None:  # an answer in parts may take long, as long as it moves
-                    self.timeout.reschedule(asyncio.get_running_loop().time() + self.boundary.limits.time)
+                self.deadline = monotonic() + self.boundary.limits.time  # may take long, as long as it moves
             else:
                 self.complete = True
         await self._send(message)
