@@ -8,14 +8,17 @@ PostgreSQL refuses to run as root: when we are root it runs as an unprivileged a
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import getpass
 import hashlib
 import os
 import pwd
 import signal
+import stat
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -32,6 +35,9 @@ ROLE = "intaglio"
 _SOCKET_PATH_LIMIT = 90  # sun_path holds 108 octets; leave room for "/.s.PGSQL.5432"
 _START_TIMEOUT = 60.0
 _STOP_TIMEOUT = 30.0
+_MOST_LAUNCHES = 8
+_LARGEST_LOG = 16 << 20  # octets
+_CONFIGURATION_FILE = "intaglio.conf"
 
 _CONFIGURATION = """
 listen_addresses = ''
@@ -72,24 +78,22 @@ class EmbeddedPostgres:
     @property
     def pid(self) -> int | None:
         """Process id of the postmaster, whoever started it; None when it does not run."""
-        try:
-            pid = int((self._cluster / "postmaster.pid").read_text().split("\n", 1)[0])
-            command = Path(f"/proc/{pid}/comm").read_text() if Path("/proc").exists() else "postgres"
-        except (OSError, ValueError):
-            return None
-        return pid if "postgres" in command else None
+        pid = self._recorded_pid()
+        return pid if pid is not None and _serves(pid, self._cluster) else None
 
     def start(self) -> None:
         """Make sure the server runs and answers. Raises Unavailable with the end of its log when it does not."""
-        account = _account()
-        self._prepare_folders(account)
-        binaries = server_binaries(self._cluster, self._home, account)
-        if not (self._cluster / "PG_VERSION").exists():
-            self._initialize(binaries, account)
-        if self.pid is None:
-            self._launch(binaries, account)
-        self._wait_until_ready(binaries)
-        self._create_database(binaries)
+        account = _account(self._cluster)
+        try:
+            self._prepare_folders(account)
+            with self._only_one_starts():
+                self._start(account)
+        except OSError as error:
+            raise Unavailable(
+                f"The embedded database cannot use its folder: {error}.",
+                code="database-unavailable",
+                remedy=f"Make {self._home} belong to the account that runs Intaglio, and free disk space.",
+            ) from error
 
     def stop(self) -> None:
         """Fast shutdown: open transactions are rolled back, nothing committed is lost."""
@@ -114,6 +118,26 @@ class EmbeddedPostgres:
         self.start()
         return True
 
+    def _start(self, account: pwd.struct_passwd | None) -> None:
+        binaries = server_binaries(self._cluster, self._home, account)
+        if not (self._cluster / "PG_VERSION").exists():
+            self._initialize(binaries, account)
+        self._bring_up(binaries, account)
+        self._create_database()
+
+    @contextlib.contextmanager
+    def _only_one_starts(self) -> Iterator[None]:
+        """Two processes that start at once must not both create or launch the cluster."""
+        with open(self._home / "start.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _recorded_pid(self) -> int | None:
+        try:
+            return int((self._cluster / "postmaster.pid").read_text().split("\n", 1)[0])
+        except (OSError, ValueError):
+            return None
+
     def _prepare_folders(self, account: pwd.struct_passwd | None) -> None:
         self._home.parent.mkdir(parents=True, exist_ok=True)
         if account is not None:
@@ -127,6 +151,7 @@ class EmbeddedPostgres:
                     remedy="Choose a data folder outside closed folders such as /root (for example /var/lib/intaglio), "
                     "or run as an ordinary user.",
                 )
+        _require_ours(self._socket_dir, account)
         for folder, mode in ((self._home, 0o755), (self._cluster, 0o700), (self._socket_dir, 0o700)):
             folder.mkdir(mode=mode, parents=True, exist_ok=True)
             folder.chmod(mode)
@@ -150,17 +175,32 @@ class EmbeddedPostgres:
             account,
             "The embedded database cannot be created",
         )  # fmt: skip
-        ident = "\n".join(
-            f"intaglio {user} {ROLE}" for user in {_current_user(), account.pw_name if account else "root"}
-        )
-        self._append("pg_ident.conf", ident)
+        self._append("postgresql.conf", f"include = '{_CONFIGURATION_FILE}'")
+
+    def _configure(self, account: pwd.struct_passwd | None) -> None:
+        """Write what this version wants; also for clusters made by earlier versions or other accounts."""
+        names = {_current_user(), account.pw_name if account else "root"}
+        lines = "".join(f'intaglio "{name}" {ROLE}\n' for name in sorted(names))
+        self._rewrite("pg_ident.conf", lines)
         self._rewrite("pg_hba.conf", "local all all peer map=intaglio\n")
-        self._append("postgresql.conf", _CONFIGURATION)
+        self._rewrite(_CONFIGURATION_FILE, _CONFIGURATION)
+
+    def _clear_stale_lock(self) -> None:
+        """Remove a lock file whose process id now belongs to something else (after a reboot, in a new container).
+
+        A lock file of a process that is gone is left to PostgreSQL, which alone can tell whether children of the
+        killed server still use its shared memory; without the file they and a new server would damage the data.
+        """
+        pid = self._recorded_pid()
+        if pid is not None and _alive(pid) and not _processes_in(self._cluster):
+            log.warning("removing the lock file of a database server that is gone", pid=pid)
+            (self._cluster / "postmaster.pid").unlink(missing_ok=True)
 
     def _launch(self, binaries: Path, account: pwd.struct_passwd | None) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            (self._cluster / "postmaster.pid").unlink()  # left behind by a killed server or another machine
-        with open(self._home / "server.log", "ab") as output:
+        log_file = self._home / "server.log"
+        if log_file.exists() and log_file.stat().st_size > _LARGEST_LOG:
+            log_file.replace(log_file.with_suffix(".log.1"))
+        with open(log_file, "ab") as output:
             self._process = subprocess.Popen(
                 [str(binaries / "postgres"), "-D", str(self._cluster), "-k", str(self._socket_dir)],
                 stdin=subprocess.DEVNULL,
@@ -170,17 +210,21 @@ class EmbeddedPostgres:
                 **_as_account(account),
             )
 
-    def _wait_until_ready(self, binaries: Path) -> None:
-        deadline = monotonic() + _START_TIMEOUT
+    def _bring_up(self, binaries: Path, account: pwd.struct_passwd | None) -> None:
+        """Launch the server unless it runs, and wait until it answers."""
+        deadline, launches = monotonic() + _START_TIMEOUT, 0
         while monotonic() < deadline:
-            probe = subprocess.run(
-                [str(binaries / "pg_isready"), "-q", "-h", str(self._socket_dir), "-U", ROLE, "-d", "postgres"],
-                check=False,
-            )
-            if probe.returncode == 0:
+            if self._answers(binaries):
                 return
-            if self._process is not None and self._process.poll() is not None:
-                break
+            if self.pid is None and (self._process is None or self._process.poll() is not None):
+                # Children of a killed server may still hold its shared memory for a moment.
+                if launches and not (launches < _MOST_LAUNCHES and "shared memory" in self._last_log_lines()):
+                    break
+                time.sleep(0.2 * launches)
+                self._configure(account)
+                self._clear_stale_lock()
+                self._launch(binaries, account)
+                launches += 1
             time.sleep(0.02)
         raise Unavailable(
             f"The embedded database does not start: {self._last_log_lines()}",
@@ -188,7 +232,11 @@ class EmbeddedPostgres:
             remedy=f"Look at {self._home / 'server.log'}; a full disk and wrong folder ownership are the usual causes.",
         )
 
-    def _create_database(self, binaries: Path) -> None:
+    def _answers(self, binaries: Path) -> bool:
+        probe = [str(binaries / "pg_isready"), "-q", "-h", str(self._socket_dir), "-U", ROLE, "-d", "postgres"]
+        return subprocess.run(probe, check=False).returncode == 0
+
+    def _create_database(self) -> None:
         import psycopg
 
         target = f"postgresql://{ROLE}@/postgres?host={quote(str(self._socket_dir), safe='')}"
@@ -201,7 +249,11 @@ class EmbeddedPostgres:
             file.write(f"\n{text}\n")
 
     def _rewrite(self, name: str, text: str) -> None:
-        (self._cluster / name).write_text(text)
+        path = self._cluster / name
+        path.write_text(text)
+        if os.geteuid() == 0:
+            owner = self._cluster.stat()
+            os.chown(path, owner.st_uid, owner.st_gid)
 
     def _last_log_lines(self) -> str:
         try:
@@ -211,10 +263,14 @@ class EmbeddedPostgres:
         return " / ".join(line.strip() for line in lines[-3:]) or "its log is empty"
 
 
-def _account() -> pwd.struct_passwd | None:
-    """The account the server runs as when we are root; None when we run as an ordinary user."""
+def _account(cluster: Path) -> pwd.struct_passwd | None:
+    """The account the server runs as when we are root (the owner of a cluster that exists); None when we run as an
+    ordinary user."""
     if os.geteuid() != 0:
         return None
+    with contextlib.suppress(KeyError, FileNotFoundError):
+        if (cluster / "PG_VERSION").exists() and (owner := cluster.stat().st_uid) != 0:
+            return pwd.getpwuid(owner)
     for name in ("intaglio-db", "intaglio", "postgres", "nobody"):
         with contextlib.suppress(KeyError):
             return pwd.getpwnam(name)
@@ -242,6 +298,47 @@ def _socket_directory(home: Path) -> Path:
     # Too long for a socket address: a folder whose name is derived from the data folder, so every process finds it.
     name = hashlib.sha256(str(home.absolute()).encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"intaglio-db-{name}"
+
+
+def _require_ours(folder: Path, account: pwd.struct_passwd | None) -> None:
+    """A folder in a place where everybody may write could have been put there by somebody else."""
+    try:
+        status = folder.lstat()
+    except FileNotFoundError:
+        return
+    ours = {0, os.geteuid(), account.pw_uid if account else os.geteuid()}
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid not in ours:
+        raise Unavailable(
+            f"{folder} is not a folder of ours.",
+            code="data-folder-foreign",
+            remedy="Remove it, or use a data folder with a shorter path.",
+        )
+
+
+def _serves(pid: int, cluster: Path) -> bool:
+    """Whether this process is a PostgreSQL server of this cluster: the server changes into its data folder."""
+    try:
+        if "postgres" not in Path(f"/proc/{pid}/comm").read_text():
+            return False
+        return Path(os.readlink(f"/proc/{pid}/cwd")) == cluster.resolve()
+    except PermissionError:
+        return True  # of another account, so not visible; its name has to do
+    except OSError:
+        return False
+
+
+def _processes_in(folder: Path) -> list[int]:
+    """Processes whose working directory is ``folder``: the server and its children."""
+    home, found = folder.resolve(), []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and Path(os.readlink(entry / "cwd")) == home:
+                found.append(int(entry.name))
+    return found
+
+
+def _alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
 
 
 def _has_locale(name: str) -> bool:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Executable, text
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -142,22 +143,32 @@ class Database:
 
     async def ping(self) -> None:
         """Prove that the database answers. Raises Unavailable."""
-        async with asyncio.timeout(self.timeout), self.read() as view:
-            await view.scalar(text("SELECT 1"))
+        try:
+            async with asyncio.timeout(self.timeout + _CONNECT_TIMEOUT), self.read() as view:
+                await view.scalar(text("SELECT 1"))
+        except TimeoutError:
+            raise Unavailable("The database does not answer.", code="database-unavailable", retry_after=1) from None
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
         milliseconds = int(self.timeout * 1000)
-        return await psycopg.AsyncConnection.connect(
-            self.url,
-            connect_timeout=_CONNECT_TIMEOUT,
-            application_name="intaglio",
-            keepalives_idle=10,
-            keepalives_interval=5,
-            keepalives_count=3,
-            tcp_user_timeout=milliseconds,
-            options=f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds} "
-            f"-c idle_in_transaction_session_timeout={milliseconds * 3} -c timezone=UTC -c jit=off",
+        ours = (
+            f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds} "
+            f"-c idle_in_transaction_session_timeout={milliseconds * 3} -c timezone=UTC -c jit=off"
         )
+        asked = conninfo_to_dict(self.url)
+        try:
+            return await psycopg.AsyncConnection.connect(
+                self.url,
+                connect_timeout=asked.get("connect_timeout") or _CONNECT_TIMEOUT,
+                application_name=asked.get("application_name") or "intaglio",
+                keepalives_idle=10,
+                keepalives_interval=5,
+                keepalives_count=3,
+                tcp_user_timeout=milliseconds,
+                options=f"{ours} {asked.get('options') or ''}".strip(),
+            )
+        except OSError as error:
+            raise Unavailable("The database is not reachable.", code="database-unavailable", retry_after=1) from error
 
 
 @contextlib.contextmanager
@@ -171,8 +182,6 @@ def translated_errors() -> Any:
         raise _translated(error.orig if isinstance(error.orig, psycopg.Error) else error) from error
     except psycopg.Error as error:
         raise _translated(error) from error
-    except OSError as error:
-        raise Unavailable("The database is not reachable.", code="database-unavailable", retry_after=1) from error
 
 
 def _translated(error: BaseException) -> Exception:

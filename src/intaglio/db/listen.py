@@ -81,6 +81,8 @@ class Watch:
                     await connection.close()
             except (psycopg.Error, IntaglioError, OSError, TimeoutError) as error:
                 log.warning("not hearing of changes; caches are off until the database answers", reason=str(error))
+            except Exception:  # a callback's own fault: stay stale, which is safe, and try again
+                log.exception("a change could not be taken in; caches are off until it can")
             await asyncio.sleep(_RETRY)
 
     async def _follow(self, connection: psycopg.AsyncConnection[object]) -> None:
@@ -88,15 +90,17 @@ class Watch:
             await connection.execute(f"LISTEN {channel}")
         self._seen.clear()
         while True:
-            async with asyncio.timeout(FRESHNESS):
-                await self._read_head(connection)
+            await self._take_in_head(connection)
             async for _ in connection.notifies(timeout=HEARTBEAT, stop_after=1):
                 pass
 
-    async def _read_head(self, connection: psycopg.AsyncConnection[object]) -> None:
+    async def _take_in_head(self, connection: psycopg.AsyncConnection[object]) -> None:
+        """Read the journal head and call back for what moved. The callbacks may take longer than a heartbeat: until
+        they are done, ``current`` goes false, but nothing is torn down."""
         asked = monotonic()
-        cursor = await connection.execute("SELECT epoch, event_seq, audit_seq FROM journal_head")
-        row = await cursor.fetchone()
+        async with asyncio.timeout(FRESHNESS):
+            cursor = await connection.execute("SELECT epoch, event_seq, audit_seq FROM journal_head")
+            row = await cursor.fetchone()
         if row is None:
             return
         head = dict(zip(("epoch", "event_seq", "audit_seq"), row, strict=True))  # type: ignore[call-overload]

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from sqlalchemy import text
+from tests.support.eventually import eventually
+
+from intaglio.audit.record import record
+from intaglio.core.principal import SYSTEM
+from intaglio.db.embedded import EmbeddedPostgres
+from intaglio.db.engine import Database
+from intaglio.db.listen import FRESHNESS, Watch
+
+
+class Ears:
+    """Counts what a watch reports; can be slow or fail."""
+
+    def __init__(self) -> None:
+        self.heard = {"config": 0, "event": 0, "audit": 0}
+        self.failures = 0
+        self.delay = 0.0
+
+    async def config(self) -> None:
+        await asyncio.sleep(self.delay)
+        if self.failures:
+            self.failures -= 1
+            raise KeyError("a fault of the callback")
+        self.heard["config"] += 1
+
+    async def event(self) -> None:
+        self.heard["event"] += 1
+
+    async def audit(self) -> None:
+        self.heard["audit"] += 1
+
+
+@pytest.fixture
+def ears() -> Ears:
+    return Ears()
+
+
+@pytest.fixture
+async def watch(database: Database, ears: Ears) -> AsyncIterator[Watch]:
+    watching = Watch(database, on_config=ears.config, on_event=ears.event, on_audit=ears.audit)
+    await watching.start()
+    await eventually(lambda: watching.current)
+    yield watching
+    await watching.stop()
+
+
+async def change_configuration(database: Database) -> None:
+    async with database.transaction() as tx:
+        tx.changed_configuration()
+
+
+async def test_a_watch_calls_back_once_at_its_start(watch: Watch, ears: Ears) -> None:
+    assert ears.heard == {"config": 1, "event": 1, "audit": 1}
+    assert watch.epoch == 0
+
+
+async def test_changes_of_other_processes_are_heard(watch: Watch, ears: Ears, database_url: str) -> None:
+    elsewhere = Database(database_url)
+    await change_configuration(elsewhere)
+    await eventually(lambda: ears.heard["config"] == 2 and watch.epoch == 1)
+    async with elsewhere.transaction() as tx:
+        record(tx, SYSTEM, "thing.do", "thing", "one")
+    await eventually(lambda: ears.heard["audit"] == 2)
+    assert ears.heard["event"] == 1
+    await elsewhere.close()
+
+
+async def test_a_callback_slower_than_the_heartbeat_is_called_once_per_change(
+    watch: Watch, ears: Ears, database: Database
+) -> None:
+    ears.delay = FRESHNESS * 1.3
+    await change_configuration(database)
+    await eventually(lambda: not watch.current)
+    await eventually(lambda: watch.current)
+    assert ears.heard == {"config": 2, "event": 1, "audit": 1}
+
+
+async def test_a_failing_callback_is_called_again(watch: Watch, ears: Ears, database: Database) -> None:
+    ears.failures = 2
+    await change_configuration(database)
+    await eventually(lambda: watch.epoch == 1 and watch.current)
+    assert ears.failures == 0
+
+
+async def test_a_broken_connection_is_made_again_and_nothing_missed(
+    watch: Watch, ears: Ears, database: Database
+) -> None:
+    async with database.transaction() as tx:
+        await tx.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )
+        tx.changed_configuration()
+    await eventually(lambda: watch.epoch == 1 and watch.current)
+    assert ears.heard["config"] >= 2
+
+
+async def test_without_the_database_nothing_is_current(own_server: EmbeddedPostgres) -> None:
+    from intaglio.db.migrate import migrate
+
+    await asyncio.to_thread(migrate, own_server.url)
+    database = Database(own_server.url)
+    watching = Watch(database)
+    await watching.start()
+    await eventually(lambda: watching.current)
+    await asyncio.to_thread(own_server.stop)
+    await eventually(lambda: not watching.current)
+    await asyncio.to_thread(own_server.start)
+    await eventually(lambda: watching.current)
+    await watching.stop()
+    await database.close()
