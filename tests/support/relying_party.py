@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
+from tests.support.eventually import eventually
 
 from intaglio.asn1 import algorithms
 from intaglio.asn1.algorithms import KeyAlgorithm
@@ -23,7 +24,6 @@ from intaglio.core.principal import SYSTEM
 from intaglio.profiles.engine import IssuanceInput, RequestedValidity
 from intaglio.x509.general_names import GeneralNames
 from intaglio.x509.names import Name
-from tests.support.eventually import eventually
 
 
 async def issue_leaf(

@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest_asyncio
+from tests.support.authority import make_hierarchy
+from tests.support.eventually import eventually
 
 from intaglio.authority.context import Authority
 from intaglio.authority.directory import CaView
 from intaglio.db.engine import Database
 from intaglio.db.listen import Watch
 from intaglio.validation.api import PublicApp, public_app
-from tests.support.authority import make_hierarchy
-from tests.support.eventually import eventually
 
 
 @pytest_asyncio.fixture

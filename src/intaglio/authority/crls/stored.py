@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import Subquery, delete, func, select
 
 from intaglio.authority import models
 from intaglio.authority.directory import CaView
@@ -77,10 +77,8 @@ async def latest_facts(
 
 async def all_latest(view: Transaction) -> Sequence[CrlFacts]:
     """The newest CRL of every scope of every CA, without bytes."""
-    c = models.crl.c
-    scope = (c.ca_id, c.generation, c.partition, c.delta)
-    statement = select(*FACTS).distinct(*scope).order_by(*scope, c.number.desc())
-    return [CrlFacts.of(row) for row in await view.all(statement)]
+    ranked = _ranked(*FACTS)
+    return [CrlFacts.of(row) for row in await view.all(select(ranked).where(ranked.c.rank == 1))]
 
 
 async def complete_crls(view: Transaction, ca: CaView, generation: int, partition: int) -> Sequence[CrlFacts]:
@@ -96,8 +94,7 @@ async def prune_crls(tx: Transaction) -> int:
     An expired delta means that deltas were switched off: nothing may be based on what was not recorded since.
     """
     c = models.crl.c
-    rank = func.row_number().over(partition_by=(c.ca_id, c.generation, c.partition, c.delta), order_by=c.number.desc())
-    ranked = select(c.id, rank.label("rank")).subquery()
+    ranked = _ranked(c.id)
     old = select(ranked.c.id).where(ranked.c.rank > KEPT)
     expired = c.delta & (c.next_update < tx.now)
     return (await tx.execute(delete(models.crl).where(c.id.in_(old) | expired))).rowcount
@@ -119,6 +116,13 @@ async def prune_entries(tx: Transaction, ca: CaView) -> int:
     if shown is not None and not ca.options.keep_expired_on_crl:
         gone = gone | (r.not_after < shown - ca.options.crl_interval)
     return (await tx.execute(delete(models.revocation).where(r.ca_id == ca.id, gone))).rowcount
+
+
+def _ranked(*columns: Any) -> Subquery:
+    """CRLs with their rank within their scope, 1 being the newest."""
+    c = models.crl.c
+    rank = func.row_number().over(partition_by=(c.ca_id, c.generation, c.partition, c.delta), order_by=c.number.desc())
+    return select(*columns, rank.label("rank")).subquery()
 
 
 def _newest(statement: Any, ca: CaView, generation: int, partition: int, delta: bool) -> Any:
