@@ -12,13 +12,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import Select, exists, select
 
 from intaglio.authority import models
 from intaglio.authority.directory import CaView, Snapshot, ca_unknown
 from intaglio.core.errors import NotFound
 from intaglio.core.principal import Permission, Principal
 from intaglio.db.engine import Transaction
+from intaglio.identity.models import user_account
 
 
 @dataclass(frozen=True)
@@ -87,20 +88,26 @@ async def is_member(view: Transaction, principal: Principal, organization_id: UU
     """Whether the principal is a user who belongs to the organization."""
     if principal.kind != "user":
         return False
-    m = models.organization_member.c
-    query = select(m.user_name).where(
-        m.organization_id == organization_id, m.user_name == principal.name, m.state == "member"
-    )
-    return await view.scalar(query) is not None
+    mine = memberships_of(principal.name).where(models.organization_member.c.organization_id == organization_id)
+    return await view.scalar(mine) is not None
+
+
+def memberships_of(user: str) -> Select[tuple[UUID]]:
+    """The ids of the organizations a user is a member of.
+
+    A membership from before the account was made belonged to somebody else who had the name.
+    """
+    m, u = models.organization_member.c, user_account.c
+    later = exists().where(u.name == m.user_name, u.created_at > m.since)
+    return select(m.organization_id).where(m.user_name == user, m.state == "member", ~later)
 
 
 async def visible_organizations(view: Transaction, principal: Principal) -> list[Organization]:
     """The organizations the principal sees, by name."""
-    o, m = models.organization, models.organization_member
+    o = models.organization
     query = select(o).where(o.c.deleted_at.is_(None)).order_by(o.c.name)
     if not sees_all(principal):
         if principal.kind != "user":
             return []
-        mine = select(m.c.organization_id).where(m.c.user_name == principal.name, m.c.state == "member")
-        query = query.where(o.c.id.in_(mine))
+        query = query.where(o.c.id.in_(memberships_of(principal.name)))
     return [Organization.of(row) for row in await view.all(query)]

@@ -178,8 +178,13 @@ async def _remove(tx: Transaction, principal: Principal, organization: Organizat
 
 
 async def _check_not_last(tx: Transaction, organization: Organization) -> None:
-    m, c = models.organization_member.c, models.ca.c
-    members = await tx.scalar(select(func.count()).where(m.organization_id == organization.id, m.state == "member"))
+    m, u, c = models.organization_member.c, user_account.c, models.ca.c
+    members = await tx.scalar(
+        select(func.count())
+        .select_from(models.organization_member)
+        .join(user_account, u.name == m.user_name)
+        .where(m.organization_id == organization.id, m.state == "member", ~u.disabled, u.created_at <= m.since)
+    )
     cas = await tx.scalar(
         select(func.count()).where(c.organization_id == organization.id, c.state != "deleted", c.kind != "client")
     )

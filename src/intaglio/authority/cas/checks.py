@@ -24,10 +24,14 @@ RESERVATION = timedelta(hours=24)
 
 def checked_subject(subject: str | Iterable[SubjectAttribute]) -> Name:
     """The subject of a CA. Raises InvalidInput, also without a CN."""
-    if isinstance(subject, str):
-        name = Name.parse(subject)
-    else:
-        name = Name.build([(attribute.type, attribute.value) for attribute in subject])
+    try:
+        if isinstance(subject, str):
+            name = Name.parse(subject)
+        else:
+            name = Name.build([(attribute.type, attribute.value) for attribute in subject])
+    except InvalidInput as error:
+        error.target = "subject"
+        raise
     if not any(value.strip() for value in name.common_names):
         raise InvalidInput(
             "The subject of a CA needs a common name.",
