@@ -61,6 +61,8 @@ class MasterKey:
         key_id = bytes(sealed[1 : 1 + _KEY_ID_OCTETS])
         nonce = bytes(sealed[1 + _KEY_ID_OCTETS : 1 + _KEY_ID_OCTETS + _NONCE_OCTETS])
         key = self.keys.get(key_id)
+        if len(sealed) < 1 + _KEY_ID_OCTETS + _NONCE_OCTETS:
+            raise Unavailable("A sealed secret is too short: it was altered.", code="secret-tampered")
         if sealed[:1] != _VERSION or key is None:
             raise Unavailable(
                 f"A secret is sealed under master key {key_id.hex()}, which is not in the key ring.",
@@ -124,6 +126,12 @@ def load_master_key(settings: Settings) -> MasterKey:
                 remedy=f"Run: chmod 600 {path}",
             )
         return MasterKey.parse(path.read_bytes())
+    except PermissionError:
+        raise Unavailable(
+            f"The master key file {path} cannot be read.",
+            code="master-key-missing",
+            remedy="Run as the account that owns it.",
+        ) from None
     except FileNotFoundError:
         raise Unavailable(
             f"The master key file {path} does not exist.",
