@@ -54,6 +54,7 @@ async def fail_at_once(services: Services) -> None:
 def application(services: Services) -> ASGIApp:
     from fastapi import FastAPI
     from fastapi.responses import JSONResponse, StreamingResponse
+
     from intaglio.core.errors import Refused
     from intaglio.server import problems
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from tests.server import certificates
+from tests.server.certificates import Credential
 
 from intaglio.core.errors import Unavailable
 from intaglio.core.secrets import MasterKey, write_master_key
 from intaglio.server.runtime import Runtime, read_runtime
-from tests.server import certificates
-from tests.server.certificates import Credential
 
 _HOUSE = Path(__file__).with_name("house.py")
 PATIENCE = 60.0  # seconds after which something that should happen counts as not happening

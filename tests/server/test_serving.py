@@ -14,7 +14,6 @@ from datetime import timedelta
 
 import httpx
 import pytest
-
 from tests.server import certificates
 from tests.server.certificates import Credential
 from tests.server.running import House, eventually

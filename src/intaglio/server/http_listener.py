@@ -66,6 +66,7 @@ class HttpListener:
         self._open = connections_open.labels(self.name)
         self._timer: asyncio.TimerHandle | None = None
         self._accepting = False
+        self._stopped = False
 
     def start(self) -> None:
         """Accept from now on."""
@@ -73,9 +74,11 @@ class HttpListener:
         self._resume()
 
     def stop_accepting(self) -> None:
-        """Take no more connections; the other workers and, when all stop, the kernel's queue keep them."""
+        """Take no more connections. Once every process of the server has stopped, new ones are refused at once."""
         self._pause()
-        self._context = None
+        self._stopped = True
+        for listening in self._sockets:
+            listening.close()
 
     async def drain(self, timeout: float) -> int:
         """Let requests in flight finish, at most ``timeout`` seconds. Returns how many were cut off."""
@@ -157,7 +160,7 @@ class HttpListener:
                 self._loop.remove_reader(listening)
 
     def _resume(self) -> None:
-        if not self._accepting:
+        if not self._accepting and not self._stopped:
             self._accepting = True
             for listening in self._sockets:
                 self._loop.add_reader(listening, self._accept, listening)

@@ -13,6 +13,7 @@ import selectors
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 _TICK = 0.5  # seconds between looks at the database and at processes that died or hang
+_DATABASE_STOP = 30.0  # seconds an adopted database may take to shut down
 _GRACE = 5.0  # seconds beyond the shutdown timeout before a process is killed
 
 Compose = Callable[[Settings], "Composition"]
@@ -228,7 +230,7 @@ class Supervisor:
             place.signal(signal.SIGTERM)
         self._await_end(monotonic() + self._settings.shutdown_timeout + _GRACE)
         if self._postgres is not None:
-            self._postgres.stop()
+            _stop_database(self._postgres)
         if "admin" in self._sockets:
             self._settings.admin_socket_path.unlink(missing_ok=True)
         remove_runtime(self._settings.data_dir)
@@ -304,6 +306,17 @@ def _place(name: str, plan: Plan, main: Callable[[Plan, str, socket.socket], int
         return main(plan, name, control)
 
     return Place(name, enter)
+
+
+def _stop_database(postgres: EmbeddedPostgres) -> None:
+    """Stop the database, also one that was adopted from a supervisor that was killed: the folder is ours alone."""
+    postgres.stop()
+    deadline = monotonic() + _DATABASE_STOP
+    if (pid := postgres.pid) is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGINT)  # fast shutdown
+        while postgres.pid is not None and monotonic() < deadline:
+            time.sleep(0.02)
 
 
 def _ended(place: Place) -> bool:

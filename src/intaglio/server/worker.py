@@ -133,6 +133,8 @@ class _Process:
         services, jobs = self._services, self._plan.composition.jobs
         assert jobs is not None
         self._listen_for_signals(reload=None)
+        for sockets in self._plan.sockets.values():
+            sockets.close()  # whoever holds a listening socket keeps its address from being refused at shutdown
         await services.start()
         work = self._spawn(jobs(services))
         self._spawn(self._renew_identity())
