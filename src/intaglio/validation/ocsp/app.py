@@ -5,9 +5,10 @@ The way of a cached answer is kept short on purpose: one look in a dictionary by
 
 from __future__ import annotations
 
+import contextlib
 import re
 
-from intaglio.core.errors import InvalidInput
+from intaglio.core.errors import IntaglioError, InvalidInput
 from intaglio.validation.conditional import (
     Document,
     Receive,
@@ -45,17 +46,12 @@ class OcspApp:
             body: bytes = message.get("body", b"")
             if message.get("more_body", False):
                 body = await _rest(body, receive)
-            found = self._cached((path, body))
-            if found is None:
-                found = await self._post(path, body)
-            await found.send(send)
+            await (await self._cached((path, body)) or await self._post(path, body)).send(send)
         elif method == "GET":
             if len(path) > _LONGEST_GET:
                 await _TOO_LONG.send(send, 414)
                 return
-            found = self._cached(path)
-            if found is None:
-                found = await self._get(path)
+            found = await self._cached(path) or await self._get(path)
             if found.etag and is_not_modified(scope["headers"], found):
                 await send_not_modified(send, found)
             else:
@@ -63,8 +59,13 @@ class OcspApp:
         else:
             await _NOT_ALLOWED.send(send, 405, head=method == "HEAD")
 
-    def _cached(self, question: Question) -> Document | None:
-        return self._cache.get(question) if self._responder.current else None
+    async def _cached(self, question: Question) -> Document | None:
+        if not self._responder.current:
+            with contextlib.suppress(IntaglioError):  # then nothing in memory may be used; answering says why
+                await self._responder.catch_up()
+            if not self._responder.current:
+                return None
+        return self._cache.get(question)
 
     async def _post(self, path: str, body: bytes) -> Document:
         matched = _CA_PATH.fullmatch(path.rstrip("/"))

@@ -53,6 +53,17 @@ class Responder:
         """Whether what is kept in memory may be used: nothing was changed that this process has not taken note of."""
         return self.status.current and self._index is not None and self._watch.epoch <= self._index.epoch
 
+    async def catch_up(self) -> None:
+        """Take note of what the watch heard, and of the configuration it speaks of. Raises Unavailable, TimedOut."""
+        await self.status.catch_up()
+        snapshot = await self._authority.snapshot()
+        if snapshot.epoch < self._watch.epoch:
+            snapshot = await self._authority.directory.reload(beyond=snapshot.epoch)
+        if self._index is None or self._index.epoch < snapshot.epoch:
+            self._index = IssuerIndex(snapshot)
+            self._signers.forget()
+            self.cache.clear()
+
     async def answer(self, data: bytes, path: str | None) -> Answer:
         """The answer to a request in DER that came to ``/ocsp/{organization}/{ca}`` (None: to the URL for all CAs)."""
         try:
@@ -72,7 +83,7 @@ class Responder:
 
     async def _answer(self, request: OcspRequest, path: str | None) -> Answer:
         if not self.current:
-            await self._catch_up()
+            await self.catch_up()
         issuer = self._issuer(request, path)
         if issuer is None:
             return _UNAUTHORIZED
@@ -82,17 +93,6 @@ class Responder:
             for certificate in request.certificates
         ]
         return await self._sign(request, issuer, signing, statuses)
-
-    async def _catch_up(self) -> None:
-        """Take note of what the watch heard, and of the configuration it speaks of."""
-        await self.status.catch_up()
-        snapshot = await self._authority.snapshot()
-        if snapshot.epoch < self._watch.epoch:
-            snapshot = await self._authority.directory.reload(beyond=snapshot.epoch)
-        if self._index is None or self._index.epoch < snapshot.epoch:
-            self._index = IssuerIndex(snapshot)
-            self._signers.forget()
-            self.cache.clear()
 
     def _issuer(self, request: OcspRequest, path: str | None) -> Issuer | None:
         """The one issuer of all certificates asked about. An answer has one signature, and a signer one CA."""
