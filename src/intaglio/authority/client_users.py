@@ -19,7 +19,7 @@ from intaglio.x509.names import Name
 
 ADMINISTRATOR: Final = "administrator"
 AUDITOR: Final = "auditor"
-RIGHTS: Final = (ADMINISTRATOR, AUDITOR, "policy-override-tenant", "policy-constrained-tenant")
+RIGHTS: Final = (ADMINISTRATOR, AUDITOR, "policy-override-tenant", "policy-constrained-tenant", "read-only-tenant")
 
 # RFC 5280 appendix A.1 ends a common name at 64 characters.
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._@+-]{0,62}[A-Za-z0-9._@+-])?")

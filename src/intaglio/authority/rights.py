@@ -33,7 +33,8 @@ async def grant_right(
 ) -> NewCredential | None:
     """Give a client a right on a CA in place of the one he has; returns his credential when he is new.
 
-    ``right`` is administrator, auditor, policy-override-tenant or policy-constrained-tenant. Needs ``ca.configure``.
+    ``right`` is administrator, auditor, policy-override-tenant, policy-constrained-tenant or read-only-tenant. Needs
+    ``ca.configure``.
     Raises NotFound, InvalidInput, Refused (the last administrator, an external root).
     """
     if right not in RIGHTS:

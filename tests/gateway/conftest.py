@@ -1,0 +1,77 @@
+"""A gateway over two CAs with a client for every role."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+import pytest_asyncio
+from tests.gateway.support import Client
+from tests.support.authority import OPERATOR, issuing_wish, root_wish
+
+from intaglio.authority.cas.create import create_issuing, create_root
+from intaglio.authority.context import Authority
+from intaglio.authority.rights import grant_right
+from intaglio.core.errors import IntaglioError
+from intaglio.core.principal import Principal
+from intaglio.gateway.api import GatewayApp, gateway_app
+
+PROFILES = [
+    "privatessl-tls-server",
+    "privatessl-tls-client",
+    "privatessl-tls-server-supply-san",
+    "multiuse-p12-client-server",
+    "multiuse-p12-custom",
+]
+TENANTS = ("policy-override-tenant", "policy-constrained-tenant", "read-only-tenant")
+
+
+@dataclass
+class Refusals:
+    """Keeps what the gateway has recorded as refused."""
+
+    recorded: list[tuple[Principal, str, str, str, IntaglioError, str | None]] = field(default_factory=list)
+
+    def record(
+        self,
+        principal: Principal,
+        action: str,
+        object_kind: str,
+        object_name: str,
+        error: IntaglioError,
+        *,
+        organization: str | None = None,
+    ) -> None:
+        self.recorded.append((principal, action, object_kind, object_name, error, organization))
+
+
+@pytest.fixture
+def refusals() -> Refusals:
+    return Refusals()
+
+
+@pytest_asyncio.fixture
+async def app(authority: Authority, organization: str, refusals: Refusals) -> GatewayApp:
+    """The application over ``demo~root`` and ``demo~issuing``."""
+    return gateway_app(authority, refusals=refusals)
+
+
+@pytest_asyncio.fixture
+async def clients(authority: Authority, app: GatewayApp) -> AsyncIterator[dict[str, Client]]:
+    """Clients by role; all stand to ``demo~issuing``, the integrator and the auditor also to ``demo~root``."""
+    root = await create_root(authority, OPERATOR, "demo", root_wish(administrators=["integrator"], auditors=["auditor"]))
+    wished = issuing_wish(profiles=PROFILES, administrators=["integrator"], auditors=["auditor"])
+    await create_issuing(authority, OPERATOR, "demo", wished)
+    found = {credential.name: Client(app, credential.certificate) for credential in root.credentials}
+    for right in TENANTS:
+        credential = await grant_right(authority, OPERATOR, "demo~issuing", right, right)
+        assert credential is not None
+        found[right] = Client(app, credential.certificate)
+    yield found | {"read-only-integrator": found["auditor"]}
+
+
+@pytest.fixture
+def integrator(clients: dict[str, Client]) -> Client:
+    """The client that may do everything."""
+    return clients["integrator"]
