@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from intaglio.audit.refusals import RefusalRecorder
 from intaglio.core.clock import monotonic
 from intaglio.core.errors import IntaglioError
 from intaglio.core.logging import get_logger
@@ -49,6 +50,7 @@ class Services:
             database_url, pool_size=settings.database_pool_size, timeout=settings.database_timeout
         )
         self.keystore = KeyStore(self.master_key)
+        self.refusals = RefusalRecorder(self.database)
         self._authority = make_authority(settings, self.database, self.keystore) if make_authority else None
         self.watch = Watch(self.database, on_config=self._config_changed, on_event=self._events_arrived)
         self._on_config: list[Callback] = []
@@ -87,6 +89,7 @@ class Services:
         """Start, and wait a moment for the database so that the first request finds everything in place."""
         if self._authority is not None:
             await self._authority.start()
+        await self.refusals.start()
         await self.watch.start()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_CONTACT):
@@ -98,6 +101,7 @@ class Services:
         """Stop in the opposite order. What is queued for commit is still committed."""
         if self._authority is not None:
             await self._authority.stop()
+        await self.refusals.stop()
         await self.watch.stop()
         await self.database.close()
         self.keystore.close()

@@ -1,0 +1,124 @@
+"""`intaglio ca edit|delete|upload-certificate|renew|rekey`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from intaglio.cli.ca_create import Encoding, NotAfter, Options, end_of, parse_options
+from intaglio.cli.client import segment
+from intaglio.cli.commands import Cli, command
+from intaglio.cli.credential_files import CredentialsDir, Force, Passwords, save_credentials
+from intaglio.cli.files import read_pem_or_der
+
+Ca = Annotated[str, typer.Argument(metavar="CA", help="ORGANIZATION~ID")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Names = Annotated[list[str] | None, typer.Option(help="Repeat for more.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module to the noun."""
+    example = "intaglio ca edit demo~issuing --add-profile privatessl-tls-client --remove-auditor bob"
+    command(app, "edit", example=example)(edit)
+    command(app, "delete", example="intaglio ca delete demo~issuing --revoke-all --yes")(delete)
+    upload = "intaglio ca upload-certificate demo~issuing issuing.pem"
+    command(app, "upload-certificate", example=upload)(upload_certificate)
+    command(app, "renew", example="intaglio ca renew demo~issuing")(renew)
+    command(app, "rekey", example="intaglio ca rekey demo~issuing --key P-384")(rekey)
+
+
+def edit(
+    cli: Cli,
+    ca: Ca,
+    add_profile: Names = None,
+    remove_profile: Names = None,
+    add_administrator: Names = None,
+    remove_administrator: Names = None,
+    add_auditor: Names = None,
+    remove_auditor: Names = None,
+    label: Annotated[str | None, typer.Option(help="Name for people.")] = None,
+    option: Options = None,
+    encoding: Encoding = "modern",
+    credentials_dir: CredentialsDir = ".",
+    save_passwords: Passwords = False,
+    force: Force = False,
+) -> None:
+    """Change profiles, administrators, auditors, label or options of a CA.
+
+    A removed name is refused at once; a removed profile is not issued with any more. New names get a credential.
+    """
+    path = f"/cas/{segment(ca)}"
+    current = cli.client.get(path)
+    body: dict[str, Any] = {"label": label}
+    for member, added, removed in (
+        ("profiles", add_profile, remove_profile),
+        ("administrators", add_administrator, remove_administrator),
+        ("auditors", add_auditor, remove_auditor),
+    ):
+        if added or removed:
+            body[member] = _changed_list(current[member], added or [], removed or [])
+    if option:
+        body["options"] = {**current["options"], **parse_options(option)}
+    if encoding != "modern":
+        body["credentials"] = {"compatibility": encoding}
+    made = cli.client.patch(path, body)
+    save_credentials(cli, made, f"Changed {ca}.", credentials_dir, save_passwords=save_passwords, force=force)
+
+
+def delete(
+    cli: Cli,
+    ca: Ca,
+    force: Annotated[bool, typer.Option("--force", help="Although there are CAs below it; they stay.")] = False,
+    revoke_all: Annotated[bool, typer.Option("--revoke-all", help="Revoke every certificate it issued first.")] = False,
+    yes: Yes = False,
+) -> None:
+    """Delete a CA. Its certificates and final CRL stay published; its id stays reserved for a while."""
+    cli.confirm(f"Delete {ca}? Nothing more can be issued by it.", yes=yes)
+    with cli.out.waiting(f"Deleting {ca}"):
+        done = cli.client.delete(f"/cas/{segment(ca)}", force=force, revoke_all=revoke_all)
+    text = f"Deleted {ca}; {done['revoked']} certificates revoked. The id is reserved until {done['reserved_until']}."
+    if done["orphans"]:
+        text += f"\nWithout their issuer now: {', '.join(done['orphans'])}"
+    cli.out.result(done, text)
+
+
+def upload_certificate(
+    cli: Cli,
+    ca: Ca,
+    file: Annotated[str, typer.Argument(help="Certificate: PEM, DER or PKCS #7; - is standard input.")],
+) -> None:
+    """Give a waiting CA the certificate that its external root made; for an external root, its renewed certificate."""
+    found = cli.client.put(f"/cas/{segment(ca)}/certificate", {"certificate": read_pem_or_der(file)})
+    cli.out.result(found, f"{ca} is {found['state']}, valid until {found['not_after']}.")
+
+
+def renew(cli: Cli, ca: Ca, not_after: NotAfter = None) -> None:
+    """Give a CA a new certificate for the key it has; below an external root, a request for one."""
+    found = cli.client.post(f"/cas/{segment(ca)}/renew", {"not_after": end_of(not_after)})
+    cli.out.result(found, _outcome(ca, "renewed", found))
+
+
+def rekey(
+    cli: Cli,
+    ca: Ca,
+    key: Annotated[str | None, typer.Option("--key", help="Key type; default: that of the present key.")] = None,
+    not_after: NotAfter = None,
+) -> None:
+    """Give a CA a new key and a certificate for it. What the old key signed stays valid and is still answered for."""
+    body = {"key_algorithm": key, "not_after": end_of(not_after)}
+    with cli.out.waiting(f"Making a key for {ca}"):
+        found = cli.client.post(f"/cas/{segment(ca)}/rekey", body)
+    cli.out.result(found, _outcome(ca, "re-keyed", found))
+
+
+def _outcome(ca: str, what: str, found: dict[str, Any]) -> str:
+    if found["request_pending"]:
+        return f"Next: intaglio ca csr {ca}, have it signed, then intaglio ca upload-certificate {ca} FILE."
+    return f"{ca} is {what} (key generation {found['generation']}), valid until {found['not_after']}."
+
+
+def _changed_list(current: list[str], added: list[str], removed: list[str]) -> list[str]:
+    gone = {name.casefold().replace("_", "-") for name in removed}
+    kept = [name for name in current if name.casefold().replace("_", "-") not in gone]
+    return [*kept, *(name for name in added if name not in kept)]

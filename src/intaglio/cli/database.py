@@ -1,0 +1,30 @@
+"""The database of this host for commands that work without the server."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from intaglio.core.logging import configure_logging
+
+if TYPE_CHECKING:
+    from intaglio.core.settings import Settings
+
+
+@contextlib.contextmanager
+def database_running(settings: Settings) -> Iterator[str]:
+    """The URL of the database; an embedded one that does not run yet runs for as long as the block takes."""
+    # Only what went wrong belongs between a command's lines, and on standard error.
+    configure_logging(settings.model_copy(update={"log_level": "WARN", "log_format": "console"}))
+    if settings.database_url is not None:
+        yield settings.database_url.get_secret_value()
+        return
+    from intaglio.db.embedded import EmbeddedPostgres
+
+    embedded = EmbeddedPostgres(settings.data_dir)
+    embedded.start()
+    try:
+        yield embedded.url
+    finally:
+        embedded.stop()

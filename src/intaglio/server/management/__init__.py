@@ -1,0 +1,1 @@
+"""The management API (`/api/v1`): one thin adapter over the services of every floor."""

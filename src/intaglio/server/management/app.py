@@ -1,0 +1,118 @@
+"""The application behind `/api/v1`, on the console listener and on the unix socket."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.routing import APIRoute
+from starlette.responses import Response
+
+from intaglio import __version__
+from intaglio.audit.refusals import RefusalRecorder
+from intaglio.core.errors import IntaglioError
+from intaglio.core.principal import ANONYMOUS
+from intaglio.gateway.service import Gateway
+from intaglio.server import problems
+from intaglio.server.management import (
+    audit,
+    authorities,
+    ca_lifecycle,
+    certificates,
+    credentials,
+    events,
+    organizations,
+    platform,
+    profiles,
+    session,
+    settings,
+    users,
+)
+from intaglio.server.services import Services
+
+PREFIX = "/api/v1"
+_PARTS = (
+    session, users, organizations, authorities, ca_lifecycle, credentials, certificates, profiles, events, audit,
+    settings, platform,
+)  # fmt: skip
+
+_PROBLEM = {
+    "description": "A refusal (RFC 9457).",
+    "content": {
+        problems.MEDIA_TYPE: {
+            "schema": {
+                "type": "object",
+                "required": ["type", "title", "status", "detail", "code"],
+                "properties": {
+                    "type": {"type": "string", "format": "uri"},
+                    "title": {"type": "string"},
+                    "status": {"type": "integer"},
+                    "detail": {"type": "string", "description": "What was wrong, and where."},
+                    "code": {"type": "string", "description": "Stable code; see the list of errors."},
+                    "remedy": {"type": "string", "description": "What to do."},
+                    "correlationId": {"type": "string"},
+                    "errors": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "required": ["pointer", "message"],
+                            "properties": {"pointer": {"type": "string"}, "message": {"type": "string"}},
+                        },
+                    },
+                },
+            }
+        }
+    },
+}
+
+_DESCRIPTION = """\
+Everything a user can configure and operate. Lists take `filter`, `sort`, `limit`, `cursor` and `total`; refusals are
+problem objects (RFC 9457) with a stable `code`; times are UTC; binary values are PEM or base64."""
+
+
+def management_app(services: Services, refusals: RefusalRecorder | None = None) -> FastAPI:
+    """The management API over the services of this process.
+
+    ``refusals`` records what is refused; without it refusals are only answered.
+    """
+    app = FastAPI(
+        title="Intaglio management API",
+        version=__version__,
+        description=_DESCRIPTION,
+        openapi_url=f"{PREFIX}/openapi.json",
+        docs_url=None,  # the viewers load scripts from elsewhere
+        redoc_url=None,
+        generate_unique_id_function=_operation_id,
+        responses={"default": _PROBLEM},
+        separate_input_output_schemas=False,
+    )
+    app.state.services = services
+    app.state.gateway = Gateway(services.authority)
+    app.state.refusals = refusals
+    problems.install(app)
+    app.add_exception_handler(IntaglioError, _refuse)
+    for part in _PARTS:
+        app.include_router(part.router, prefix=PREFIX)
+    return app
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    """Answer a refusal and note it for the audit trail."""
+    assert isinstance(error, IntaglioError)
+    recorder: RefusalRecorder | None = request.app.state.refusals
+    if recorder is not None:
+        principal = getattr(request.state, "principal", ANONYMOUS)
+        action, name = _attempt(request)
+        recorder.record(principal, action, "request", name, error)
+    return problems.response(error)
+
+
+def _attempt(request: Request) -> tuple[str, str]:
+    """What was tried: the operation of the route, and the path."""
+    route: Any = request.scope.get("route")
+    operation = route.name.replace("_", "-") if isinstance(route, APIRoute) else "unknown"
+    return f"api.{operation}", f"{request.method} {request.url.path}"
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name

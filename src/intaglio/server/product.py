@@ -1,0 +1,88 @@
+"""The product: which application answers where, and what runs beside them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from starlette.types import ASGIApp
+
+from intaglio.audit.sealing import Sealer
+from intaglio.authority.context import Authority
+from intaglio.authority.upkeep import run_upkeep
+from intaglio.core.errors import IntaglioError
+from intaglio.core.logging import get_logger, set_log_level
+from intaglio.core.settings import Settings
+from intaglio.keystore.audit_key import audit_signer
+from intaglio.platform import live_settings, server_identities
+from intaglio.platform.live_settings import Logging
+from intaglio.server.composition import Application, Composition
+from intaglio.server.management.app import management_app
+from intaglio.server.platform_identity import ensure_identity
+from intaglio.server.services import Services
+from intaglio.server.tls import ServerIdentity
+from intaglio.validation.api import public_app
+
+log = get_logger(__name__)
+
+
+def compose(settings: Settings) -> Composition:
+    """Everything a server of this product is made of."""
+    return Composition(
+        applications={
+            "public": Application(lambda services: public_app(services.authority, services.watch)),
+            "console": Application(_management),
+            "admin": Application(_management),
+        },
+        make_authority=Authority,
+        identity=_identity,
+        ensure_identity=ensure_identity,
+        trust=_trust,
+        jobs=_jobs,
+    )
+
+
+def _management(services: Services) -> ASGIApp:
+    _follow_live_settings(services)
+    return management_app(services, services.refusals)
+
+
+async def _identity(services: Services, listener: str) -> ServerIdentity | None:
+    async with services.database.read() as view:
+        found = await server_identities.load(view, services.master_key, listener)
+    return None if found is None else ServerIdentity(found.chain, found.key)
+
+
+async def _trust(services: Services, listener: str) -> Sequence[bytes]:
+    """The client CAs of all organizations, with their earlier keys too: what those issued may still be valid."""
+    if listener != "gateway":
+        return ()
+    snapshot = await services.authority.snapshot()
+    clients = [ca for ca in snapshot.cas.values() if ca.kind == "client" and ca.state != "deleted"]
+    return [key.certificate.der for ca in clients for key in ca.keys.values() if key.certificate is not None]
+
+
+async def _jobs(services: Services) -> None:
+    """CRLs, OCSP signers and clean-up; audit seals. Runs until cancelled."""
+    _follow_live_settings(services)
+    sealer = Sealer(services.database, lambda: audit_signer(services.database, services.keystore))
+    stop = asyncio.Event()
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(run_upkeep(services.authority, services.watch, stop))
+            group.create_task(sealer.run())
+    finally:
+        stop.set()
+
+
+def _follow_live_settings(services: Services) -> None:
+    async def apply() -> None:
+        try:
+            async with services.database.read() as view:
+                level = (await live_settings.current(view, Logging)).level
+        except IntaglioError as error:
+            log.warning("the log level stays as it is", reason=str(error))
+        else:
+            set_log_level(level or services.settings.log_level)
+
+    services.on_config(apply)
