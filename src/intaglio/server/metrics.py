@@ -4,14 +4,16 @@ Every process keeps its numbers in files under ``DATA_DIR/run/metrics`` (the mul
 named after its place (``worker-0``, ``jobs``) and not after its process id, so that a replaced worker continues the
 counters of the one that died. Whichever worker gets the scrape reads the files of all.
 
-``metrics_files.prepare`` must have run before this module (or ``prometheus_client``) is imported; without it, as in
-tests, the numbers stay in the process. Times are in seconds, sizes in octets.
+The library decides at the first use of a label set where its number lives, so :func:`share` must come before that, and
+every metric must have labels. Without :func:`share`, as in tests, numbers stay in the process. Times are in seconds,
+sizes in octets.
 """
 
 from __future__ import annotations
 
 import gc
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -23,13 +25,10 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
+_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # the library's name for it
+
 _directory: Path | None = None
 _place = "supervisor"
-
-if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-    _directory = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
-    # Looked up by every metric when it is made; the library has no other way to name its files.
-    values.ValueClass = values.MultiProcessValue(lambda: _place)  # type: ignore[no-untyped-call]
 
 #: Requests answered, by listener, route template, method, status, and role of the caller (empty: none known).
 requests_total = Counter(
@@ -69,9 +68,20 @@ collections = Gauge(
     "intaglio_process_gc_collections", "Garbage collections.", ["process", "generation"], multiprocess_mode="max"
 )
 #: Processors of this host.
-processors = Gauge("intaglio_system_cpu_count", "Processors of this host.", multiprocess_mode="max")
+processors = Gauge("intaglio_system_cpu_count", "Processors of this host.", ["process"], multiprocess_mode="max")
 #: Times a serving process died and was replaced.
 restarts = Counter("intaglio_process_restarts", "Processes replaced.", ["process"])
+
+
+def share(data_dir: Path) -> None:
+    """Let this process and those forked from it share their numbers; those of the previous run are forgotten."""
+    global _directory
+    _directory = data_dir / "run" / "metrics"
+    shutil.rmtree(_directory, ignore_errors=True)
+    _directory.mkdir(parents=True)
+    os.environ[_VARIABLE] = str(_directory)
+    # Asked by every label set when it is made; the library has no other way to name its files.
+    values.ValueClass = values.MultiProcessValue(lambda: _place)  # type: ignore[no-untyped-call]
 
 
 def enter(place: str) -> None:
@@ -95,7 +105,7 @@ def sample_process(place: str, *, current: bool, lag: float, pool: int) -> None:
     threads.labels(place).set(threading.active_count())
     for generation, counts in enumerate(gc.get_stats()):
         collections.labels(place, str(generation)).set(counts["collections"])
-    processors.set(os.cpu_count() or 1)
+    processors.labels(place).set(os.cpu_count() or 1)
 
 
 def exposition() -> bytes:

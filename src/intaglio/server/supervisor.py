@@ -25,7 +25,6 @@ from intaglio.core.logging import configure_logging, get_logger
 from intaglio.core.secrets import load_master_key
 from intaglio.core.settings import Settings
 from intaglio.db.embedded import EmbeddedPostgres
-from intaglio.server import metrics_files
 from intaglio.server.listeners import Sockets, bind
 from intaglio.server.preparation import Preparation
 from intaglio.server.processes import CRASH_LIMIT, Place, describe
@@ -45,8 +44,10 @@ _GRACE = 5.0  # seconds beyond the shutdown timeout before a process is killed
 Compose = Callable[[Settings], "Composition"]
 
 
-def serve(settings: Settings, compose: Compose) -> int:
+def serve(settings: Settings, compose: Compose | None = None) -> int:
     """Run a server until SIGTERM or SIGINT. Returns the exit status of the command.
+
+    ``compose`` says what it is made of; the product without it, imported while the database starts.
 
     Raises Unavailable or StateConflict when it cannot start: the data folder is served already, an address is in use,
     the master key is missing, the schema belongs to a newer version.
@@ -54,7 +55,7 @@ def serve(settings: Settings, compose: Compose) -> int:
     configure_logging(settings)
     load_master_key(settings)  # before anything is started: without it nothing can work
     with only_supervisor(settings.data_dir):
-        return Supervisor(settings, compose).run()
+        return Supervisor(settings, compose or _product).run()
 
 
 class Supervisor:
@@ -91,11 +92,11 @@ class Supervisor:
     # -- start -------------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        metrics_files.prepare(self._settings.data_dir)
         with self._database_starting():
             # The imports take as long as the database does, and must be done before the first fork.
-            from intaglio.server import metrics, worker  # noqa: F401 - metrics choose their files when they are imported
+            from intaglio.server import metrics, worker
 
+            metrics.share(self._settings.data_dir)
             composition = self._compose(self._settings)
         if self._stopping:
             return
@@ -296,6 +297,12 @@ def notify_systemd(state: str) -> None:
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.connect(address)
         channel.send(state.encode())
+
+
+def _product(settings: Settings) -> Composition:
+    from intaglio.server.product import compose
+
+    return compose(settings)
 
 
 def _place(name: str, plan: Plan, main: Callable[[Plan, str, socket.socket], int]) -> Place:
