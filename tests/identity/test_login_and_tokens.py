@@ -204,6 +204,38 @@ async def test_changing_a_password_needs_the_current_one(database: Database, mak
     assert (await log_in(database, "bob", ANOTHER)).user.name == "bob"
 
 
+async def test_a_stolen_token_does_not_set_a_password(database: Database, make_user: MakeUser) -> None:
+    bob = await make_user("bob")
+    async with database.transaction() as tx:
+        stolen = await sessions.create_token(tx, bob, "script")
+        await users.reset_password(tx, OPERATOR, "bob")
+    with pytest.raises(Forbidden) as refused:
+        await sessions.authenticate(database, stolen.secret.get_secret_value(), for_password_change=True)
+    assert refused.value.code == "password-change-required"
+
+
+async def test_a_session_from_before_does_not_set_a_password_that_must_be_changed(
+    database: Database, make_user: MakeUser
+) -> None:
+    await make_user("bob")
+    before = await bearer(database, "bob")
+    async with database.transaction() as tx:
+        await users.require_password_change_of_all(tx, OPERATOR)
+    with pytest.raises(Unauthenticated):
+        await sessions.authenticate(database, before, for_password_change=True)
+
+
+async def test_a_narrowed_token_cannot_reset_its_users_password(database: Database, make_user: MakeUser) -> None:
+    boss = await make_user("boss", Permission.USERS_MANAGE, Permission.PLATFORM_MANAGE)
+    async with database.transaction() as tx:
+        made = await sessions.create_token(tx, boss, "narrow", permissions=[Permission.USERS_MANAGE])
+    narrow = await sessions.authenticate(database, made.secret.get_secret_value())
+    with pytest.raises(Forbidden) as refused:
+        async with database.transaction() as tx:
+            await users.reset_password(tx, narrow, "boss")
+    assert refused.value.code == "account-above-own"
+
+
 async def test_a_session_ends_after_half_an_hour_without_use(
     database: Database, make_user: MakeUser, advance: Advance
 ) -> None:

@@ -54,10 +54,9 @@ def require_may_grant(principal: Principal, granted: frozenset[Permission]) -> N
 def require_not_above(principal: Principal, name: str, held: frozenset[Permission]) -> None:
     """Raise Forbidden (code ``account-above-own``) when the account may do more than ``principal``.
 
-    Otherwise whoever may reset passwords could become anybody.
+    Otherwise whoever may reset passwords could become anybody. It holds for one's own account too: a token with fewer
+    permissions than its user must not reset his password.
     """
-    if principal.kind == "user" and principal.name == name:
-        return
     if lacking := held - principal.permissions:
         raise Forbidden(
             f'"{name}" holds permissions that "{principal.name}" lacks: {", ".join(sorted(lacking))}.',
@@ -66,11 +65,22 @@ def require_not_above(principal: Principal, name: str, held: frozenset[Permissio
         )
 
 
+async def permissions_held(view: Transaction, names: Iterable[str]) -> frozenset[Permission]:
+    """What an account with these roles holds; a role that is gone grants nothing."""
+    rows = await view.all(select(role.c.permissions).where(role.c.name.in_(set(names))))
+    return permissions_of(name for row in rows for name in row["permissions"])
+
+
+async def lock_rights(tx: Transaction) -> None:
+    """Let changes of roles and of who has them happen one after the other, until the end of the transaction."""
+    await tx.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+
+
 @contextlib.asynccontextmanager
 async def keeping_last_holders(tx: Transaction) -> AsyncIterator[None]:
     """Refuse what happens in the block (code ``last-administrator``) when it takes the last enabled account from user
     or role management. Changes of rights happen one after the other."""
-    await tx.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+    await lock_rights(tx)
     before = await _held(tx)
     yield
     if lost := before - await _held(tx):

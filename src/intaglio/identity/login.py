@@ -63,9 +63,10 @@ async def change_password(
 ) -> Login:
     """Set one's own password, end all sessions, and open a new one.
 
-    ``current`` is needed unless the password must be changed (the one-time secret was the proof then). Raises
-    InvalidInput (``password-too-weak``, ``password-unchanged``), Forbidden (``login-failed``: the current password is
-    wrong; counts as a failed login), RateLimited.
+    ``current`` is needed unless the password must be changed: then only a session that was opened with the present
+    password or one-time secret gets here (see :func:`~intaglio.identity.sessions.authenticate`). Raises InvalidInput
+    (``current-password-missing``, ``password-too-weak``, ``password-unchanged``), Forbidden (``login-failed``: the
+    current password is wrong; counts as a failed login), RateLimited.
     """
     if principal.kind != "user":
         raise Forbidden("Only a user has a password.", code="not-a-user")
@@ -73,7 +74,7 @@ async def change_password(
         row = await load_account(view, principal.name)
     user = to_user(row)
     passwords.require_strong(new, known=(user.name, user.email), target="new")
-    if not user.must_change_password:
+    if current is not None or not user.must_change_password:
         await _require_current(database, principal, row, current)
     if await passwords.matches(row["password_hash"], new):
         raise InvalidInput("The new password is the old one.", code="password-unchanged", target="new")

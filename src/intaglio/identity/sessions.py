@@ -16,7 +16,7 @@ from intaglio.core.errors import Forbidden, InvalidInput, NotFound, Unauthentica
 from intaglio.core.identifiers import new_id
 from intaglio.core.principal import Permission, Principal
 from intaglio.db.engine import Database, Transaction
-from intaglio.identity.grants import permissions_of, permissions_of_roles, require_may_grant
+from intaglio.identity.grants import permissions_held, permissions_of, require_may_grant
 from intaglio.identity.models import api_token, role, user_account
 from intaglio.identity.schemas import NewToken, Token, User
 from intaglio.identity.tokens import is_token, new_token, token_hash
@@ -34,8 +34,8 @@ async def authenticate(
 ) -> Principal:
     """The user behind a bearer token, with what he may do at this moment; extends a session.
 
-    ``for_password_change`` is set by the one operation a user may do whose password must be changed; everywhere else
-    he is refused. Raises Unauthenticated (``token-invalid``: unknown, expired, revoked, or the user is disabled),
+    ``for_password_change`` is set by the one operation that a user may do whose password must be changed, and only
+    with a session; everywhere else he is refused. Raises Unauthenticated (``token-invalid``: unknown, expired, revoked, or the user is disabled),
     Forbidden (``password-change-required``).
     """
     if not is_token(bearer):
@@ -95,7 +95,7 @@ async def create_token(
     name = name.strip()
     if not 1 <= len(name) <= _LONGEST_NAME or not name.isprintable():
         raise InvalidInput(f"A token name has 1 to {_LONGEST_NAME} printable characters.", target="name")
-    held = await permissions_of_roles(tx, owner.roles)
+    held = await permissions_held(tx, owner.roles)
     narrowed = frozenset(permissions) if permissions is not None else principal.permissions
     require_may_grant(principal, narrowed)
     if permissions is not None and (beyond := narrowed - held):
@@ -152,7 +152,8 @@ async def _identify(
     row = await view.one_or_none(_IDENTIFY, {"hash": token_hash(bearer)}) if is_token(bearer) else None
     if row is None or row["revoked_at"] is not None or row["expires_at"] <= clock.now() or row["disabled"]:
         raise _invalid_token()
-    if row["must_change_password"] and not for_password_change:
+    # An API token may have been made long before and stolen since; a session cannot outlive a reset of the password.
+    if row["must_change_password"] and not (for_password_change and row["kind"] == "session"):
         raise Forbidden(
             "The password must be changed before anything else.",
             code="password-change-required",

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from pydantic import SecretStr
 from sqlalchemy import delete, insert, select, update
@@ -18,6 +19,8 @@ from intaglio.db.engine import Transaction
 from intaglio.identity import passwords
 from intaglio.identity.grants import (
     keeping_last_holders,
+    lock_rights,
+    permissions_held,
     permissions_of_roles,
     require_may_grant,
     require_not_above,
@@ -78,6 +81,7 @@ async def create_user(
     principal.require(Permission.USERS_MANAGE)
     name = USER_NAME.check(normalised(name), target="name")
     email, chosen = _checked_email(email), _unique(roles)
+    await lock_rights(tx)
     require_may_grant(principal, await permissions_of_roles(tx, chosen))
     if await tx.scalar(select(user_account.c.id).where(user_account.c.name == name)):
         raise StateConflict(f'There is a user "{name}" already.', code="already-exists", target="name")
@@ -116,7 +120,7 @@ async def edit_user(
     principal.require(Permission.USERS_MANAGE)
     async with keeping_last_holders(tx):
         current = to_user(await load_account(tx, name, lock=True))
-        held = await permissions_of_roles(tx, current.roles)
+        held = await permissions_held(tx, current.roles)
         require_not_above(principal, current.name, held)
         changes: dict[str, Any] = {}
         if roles is not None:
@@ -139,7 +143,7 @@ async def delete_user(tx: Transaction, principal: Principal, name: str) -> None:
     principal.require(Permission.USERS_MANAGE)
     async with keeping_last_holders(tx):
         current = to_user(await load_account(tx, name, lock=True))
-        require_not_above(principal, current.name, await permissions_of_roles(tx, current.roles))
+        require_not_above(principal, current.name, await permissions_held(tx, current.roles))
         await tx.execute(delete(user_account).where(user_account.c.id == current.id))
     record(tx, principal, "user.delete", "user", current.name, id=str(current.id))
 
@@ -151,7 +155,7 @@ async def reset_password(tx: Transaction, principal: Principal, name: str) -> Se
     """
     principal.require(Permission.USERS_MANAGE)
     current = to_user(await load_account(tx, name, lock=True))
-    require_not_above(principal, current.name, await permissions_of_roles(tx, current.roles))
+    require_not_above(principal, current.name, await permissions_held(tx, current.roles))
     secret = SecretStr(new_secret())
     await tx.execute(
         update(user_account)
@@ -168,22 +172,28 @@ async def reset_password(tx: Transaction, principal: Principal, name: str) -> Se
 
 
 async def require_password_change_of_all(tx: Transaction, principal: Principal) -> int:
-    """Make every user but the caller choose a new password at the next login. Returns how many."""
+    """Make every user but the caller choose a new password at the next login, and end their sessions. Returns how
+    many."""
     principal.require(Permission.USERS_MANAGE)
-    statement = update(user_account).where(user_account.c.password_hash.is_not(None))
+    affected = user_account.c.password_hash.is_not(None)
     if principal.kind == "user":
-        statement = statement.where(user_account.c.name != principal.name)
-    changed = (await tx.execute(statement.values(must_change_password=True))).rowcount
-    record(tx, principal, "user.require-password-change", "user", "*", users=changed)
-    return changed
+        affected &= user_account.c.name != principal.name
+    statement = update(user_account).where(affected).values(must_change_password=True).returning(user_account.c.id)
+    changed = [row["id"] for row in await tx.all(statement)]
+    await _end_sessions_of(tx, changed)
+    record(tx, principal, "user.require-password-change", "user", "*", users=len(changed))
+    return len(changed)
 
 
 async def end_sessions(tx: Transaction, user: User) -> None:
     """End all sessions of a user; his API tokens stay."""
+    await _end_sessions_of(tx, [user.id])
+
+
+async def _end_sessions_of(tx: Transaction, user_ids: list[UUID]) -> None:
+    open_sessions = (api_token.c.kind == "session", api_token.c.revoked_at.is_(None))
     await tx.execute(
-        update(api_token)
-        .where(api_token.c.user_id == user.id, api_token.c.kind == "session", api_token.c.revoked_at.is_(None))
-        .values(revoked_at=tx.now)
+        update(api_token).where(api_token.c.user_id.in_(user_ids), *open_sessions).values(revoked_at=tx.now)
     )
 
 
