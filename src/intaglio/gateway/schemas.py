@@ -73,7 +73,7 @@ def decode_base64(text: str) -> bytes:
 Text = Annotated[str, Field(max_length=4096), AfterValidator(_no_nul)]
 OptionalText = Annotated[Text | None, BeforeValidator(_absent_when_empty)]
 Boolean = Annotated[bool | None, BeforeValidator(_boolean)]
-Encoded = Annotated[str | None, BeforeValidator(_absent_when_empty), Field(max_length=262_144)]
+Encoded = Annotated[str | None, Field(max_length=262_144), BeforeValidator(_absent_when_empty)]
 Dotted = Annotated[str, Field(pattern=r"^[0-2](\.(0|[1-9][0-9]{0,18})){1,31}$", max_length=255)]
 
 
