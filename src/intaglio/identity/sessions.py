@@ -35,8 +35,10 @@ async def authenticate(
     """The user behind a bearer token, with what he may do at this moment; extends a session.
 
     ``for_password_change`` is set by the one operation that a user may do whose password must be changed, and only
-    with a session; everywhere else he is refused. Raises Unauthenticated (``token-invalid``: unknown, expired, revoked, or the user is disabled),
-    Forbidden (``password-change-required``).
+    with a session; everywhere else he is refused.
+
+    Raises Unauthenticated (``token-invalid``: unknown, expired, revoked, or the user is disabled), Forbidden
+    (``password-change-required``).
     """
     if not is_token(bearer):
         raise _invalid_token()

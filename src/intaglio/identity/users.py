@@ -175,11 +175,11 @@ async def require_password_change_of_all(tx: Transaction, principal: Principal) 
     """Make every user but the caller choose a new password at the next login, and end their sessions. Returns how
     many."""
     principal.require(Permission.USERS_MANAGE)
-    affected = user_account.c.password_hash.is_not(None)
+    statement = update(user_account).where(user_account.c.password_hash.is_not(None))
     if principal.kind == "user":
-        affected &= user_account.c.name != principal.name
-    statement = update(user_account).where(affected).values(must_change_password=True).returning(user_account.c.id)
-    changed = [row["id"] for row in await tx.all(statement)]
+        statement = statement.where(user_account.c.name != principal.name)
+    rows = await tx.all(statement.values(must_change_password=True).returning(user_account.c.id))
+    changed = [row["id"] for row in rows]
     await _end_sessions_of(tx, changed)
     record(tx, principal, "user.require-password-change", "user", "*", users=len(changed))
     return len(changed)
