@@ -1,0 +1,152 @@
+"""The product as its users run it: ``intaglio init``, ``intaglio serve``, the command line, the listeners.
+
+``product`` is one running server per test process. What tests create in it carries names of their own, and no test
+changes what another one relies on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.programs import Outcome
+
+from intaglio.core.errors import Unavailable
+from intaglio.server.runtime import Runtime, read_runtime
+
+#: Seconds after which something that should happen counts as not happening.
+PATIENCE = 60.0
+_COMMAND = Path(sys.executable).with_name("intaglio")
+_ATTEMPTS = 5
+
+
+class Product:
+    """A data folder and the server that runs on it. ``work`` is an empty folder to run commands in."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.folder = folder
+        self.work = folder / "work"
+        self.data = folder / "data"
+        self.log = folder / "server.log"
+        self.work.mkdir()
+        self.settings = {
+            "HOSTNAME": "localhost",
+            "WORKERS": "1",
+            "LOG_LEVEL": "INFO",
+            **{f"{name}__PORT": "0" for name in ("CONSOLE", "ENROLL", "GATEWAY", "HEALTH")},
+            **settings,
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Environment of every command on this folder."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("INTAGLIO_")}
+        own = {f"INTAGLIO_{name}": value for name, value in self.settings.items()}
+        search = os.pathsep.join([str(_COMMAND.parent), inherited.get("PATH", os.defpath)])
+        return {**inherited, **own, "PATH": search, "INTAGLIO_DATA_DIR": str(self.data), "NO_COLOR": "1"}
+
+    def attempt(self, *arguments: str | Path, stdin: str = "", cwd: Path | None = None) -> Outcome:
+        """Run ``intaglio`` to its end, whatever that is."""
+        done = subprocess.run(
+            [_COMMAND, *map(str, arguments)],
+            input=stdin.encode(),
+            capture_output=True,
+            check=False,
+            timeout=PATIENCE,
+            cwd=cwd or self.work,
+            env=self.environment,
+        )
+        return Outcome(done.returncode, done.stdout, (done.stdout + done.stderr).decode())
+
+    def run(self, *arguments: str | Path, stdin: str = "", cwd: Path | None = None) -> str:
+        """What ``intaglio`` says when it succeeds."""
+        outcome = self.attempt(*arguments, stdin=stdin, cwd=cwd)
+        assert outcome.status == 0, f"intaglio {' '.join(map(str, arguments))}:\n{outcome.output}"
+        return outcome.output
+
+    def json(self, *arguments: str | Path, cwd: Path | None = None) -> Any:
+        """The JSON value that ``intaglio --json`` prints."""
+        outcome = self.attempt("--json", *arguments, cwd=cwd)
+        assert outcome.status == 0, f"intaglio {' '.join(map(str, arguments))}:\n{outcome.output}"
+        return json.loads(outcome.stdout)
+
+    def start(self) -> Product:
+        """Serve until :meth:`stop`; returns when the server is ready."""
+        for _ in range(_ATTEMPTS):
+            # The port stands in the URLs of certificates, so it must be known before; somebody may take it meanwhile.
+            self.settings["PUBLIC__PORT"] = str(_free_port())
+            with open(self.log, "ab") as log:
+                self.process = subprocess.Popen(
+                    [_COMMAND, "serve"], env=self.environment, cwd=self.work, stdout=log, stderr=log
+                )
+            eventually(self._ready_or_dead, what=lambda: f"the server gets ready: {self.log.read_text()[-3000:]}")
+            if self.process.poll() is None:
+                return self
+            assert "is in use" in self.log.read_text(), self.log.read_text()[-3000:]
+        raise AssertionError("no free port was found")
+
+    def stop(self) -> int | None:
+        """End the server in order; its exit status, None when it was not running."""
+        if self.process is None:
+            return None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+
+    @property
+    def runtime(self) -> Runtime:
+        return read_runtime(self.data)
+
+    def url(self, listener: str, path: str = "") -> str:
+        """Where a listener is reached."""
+        runtime = self.runtime
+        return f"{runtime.listeners[listener].scheme}://localhost:{runtime.port(listener)}{path}"
+
+    def _ready_or_dead(self) -> bool:
+        assert self.process is not None
+        try:
+            return self.process.poll() is not None or self.runtime.ready
+        except Unavailable:
+            return False
+
+
+@pytest.fixture(scope="session")
+def product() -> Iterator[Product]:
+    """A running server with an embedded database, shared by the tests of this process."""
+    with tempfile.TemporaryDirectory(prefix="intaglio-product-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o711)  # as root the embedded PostgreSQL runs as an account that must pass through
+        started = Product(folder)
+        started.run("init")
+        try:
+            yield started.start()
+        finally:
+            started.stop()
+
+
+def eventually(condition: Any, *, what: Any) -> None:
+    """Wait until ``condition()`` holds; fail, saying ``what`` did not happen, when it does not for a long time."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"did not happen: {what() if callable(what) else what}"
+        time.sleep(0.02)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
