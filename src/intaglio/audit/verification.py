@@ -39,7 +39,7 @@ FindingKind = Literal[
 ]
 
 MOST_FINDINGS = 1000
-_BATCH = 2000
+_BATCH = 500  # records hashed between two turns of the event loop: some ten milliseconds
 _OVERDUE = timedelta(minutes=1)
 
 

@@ -317,24 +317,30 @@ def _require_ours(folder: Path, account: pwd.struct_passwd | None) -> None:
 
 def _serves(pid: int, cluster: Path) -> bool:
     """Whether this process is a PostgreSQL server of this cluster: the server changes into its data folder."""
+    return _is_postgres(pid) and _works_in(pid, cluster)
+
+
+def _processes_in(cluster: Path) -> list[int]:
+    """The processes of a cluster: the server and its children."""
+    found = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return [pid for pid in found if _serves(pid, cluster)]
+
+
+def _is_postgres(pid: int) -> bool:
     try:
-        if "postgres" not in Path(f"/proc/{pid}/comm").read_text():
-            return False
-        return Path(os.readlink(f"/proc/{pid}/cwd")) == cluster.resolve()
-    except PermissionError:
-        return True  # of another account, so not visible; its name has to do
+        return "postgres" in Path(f"/proc/{pid}/comm").read_text()
     except OSError:
         return False
 
 
-def _processes_in(folder: Path) -> list[int]:
-    """Processes whose working directory is ``folder``: the server and its children."""
-    home, found = folder.resolve(), []
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if entry.name.isdigit() and Path(os.readlink(entry / "cwd")) == home:
-                found.append(int(entry.name))
-    return found
+def _works_in(pid: int, folder: Path) -> bool:
+    try:
+        return Path(os.readlink(f"/proc/{pid}/cwd")) == folder.resolve()
+    except PermissionError:
+        # In a container even root may not look there (CAP_SYS_PTRACE); the account has to do.
+        return Path(f"/proc/{pid}").stat().st_uid == folder.stat().st_uid
+    except OSError:
+        return False
 
 
 def _alive(pid: int) -> bool:
