@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import ssl
+import tempfile
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from intaglio.core import clock
+
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 @dataclass
@@ -21,7 +25,7 @@ class Credential:
     """A certificate and its private key."""
 
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
+    key: PrivateKey
 
     @property
     def der(self) -> bytes:
@@ -35,6 +39,11 @@ class Credential:
     def key_pem(self) -> bytes:
         return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
+    def load_into(self, context: ssl.SSLContext) -> None:
+        """Let a client's context present this certificate."""
+        with tempfile.TemporaryDirectory() as folder:
+            context.load_cert_chain(*self.write(Path(folder), "credential"))
+
     def write(self, folder: Path, name: str) -> tuple[Path, Path]:
         """Write NAME.pem and NAME.key."""
         certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
@@ -43,16 +52,18 @@ class Credential:
         return certificate, key
 
 
-def authority(name: str) -> Credential:
+def authority(name: str, *, issuer: Credential | None = None) -> Credential:
+    """A root, or an authority below ``issuer``."""
     key = ec.generate_private_key(ec.SECP256R1())
-    builder = _builder(name, key, timedelta(days=10)).issuer_name(_name(name))
+    builder = _builder(name, key, timedelta(days=10))
+    builder = builder.issuer_name(issuer.certificate.subject if issuer else _name(name))
     builder = builder.add_extension(x509.BasicConstraints(True, None), True)
-    return Credential(builder.sign(key, SHA256()), key)
+    return Credential(builder.sign(issuer.key if issuer else key, SHA256()), key)
 
 
-def server(issuer: Credential, name: str = "localhost") -> Credential:
+def server(issuer: Credential, name: str = "localhost", *, key: PrivateKey | None = None) -> Credential:
     names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1")), x509.IPAddress(ip_address("::1"))]
-    return _leaf(issuer, name, ExtendedKeyUsageOID.SERVER_AUTH, x509.SubjectAlternativeName(names))
+    return _leaf(issuer, name, ExtendedKeyUsageOID.SERVER_AUTH, x509.SubjectAlternativeName(names), key=key)
 
 
 def client(issuer: Credential, name: str = "client", *, lifetime: timedelta = timedelta(days=5)) -> Credential:
@@ -65,8 +76,9 @@ def _leaf(
     purpose: x509.ObjectIdentifier,
     san: x509.SubjectAlternativeName | None,
     lifetime: timedelta = timedelta(days=5),
+    key: PrivateKey | None = None,
 ) -> Credential:
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = key or ec.generate_private_key(ec.SECP256R1())
     builder = _builder(name, key, lifetime).issuer_name(issuer.certificate.subject)
     builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), False)
     if san is not None:
@@ -74,7 +86,7 @@ def _leaf(
     return Credential(builder.sign(issuer.key, SHA256()), key)
 
 
-def _builder(name: str, key: ec.EllipticCurvePrivateKey, lifetime: timedelta) -> x509.CertificateBuilder:
+def _builder(name: str, key: PrivateKey, lifetime: timedelta) -> x509.CertificateBuilder:
     now = clock.now()
     return (
         x509.CertificateBuilder()

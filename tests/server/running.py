@@ -107,8 +107,7 @@ class House:
         """A client's context that trusts this server, with a client certificate if given."""
         context = ssl.create_default_context(cadata=self.server_ca.pem.decode())
         if credential is not None:
-            name = f"client-{credential.certificate.serial_number:x}"
-            context.load_cert_chain(*credential.write(self.folder, name))
+            credential.load_into(context)
         return context
 
     def url(self, listener: str, path: str = "") -> str:

@@ -124,6 +124,17 @@ def test_http_1_0_is_answered_and_closed(house: House) -> None:
     assert b"connection: close" in answer.lower()
 
 
+def test_tls_connection_ends_with_a_notification(house: House) -> None:
+    """A cut connection must be distinguishable from a finished one (RFC 8446 section 6.1)."""
+    connection = house.tls().wrap_socket(
+        house.connect("gateway"), server_hostname="localhost", suppress_ragged_eofs=False
+    )
+    with connection:
+        connection.sendall(b"GET /who HTTP/1.0\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 200")
+
+
 def test_every_address_family_is_served(house: House) -> None:
     port = house.runtime.port("public")
     for host in ("127.0.0.1", "[::1]"):

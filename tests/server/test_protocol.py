@@ -1,0 +1,219 @@
+"""One connection at a time, in this process: slow, broken and hostile clients."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.types import Receive, Scope, Send
+from tests.server import certificates
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from intaglio.server import protocol, tls_stream
+from intaglio.server.http_listener import HttpListener
+from intaglio.server.listeners import KINDS, Sockets
+from intaglio.server.protocol import HEAD_LIMIT, HttpProtocol
+from intaglio.server.tls import ServerIdentity, server_context
+from intaglio.server.tls_stream import TlsStream
+
+Open = Callable[..., Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+
+_AUTHORITY = certificates.authority("authority")
+_IDENTITY = certificates.server(_AUTHORITY)
+_CONTEXT = server_context(ServerIdentity(_IDENTITY.pem, _IDENTITY.key_pem), trusted=())
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers with the body it got."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body, more = body + message.get("body", b""), message.get("more_body", False)
+    headers = [(b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+@pytest_asyncio.fixture
+async def plain() -> AsyncIterator[Open]:
+    async for opened in _listening(None):
+        yield opened
+
+
+@pytest_asyncio.fixture
+async def secure() -> AsyncIterator[Open]:
+    async for opened in _listening(_CONTEXT):
+        yield opened
+
+
+async def _listening(context: ssl.SSLContext | None) -> AsyncIterator[Open]:
+    bound = socket.create_server(("127.0.0.1", 0))
+    bound.setblocking(False)
+    port = bound.getsockname()[1]
+    kind = KINDS["public" if context is None else "gateway"]
+    source = (lambda: context) if context is not None else None
+    listener = HttpListener(Sockets(kind, (bound,)), echo, context=source)
+    listener.start()
+
+    async def opened(**options: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", port, **options)
+
+    yield opened
+    await listener.drain(5)
+
+
+async def _until_closed(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await asyncio.wait_for(reader.read(), 30)
+    except ConnectionResetError:
+        return b""
+
+
+async def test_slow_head_is_dropped(plain: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_TIMEOUT", 0.1)
+    reader, writer = await plain()
+    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ")
+    assert await _until_closed(reader) == b""
+
+
+async def test_connection_without_a_request_is_dropped(plain: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_TIMEOUT", 0.1)
+    reader, _ = await plain()
+    assert await _until_closed(reader) == b""
+
+
+async def test_slow_second_head_is_dropped_after_the_first_answer(
+    plain: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "HEAD_TIMEOUT", 0.1)
+    reader, writer = await plain()
+    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+    writer.write(b"GET / HT")
+    assert await _until_closed(reader) == b""
+
+
+async def test_slow_handshake_is_dropped(secure: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls_stream, "HANDSHAKE_TIMEOUT", 0.1)
+    reader, _ = await secure()
+    assert await _until_closed(reader) == b""
+
+
+async def test_pipelined_requests_are_answered_in_order(plain: Open) -> None:
+    reader, writer = await plain()
+    for number in range(5):
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n%d" % number)
+    bodies = []
+    for _ in range(5):
+        await reader.readuntil(b"\r\n\r\n")
+        bodies.append(await reader.readexactly(1))
+    assert bodies == [b"0", b"1", b"2", b"3", b"4"]
+
+
+async def test_plain_http_on_a_tls_port_is_refused(secure: Open) -> None:
+    reader, writer = await secure()
+    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    answer = await _until_closed(reader)
+    assert answer[:1] in (b"\x15", b"")  # a TLS alert, never an HTTP answer
+
+
+async def test_large_bodies_pass_through_tls_unchanged(secure: Open) -> None:
+    context = ssl.create_default_context(cadata=_AUTHORITY.pem.decode())
+    reader, writer = await secure(ssl=context, server_hostname="localhost")
+    body = bytes(range(256)) * 8192
+    writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    await reader.readuntil(b"\r\n\r\n")
+    assert await reader.readexactly(len(body)) == body
+    writer.close()
+    await writer.wait_closed()
+
+
+@given(st.lists(st.binary(max_size=200), max_size=6))
+def test_no_octets_bring_the_http_protocol_down(parts: list[bytes]) -> None:
+    answer = asyncio.run(_fed(parts))
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 ")
+
+
+@given(st.sampled_from([b"GET / HTTP/1.1\r\n", b"POST /a HTTP/1.1\r\nContent-Length: 5\r\n"]), st.binary(max_size=300))
+def test_no_header_brings_the_http_protocol_down(start: bytes, rest: bytes) -> None:
+    answer = asyncio.run(_fed([start + rest + b"\r\n\r\n"]))
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 ")
+
+
+def test_head_beyond_the_limit_is_refused_in_json() -> None:
+    answer = asyncio.run(_fed([b"GET / HTTP/1.1\r\n", *[b"x: " + b"y" * 8000 + b"\r\n"] * (HEAD_LIMIT // 8000 + 1)]))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 431")
+    assert json.loads(body)["code"] == "head-too-large"
+
+
+@given(st.binary(min_size=1, max_size=600))
+def test_no_octets_bring_the_tls_stream_down(data: bytes) -> None:
+    assert asyncio.run(_shaken(data)) in (["protocol-error"], ["abandoned"])
+
+
+class _Wire(asyncio.Transport):
+    """A connection that remembers what was written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.closed = False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return ("127.0.0.1", 1) if name in ("peername", "sockname") else default
+
+    def write(self, data: Any) -> None:
+        self.written += bytes(data)
+
+    def close(self) -> None:
+        self.closed = True
+
+    abort = write_eof = close
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def pause_reading(self) -> None:
+        """Nothing reads here."""
+
+    resume_reading = pause_reading
+
+
+async def _fed(parts: list[bytes]) -> bytes:
+    config = Config(echo, ws="none", lifespan="off", interface="asgi3", log_config=None, access_log=False)
+    wire, connection = _Wire(), HttpProtocol(config, ServerState(), {}, asyncio.get_running_loop())
+    connection.connection_made(wire)
+    for part in parts:
+        if not wire.closed:
+            connection.data_received(part)
+            await asyncio.sleep(0)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    connection.connection_lost(None)
+    for task in connection.tasks:
+        task.cancel()
+    return wire.written
+
+
+async def _shaken(data: bytes) -> list[str]:
+    results: list[str] = []
+    stream = TlsStream(
+        asyncio.get_running_loop(), _CONTEXT, asyncio.Protocol, lambda result, reason, peer: results.append(result)
+    )
+    stream.connection_made(_Wire())
+    stream.data_received(data)
+    stream.connection_lost(None)
+    return results
