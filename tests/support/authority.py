@@ -76,11 +76,11 @@ async def make_hierarchy(authority: Authority, organization: str = "demo") -> tu
     return root, await create_issuing(authority, OPERATOR, organization, issuing_wish())
 
 
-def openssl(*arguments: str | Path, stdin: bytes = b"") -> str:
-    """Output of the openssl command; fails the test when it fails."""
+def openssl(*arguments: str | Path, stdin: bytes = b"", remarks: bool = False) -> str:
+    """Output of the openssl command, with ``remarks`` what it says on standard error; fails the test when it fails."""
     done = subprocess.run(["openssl", *map(str, arguments)], input=stdin, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode() + done.stdout.decode()
-    return done.stdout.decode()
+    return (done.stderr if remarks else done.stdout).decode()
 
 
 def verify_chain(folder: Path, chain: Sequence[bytes]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import SecretStr
 from sqlalchemy import insert, select, update
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from intaglio.asn1.algorithms import KeyAlgorithm, PrivateKey, generate_private_key, spki
 from intaglio.audit import record as audit
@@ -96,7 +97,7 @@ async def list_credentials(authority: Authority, principal: Principal, organizat
         query = (
             select(u.c.name, u.c.id.label("user_id"), k.c.state, k.c.created_at, c.c.serial, c.c.subject, c.c.not_after,
                    c.c.status)
-            .distinct(u.c.name)
+            .ext(distinct_on(u.c.name))
             .join(k, k.c.ca_user_id == u.c.id)
             .join(c, c.c.id == k.c.certificate_id)
             .where(u.c.organization_id == found.id)
