@@ -6,7 +6,7 @@ import contextlib
 import errno
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -71,6 +71,13 @@ class Sockets:
     def close(self) -> None:
         for opened in self.sockets:
             opened.close()
+
+
+def with_bound_ports(settings: Settings, bound: Mapping[str, Sockets]) -> Settings:
+    """The settings with the port that each TCP listener was really given."""
+    ports = {name: each.bound.addresses[0].port for name, each in bound.items() if name != "admin"}
+    changed = {name: getattr(settings, name).model_copy(update={"port": port}) for name, port in ports.items()}
+    return settings.model_copy(update=changed)
 
 
 def bind(settings: Settings, names: Iterable[str]) -> dict[str, Sockets]:

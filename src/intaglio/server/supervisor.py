@@ -25,7 +25,7 @@ from intaglio.core.logging import configure_logging, get_logger
 from intaglio.core.secrets import load_master_key
 from intaglio.core.settings import Settings
 from intaglio.db.embedded import EmbeddedPostgres
-from intaglio.server.listeners import Sockets, bind
+from intaglio.server.listeners import Sockets, bind, with_bound_ports
 from intaglio.server.preparation import Preparation
 from intaglio.server.processes import CRASH_LIMIT, Place, describe
 from intaglio.server.runtime import Runtime, remove_runtime, write_runtime
@@ -101,6 +101,8 @@ class Supervisor:
         if self._stopping:
             return
         self._sockets = bind(self._settings, composition.listeners(self._settings))
+        # Ports chosen by the kernel belong into URLs of certificates, so the processes see the real ones.
+        self._settings = with_bound_ports(self._settings, self._sockets)
         plan = worker.Plan(self._settings, composition, self._database_url, self._sockets)
         gc.collect()
         gc.freeze()  # what exists now is never looked at by the collector, so its pages stay shared
