@@ -17,6 +17,7 @@ from intaglio.core.identifiers import new_id
 from intaglio.core.principal import ALL_PERMISSIONS, Permission, Principal
 from intaglio.db.engine import Database
 from intaglio.identity import login, passwords, roles, sessions, tokens, users
+from intaglio.identity.models import login_attempt
 from intaglio.identity.schemas import Login
 
 WRONG = SecretStr("certainly-not-the-password")
@@ -122,6 +123,25 @@ async def test_parallel_guesses_are_counted(database: Database, make_user: MakeU
     results = await asyncio.gather(*(log_in(database, "bob", WRONG) for _ in range(12)), return_exceptions=True)
     assert sum(isinstance(result, Unauthenticated) for result in results) == login.FREE_ATTEMPTS
     assert sum(isinstance(result, RateLimited) for result in results) == 12 - login.FREE_ATTEMPTS
+
+
+async def test_logins_and_failures_at_once_do_not_disturb_each_other(database: Database, make_user: MakeUser) -> None:
+    await make_user("bob")
+    attempts = (log_in(database, "bob", PASSWORD if number % 2 else WRONG) for number in range(10))
+    results = await asyncio.gather(*attempts, return_exceptions=True)
+    assert {type(result) for result in results} <= {Login, Unauthenticated, RateLimited}
+    assert any(isinstance(result, Login) for result in results)
+
+
+async def test_old_failures_are_forgotten(database: Database, make_user: MakeUser, advance: Advance) -> None:
+    for number in range(20):
+        with pytest.raises(Unauthenticated):
+            await log_in(database, f"nobody{number}", WRONG)
+    advance(timedelta(hours=2))
+    with pytest.raises(Unauthenticated):
+        await log_in(database, "someone", WRONG)
+    async with database.read() as view:
+        assert [row["name"] for row in await view.all(select(login_attempt.c.name))] == ["someone"]
 
 
 @pytest.mark.parametrize("name", ["", "\0", "x" * 5000, "bob'; drop table role; --", "ADMIN\n"])

@@ -44,7 +44,7 @@ async def login(database: Database, name: str, password: SecretStr, *, source: s
     """
     name = normalised(name)
     asking = replace(ANONYMOUS, name=name if _is_name(name) else "(not a user name)", source=source)
-    row = await _count_attempt(database, asking, name)
+    row = await _count_attempt(database, name)
     correct = await passwords.matches(row["password_hash"] if row else None, password)
     if row is None or not correct or (reason := _refusal(row)):
         reason = "wrong name or password" if row is None or not correct else reason
@@ -92,25 +92,32 @@ async def change_password(
     return Login(user=changed, secret=secret, expires_at=expires_at, password_change_required=False)
 
 
-async def _count_attempt(database: Database, asking: Principal, name: str) -> Mapping[str, Any] | None:
+async def _count_attempt(database: Database, name: str) -> Mapping[str, Any] | None:
     """Count the attempt before the password is looked at, so that guesses made in parallel count too."""
     if not _is_name(name):
         return None
     async with database.transaction() as tx:
-        await tx.execute(delete(login_attempt).where(login_attempt.c.last_at < tx.now - _MEMORY))
+        await _forget_old_attempts(tx)
         row = await tx.one_or_none(select(user_account).where(user_account.c.name == name))
         if row is None and await _is_full(tx):
             return None
-        empty = upsert(login_attempt).values(name=name, attempts=[], last_at=tx.now)
-        await tx.execute(empty.on_conflict_do_nothing())
-        query = select(login_attempt.c.attempts).where(login_attempt.c.name == name).with_for_update()
-        attempts = [at for at in await tx.scalar(query) if at > tx.now - _MEMORY]
-        wait = _wait_after(attempts) - tx.now if attempts else timedelta(0)
-        if wait <= timedelta(0):
-            values = {"attempts": [*attempts, tx.now][-50:], "last_at": tx.now}
-            await tx.execute(update(login_attempt).where(login_attempt.c.name == name).values(**values))
-            return row
-        record(tx, asking, "user.login", "user", asking.name, outcome="refused", reason="locked")
+        entry = upsert(login_attempt).values(name=name, attempts=[], last_at=tx.now)
+        # An update that changes nothing: it locks the entry and returns it, whoever made it.
+        entry = entry.on_conflict_do_update(index_elements=["name"], set_={"last_at": login_attempt.c.last_at})
+        known = await tx.scalar(entry.returning(login_attempt.c.attempts))
+        attempts = [at for at in known if at > tx.now - _MEMORY]
+        if attempts:
+            _require_waited(_wait_after(attempts) - tx.now)
+        values = {"attempts": [*attempts, tx.now][-50:], "last_at": tx.now}
+        await tx.execute(update(login_attempt).where(login_attempt.c.name == name).values(**values))
+        return row
+
+
+def _require_waited(wait: timedelta) -> None:
+    """Refuse an attempt during a lock. It is not recorded here, where a flood of attempts would cost a row each: the
+    listener records its refusals, equal ones together."""
+    if wait <= timedelta(0):
+        return
     seconds = max(1, int(wait.total_seconds()))
     raise RateLimited(
         f"Too many failed logins; the next attempt is possible in {seconds} seconds.",
@@ -134,7 +141,7 @@ async def _require_current(
 ) -> None:
     if current is None:
         raise InvalidInput("The current password is needed.", code="current-password-missing", target="current")
-    await _count_attempt(database, principal, principal.name)
+    await _count_attempt(database, principal.name)
     if not await passwords.matches(row["password_hash"], current):
         async with database.transaction() as tx:
             record(tx, principal, "user.change-password", "user", principal.name, outcome="refused")
@@ -156,6 +163,12 @@ def _wait_after(attempts: list[datetime]) -> datetime:
     beyond = len(attempts) - FREE_ATTEMPTS
     wait: timedelta = min(_FIRST_WAIT * 2 ** min(beyond, 10), _LONGEST_WAIT) if beyond >= 0 else timedelta(0)
     return attempts[-1] + wait
+
+
+async def _forget_old_attempts(tx: Transaction) -> None:
+    old = select(login_attempt.c.name).where(login_attempt.c.last_at < tx.now - _MEMORY)
+    unused = old.limit(100).with_for_update(skip_locked=True)
+    await tx.execute(delete(login_attempt).where(login_attempt.c.name.in_(unused)))
 
 
 async def _is_full(tx: Transaction) -> bool:
