@@ -30,9 +30,7 @@ from intaglio.db.engine import Database
 from intaglio.db.listen import Watch
 from intaglio.keystore.service import KeyStore
 from intaglio.validation.api import PublicApp, public_app
-from intaglio.validation.conditional import document
 from intaglio.validation.ocsp import answers
-from intaglio.validation.ocsp.answers import Answer, AnswerCache
 
 _GOOD, _REVOKED = ocsp.OCSPCertStatus.GOOD, ocsp.OCSPCertStatus.REVOKED
 
@@ -217,11 +215,10 @@ async def test_nothing_is_served_from_memory_once_the_watch_is_late(
     assert await _status(public, request) is _GOOD
 
 
-def test_memory_is_bounded_and_the_longest_unused_answer_goes_first() -> None:
-    cache = AnswerCache(limit=300)
-    sent = document(b"x", b"application/ocsp-response")
-    for question in ("a", "b", "c"):
-        cache.put(question, Answer(bytes(100), cacheable=True, stale_at=monotonic() + 60), sent)
-    assert cache.get("a") is sent
-    cache.put("d", Answer(bytes(100), cacheable=True, stale_at=monotonic() + 60), sent)
-    assert [cache.get(question) is not None for question in "abcd"] == [True, False, True, True]
+def test_memory_is_bounded_and_what_was_unused_longest_goes_first() -> None:
+    memory: answers.Memory[str, int] = answers.Memory(limit=300)
+    for number, question in enumerate("abc"):
+        memory.put(question, number, about=(), octets=100)
+    assert memory.get("a") == 0
+    memory.put("d", 3, about=(), octets=100)
+    assert [memory.get(question) for question in "abcd"] == [0, None, 2, 3]

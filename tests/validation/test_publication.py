@@ -19,7 +19,6 @@ from intaglio.authority import crls, models
 from intaglio.authority.context import Authority
 from intaglio.authority.directory import CaView
 from intaglio.core.errors import Unavailable
-from intaglio.validation import publication
 from intaglio.validation.api import PublicApp
 
 
@@ -73,10 +72,10 @@ async def test_without_the_database_the_last_crl_is_served_while_it_is_valid(
     async def gone(*_: object) -> None:
         raise Unavailable("The database is not reachable.")
 
-    monkeypatch.setattr(publication.crls, "latest_facts", gone)
-    monkeypatch.setattr(publication, "_RECHECK_SECONDS", 0.0)
+    monkeypatch.setattr("intaglio.validation.publication.crls.latest_facts", gone)
+    monkeypatch.setattr("intaglio.validation.publication._RECHECK_SECONDS", 0.0)
     assert (await client.get("/crl/demo/issuing/crl.crl")).content == crl.der
-    monkeypatch.setattr(publication.clock, "now", lambda: crl.facts.next_update)
+    monkeypatch.setattr("intaglio.validation.publication.clock.now", lambda: crl.facts.next_update)
     refused = await client.get("/crl/demo/issuing/crl.crl")
     assert refused.status_code == 503
     assert "retry-after" in refused.headers

@@ -157,12 +157,19 @@ def sign(private_key: PrivateKey, data: bytes) -> bytes:
     The DER Ecdsa-Sig-Value for ECDSA, PKCS #1 v1.5 for RSA, the raw signature otherwise. Raises InvalidInput
     (``key-algorithm-not-allowed``).
     """
+    return signing(private_key)(data)
+
+
+def signing(private_key: PrivateKey) -> Callable[[bytes], bytes]:
+    """:func:`sign` with the key and everything that follows from it settled once, for keys that sign often."""
     hash_algorithm = _SPECIFICATIONS[key_algorithm_of(private_key)].hash_algorithm
     if hash_algorithm is None:
-        return private_key.sign(data)  # type: ignore[call-arg]
+        return private_key.sign  # type: ignore[return-value]
     if isinstance(private_key, ec.EllipticCurvePrivateKey):
-        return private_key.sign(data, ec.ECDSA(hash_algorithm))
-    return private_key.sign(data, padding.PKCS1v15(), hash_algorithm)  # type: ignore[call-arg, arg-type]
+        scheme, elliptic = ec.ECDSA(hash_algorithm), private_key.sign
+        return lambda data: elliptic(data, scheme)
+    padded, modular = padding.PKCS1v15(), private_key.sign
+    return lambda data: modular(data, padded, hash_algorithm)  # type: ignore[call-arg, arg-type]
 
 
 def verify(public_key: PublicKey, signature_algorithm_oid: str, signature: bytes, data: bytes) -> bool:

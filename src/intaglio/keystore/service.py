@@ -37,7 +37,7 @@ EXPORT_PASSWORD_LENGTH = 12
 class Signer:
     """A private key ready to sign."""
 
-    __slots__ = ("_executor", "algorithm", "key_id", "private_key", "spki")
+    __slots__ = ("_executor", "_sign", "algorithm", "key_id", "private_key", "spki")
 
     def __init__(
         self,
@@ -54,10 +54,16 @@ class Signer:
         #: What the builders of ``cryptography`` sign with.
         self.private_key = private_key
         self._executor = executor
+        self._sign = algorithms.signing(private_key)
+
+    @property
+    def inline(self) -> bool:
+        """Whether a signature is made so quickly that the event loop may wait for it."""
+        return self._executor is None
 
     def sign_now(self, data: bytes) -> bytes:
         """Signature over ``data`` with the algorithm that belongs to the key, computed in this thread."""
-        return algorithms.sign(self.private_key, data)
+        return self._sign(data)
 
     async def sign(self, data: bytes) -> bytes:
         """The same, without holding up the event loop: inline when fast, in the keystore's threads when slow."""

@@ -14,8 +14,7 @@ class PublicApp:
     """ASGI application of one process. ``close`` (or the end of the ASGI lifespan) gives its connection back."""
 
     def __init__(self, authority: Authority, watch: Watch) -> None:
-        self.responder = Responder(authority, watch)
-        self._ocsp = OcspApp(self.responder)
+        self._ocsp = OcspApp(authority, watch)
         self._publication = PublicationApp(authority, watch)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -30,8 +29,12 @@ class PublicApp:
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
 
+    @property
+    def responder(self) -> Responder:
+        return self._ocsp.responder
+
     async def close(self) -> None:
-        await self.responder.close()
+        await self._ocsp.close()
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while (await receive())["type"] != "lifespan.shutdown":

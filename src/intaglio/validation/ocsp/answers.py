@@ -1,4 +1,4 @@
-"""Answers of the responder, and the memory of those that may be given again."""
+"""Answers of the responder, and memory for what may be used again."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import inf
+from typing import Generic, TypeVar
 
 from intaglio.core.clock import monotonic
-from intaglio.validation.conditional import Document
 from intaglio.validation.ocsp.status import Key
 
-#: Answers kept by one process, in octets of answers.
-CACHE_OCTETS = 48 * 1024 * 1024
-
-#: What was asked, as it arrived: the path of a GET, path and body of a POST.
-Question = str | tuple[str, bytes]
+Question = TypeVar("Question")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,39 +32,52 @@ class Answer:
     stale_at: float = 0.0
 
 
-class AnswerCache:
-    """Finished answers by question, dropped by certificate; bounded, the longest unused go first."""
+@dataclass(frozen=True, slots=True)
+class _Entry(Generic[Value]):
+    value: Value
+    about: tuple[Key, ...]
+    octets: int
+    stale_at: float
 
-    def __init__(self, limit: int = CACHE_OCTETS) -> None:
+
+class Memory(Generic[Question, Value]):
+    """What may be used again, by question; forgotten by certificate. Bounded: the longest unused go first.
+
+    ``limit`` is in octets of what is kept, as the caller counts them.
+    """
+
+    def __init__(self, limit: int) -> None:
         self._limit = limit
         self._octets = 0
-        self._entries: OrderedDict[Question, tuple[Answer, Document]] = OrderedDict()
+        self._entries: OrderedDict[Question, _Entry[Value]] = OrderedDict()
         self._questions: dict[Key, set[Question]] = {}
 
-    def get(self, question: Question) -> Document | None:
-        """The document with the answer to a question, while it is fresh."""
+    def get(self, question: Question) -> Value | None:
+        """What was put in for a question, while it is fresh."""
         found = self._entries.get(question)
         if found is None:
             return None
-        if found[0].stale_at <= monotonic():
+        if found.stale_at <= monotonic():
             self._remove(question)
             return None
         self._entries.move_to_end(question)
-        return found[1]
+        return found.value
 
-    def put(self, question: Question, answer: Answer, sent_as: Document) -> None:
-        """Keep a cacheable answer and the document it is sent as."""
+    def put(
+        self, question: Question, value: Value, *, about: tuple[Key, ...], octets: int, stale_at: float = inf
+    ) -> None:
+        """Keep a value that depends on the status of the certificates ``about``, until ``stale_at`` (monotonic)."""
         if question in self._entries:
             self._remove(question)
-        self._entries[question] = (answer, sent_as)
-        self._octets += len(answer.body)
-        for key in answer.about:
+        self._entries[question] = _Entry(value, about, octets, stale_at)
+        self._octets += octets
+        for key in about:
             self._questions.setdefault(key, set()).add(question)
         while self._octets > self._limit:
             self._remove(next(iter(self._entries)))
 
     def drop(self, keys: Sequence[Key]) -> None:
-        """Forget every answer about these certificates."""
+        """Forget everything that depends on these certificates."""
         for key in keys:
             for question in list(self._questions.get(key, ())):
                 self._remove(question)
@@ -76,13 +87,10 @@ class AnswerCache:
         self._questions.clear()
         self._octets = 0
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
     def _remove(self, question: Question) -> None:
-        answer, _ = self._entries.pop(question)
-        self._octets -= len(answer.body)
-        for key in answer.about:
+        entry = self._entries.pop(question)
+        self._octets -= entry.octets
+        for key in entry.about:
             questions = self._questions.get(key)
             if questions is not None:
                 questions.discard(question)

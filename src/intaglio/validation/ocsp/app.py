@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Sequence
 
+from intaglio.authority.context import Authority
 from intaglio.core.errors import IntaglioError, InvalidInput
+from intaglio.db.listen import Watch
 from intaglio.validation.conditional import (
     Document,
     Receive,
@@ -19,9 +22,13 @@ from intaglio.validation.conditional import (
     plain,
     send_not_modified,
 )
-from intaglio.validation.ocsp.answers import Answer, Question
+from intaglio.validation.ocsp.answers import Answer, Memory
 from intaglio.validation.ocsp.requests import MAX_REQUEST_OCTETS, decode_get_path
 from intaglio.validation.ocsp.responder import Responder
+from intaglio.validation.ocsp.status import Key
+
+#: Finished answers kept by one process, in octets.
+CACHE_OCTETS = 48 * 1024 * 1024
 
 _CONTENT_TYPE = b"application/ocsp-response"
 _LONGEST_GET = MAX_REQUEST_OCTETS * 4 // 3 + 512
@@ -34,9 +41,13 @@ _TOO_LONG = plain("The URL is too long; use POST.")
 class OcspApp:
     """ASGI application for everything at and below ``/ocsp``."""
 
-    def __init__(self, responder: Responder) -> None:
-        self._responder = responder
-        self._cache = responder.cache
+    def __init__(self, authority: Authority, watch: Watch) -> None:
+        self.responder = Responder(authority, watch, self._forget)
+        # By the path of a GET, by path and body of a POST.
+        self._cache: Memory[str | tuple[str, bytes], Document] = Memory(CACHE_OCTETS)
+
+    async def close(self) -> None:
+        await self.responder.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         method: str = scope["method"]
@@ -59,19 +70,21 @@ class OcspApp:
         else:
             await _NOT_ALLOWED.send(send, 405, head=method == "HEAD")
 
-    async def _cached(self, question: Question) -> Document | None:
-        if not self._responder.current:
+    async def _cached(self, question: str | tuple[str, bytes]) -> Document | None:
+        if not self.responder.current:
             with contextlib.suppress(IntaglioError):  # then nothing in memory may be used; answering says why
-                await self._responder.catch_up()
-            if not self._responder.current:
+                await self.responder.catch_up()
+            if not self.responder.current:
                 return None
         return self._cache.get(question)
 
     async def _post(self, path: str, body: bytes) -> Document:
         matched = _CA_PATH.fullmatch(path.rstrip("/"))
+        ca_path = matched.group(1) if matched else None
+        if (signed := self.responder.answer_again(body, ca_path)) is not None:
+            return document(signed, _CONTENT_TYPE)
         # A request that is too large is refused by the parser, which sees that it is one octet over the limit.
-        answer = await self._responder.answer(body, matched.group(1) if matched else None)
-        return self._document((path, body), answer)
+        return self._document((path, body), await self.responder.answer(body, ca_path))
 
     async def _get(self, path: str) -> Document:
         matched = _CA_PATH.fullmatch(path)
@@ -80,9 +93,9 @@ class OcspApp:
             data = decode_get_path(rest)
         except InvalidInput:
             data = b""
-        return self._document(path, await self._responder.answer(data, matched.group(1) if matched else None))
+        return self._document(path, await self.responder.answer(data, matched.group(1) if matched else None))
 
-    def _document(self, question: Question, answer: Answer) -> Document:
+    def _document(self, question: str | tuple[str, bytes], answer: Answer) -> Document:
         if not answer.cacheable or answer.this_update is None or answer.next_update is None:
             return document(answer.body, _CONTENT_TYPE)
         seconds = int((answer.next_update - answer.this_update).total_seconds())
@@ -95,8 +108,14 @@ class OcspApp:
             expires=answer.next_update,
             max_age=seconds // 2,
         )
-        self._cache.put(question, answer, made)
+        self._cache.put(question, made, about=answer.about, octets=len(answer.body), stale_at=answer.stale_at)
         return made
+
+    def _forget(self, keys: Sequence[Key] | None) -> None:
+        if keys is None:
+            self._cache.clear()
+        else:
+            self._cache.drop(keys)
 
 
 async def _rest(body: bytes, receive: Receive) -> bytes:

@@ -68,6 +68,20 @@ def parse_request(data: bytes) -> OcspRequest:
     return OcspRequest(certificates, _extensions(fields[0xA2], nonce_allowed=True) if 0xA2 in fields else None)
 
 
+def split_nonce(data: bytes) -> tuple[bytes, bytes, bytes] | None:
+    """What stands before, in (the extension's value) and behind the nonce of a request; None when no usual nonce is
+    found. Only a search for octets: whether it is a nonce, and a request at all, is for the parser to say."""
+    mark = data.rfind(_NONCE)
+    start = mark + len(_NONCE)
+    if mark < 0 or len(data) < start + 4 or data[start] != der.OCTET_STRING or data[start + 2] != der.OCTET_STRING:
+        return None
+    length = data[start + 1]
+    end = start + 2 + length
+    if length != data[start + 3] + 2 or length >= 0x80 or end > len(data):
+        return None
+    return data[: start + 4], data[start + 2 : end], data[end:]
+
+
 def decode_get_path(text: str) -> bytes:
     """The request in the last part of a GET path, percent-decoded: base64 with or without padding, of either alphabet,
     with any number of slashes before it. Raises InvalidInput. Source: RFC 6960 appendix A.1."""

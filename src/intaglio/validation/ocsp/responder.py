@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from intaglio.asn1 import der
 from intaglio.authority.context import Authority
@@ -17,13 +18,15 @@ from intaglio.core.errors import IntaglioError, InvalidInput
 from intaglio.core.logging import get_logger
 from intaglio.db.listen import Watch
 from intaglio.validation.ocsp import responses
-from intaglio.validation.ocsp.answers import Answer, AnswerCache
+from intaglio.validation.ocsp.answers import Answer, Memory
 from intaglio.validation.ocsp.issuers import Issuer, IssuerIndex, Signers, Signing
-from intaglio.validation.ocsp.requests import OcspRequest, parse_request
+from intaglio.validation.ocsp.requests import OcspRequest, parse_request, split_nonce
 from intaglio.validation.ocsp.status import Key, Status, StatusSource
 
 log = get_logger(__name__)
 
+#: Outlines kept by one process, in octets.
+OUTLINE_OCTETS = 16 * 1024 * 1024
 #: How long an answer about a certificate nobody issued may be believed.
 _UNKNOWN_VALIDITY = timedelta(minutes=5)
 
@@ -34,14 +37,43 @@ _TRY_LATER = Answer(responses.TRY_LATER)
 _INTERNAL_ERROR = Answer(responses.INTERNAL_ERROR)
 
 
-class Responder:
-    """The OCSP responder of one process."""
+@dataclass(frozen=True, slots=True)
+class _Outline:
+    """An answer without its times, nonce and signature. ``singles`` are CertID and CertStatus of every certificate."""
 
-    def __init__(self, authority: Authority, watch: Watch) -> None:
+    signing: Signing
+    validity: timedelta
+    singles: tuple[bytes, ...] = field(repr=False)
+
+    def data(self, now: datetime, nonce: bytes | None) -> tuple[bytes, datetime]:
+        """ResponseData as of now, and its nextUpdate."""
+        next_update = min(now + self.validity, self.signing.record.not_after)
+        this, after = der.generalized_time(now), der.generalized_time(next_update)
+        singles = [responses.single_response(single, this, after) for single in self.singles]
+        return responses.response_data(self.signing.responder_id, this, singles, nonce), next_update
+
+    def body(self, data: bytes, signature: bytes) -> bytes:
+        """The OCSPResponse around signed ResponseData."""
+        signing = self.signing
+        return responses.successful_response(data, signing.signature_identifier, signature, signing.certificates)
+
+
+class Responder:
+    """The OCSP responder of one process.
+
+    ``on_change`` is called with the certificates whose status changed, or with
+    None when anything may have changed.
+    """
+
+    def __init__(
+        self, authority: Authority, watch: Watch, on_change: Callable[[Sequence[Key] | None], None]
+    ) -> None:
         self._authority = authority
         self._watch = watch
+        self._tell = on_change
         self._signers = Signers(authority)
-        self.cache = AnswerCache()
+        # By URL and by what stands before and behind the nonce.
+        self._outlines: Memory[tuple[str | None, bytes, bytes], _Outline] = Memory(OUTLINE_OCTETS)
         self.status = StatusSource(authority.database, watch, self._on_change)
         self._index: IssuerIndex | None = None
 
@@ -61,8 +93,20 @@ class Responder:
             snapshot = await self._authority.directory.reload(beyond=snapshot.epoch)
         if self._index is None or self._index.epoch < snapshot.epoch:
             self._index = IssuerIndex(snapshot)
-            self._signers.forget()
-            self.cache.clear()
+            self._forget_all()
+
+    def answer_again(self, data: bytes, path: str | None) -> bytes | None:
+        """The response to a request that was answered before with another nonce; None when it was not, when what is
+        remembered may not be used, or when signing takes long."""
+        parts = split_nonce(data) if self.current else None
+        outline = self._outlines.get((path, parts[0], parts[2])) if parts is not None else None
+        if parts is None or outline is None:
+            return None
+        now = clock.now()
+        if now >= outline.signing.recheck_at:
+            return None
+        unsigned, _ = outline.data(now, parts[1])
+        return outline.body(unsigned, outline.signing.signer.sign_now(unsigned))
 
     async def answer(self, data: bytes, path: str | None) -> Answer:
         """The answer to a request in DER that came to ``/ocsp/{organization}/{ca}`` (None: to the URL for all CAs)."""
@@ -71,7 +115,7 @@ class Responder:
         except InvalidInput:
             return _MALFORMED
         try:
-            return await self._answer(request, path)
+            return await self._answer(data, request, path)
         except IntaglioError as error:
             if error.status not in (503, 504, 409):
                 log.error("an OCSP answer could not be made", reason=str(error))
@@ -81,7 +125,7 @@ class Responder:
             log.exception("an OCSP answer could not be made")
             return _INTERNAL_ERROR
 
-    async def _answer(self, request: OcspRequest, path: str | None) -> Answer:
+    async def _answer(self, data: bytes, request: OcspRequest, path: str | None) -> Answer:
         if not self.current:
             await self.catch_up()
         issuer = self._issuer(request, path)
@@ -92,7 +136,7 @@ class Responder:
             None if certificate.serial is None else await self.status.get((issuer.ca.id, certificate.serial))
             for certificate in request.certificates
         ]
-        return await self._sign(request, issuer, signing, statuses)
+        return await self._sign(data, request, path, issuer, signing, statuses)
 
     def _issuer(self, request: OcspRequest, path: str | None) -> Issuer | None:
         """The one issuer of all certificates asked about. An answer has one signature, and a signer one CA."""
@@ -107,35 +151,47 @@ class Responder:
         return issuer
 
     async def _sign(
-        self, request: OcspRequest, issuer: Issuer, signing: Signing, statuses: Sequence[Status | None]
+        self,
+        data: bytes,
+        request: OcspRequest,
+        path: str | None,
+        issuer: Issuer,
+        signing: Signing,
+        statuses: Sequence[Status | None],
     ) -> Answer:
-        now = clock.now().replace(microsecond=0)
         encoded = [responses.UNKNOWN if s is None else s.under(issuer.generation) for s in statuses]
-        known = all(status != responses.UNKNOWN for status in encoded)
+        known = responses.UNKNOWN not in encoded
         validity = issuer.validity if known else min(issuer.validity, _UNKNOWN_VALIDITY)
-        next_update = min(now + validity, signing.record.not_after)
-        this, after = der.generalized_time(now), der.generalized_time(next_update)
-        data = responses.response_data(
-            signing.responder_id,
-            this,
-            [
-                responses.single_response(certificate.der, status, this, after)
-                for certificate, status in zip(request.certificates, encoded, strict=True)
-            ],
-            request.nonce,
-        )
-        signature = await signing.signer.sign(data)
-        body = responses.successful_response(data, signing.signature_identifier, signature, signing.certificates)
-        cacheable = known and request.nonce is None and all(s is not None and self.status.covers(s) for s in statuses)
-        if not cacheable:
+        singles = tuple(c.der + status for c, status in zip(request.certificates, encoded, strict=True))
+        outline = _Outline(signing, validity, singles)
+        now = clock.now().replace(microsecond=0)
+        unsigned, next_update = outline.data(now, request.nonce)
+        body = outline.body(unsigned, await signing.signer.sign(unsigned))
+        if not known or not all(s is not None and self.status.covers(s) for s in statuses):
             return Answer(body, now, next_update)
         about = tuple((issuer.ca.id, c.serial) for c in request.certificates if c.serial is not None)
+        if request.nonce is not None:
+            self._remember(outline, data, request.nonce, path, about)
+            return Answer(body, now, next_update)
         # Given out for half of its validity, so that whoever gets it can rely on the other half.
         return Answer(body, now, next_update, about, True, monotonic() + (next_update - now).total_seconds() / 2)
 
+    def _remember(
+        self, outline: _Outline, data: bytes, nonce: bytes, path: str | None, about: tuple[Key, ...]
+    ) -> None:
+        """Keep an outline under everything of the request but its nonce: what differs only there says the same."""
+        parts = split_nonce(data)
+        if outline.signing.signer.inline and parts is not None and parts[1] == nonce:
+            self._outlines.put((path, parts[0], parts[2]), outline, about=about, octets=2 * len(data) + 500)
+
     def _on_change(self, keys: Sequence[Key] | None) -> None:
         if keys is None or any(self._signers.uses(ca_id, serial) for ca_id, serial in keys):
-            self._signers.forget()
-            self.cache.clear()
+            self._forget_all()
         else:
-            self.cache.drop(keys)
+            self._outlines.drop(keys)
+            self._tell(keys)
+
+    def _forget_all(self) -> None:
+        self._signers.forget()
+        self._outlines.clear()
+        self._tell(None)

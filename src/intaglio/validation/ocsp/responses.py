@@ -35,9 +35,9 @@ def revoked(at: datetime, reason: int | None) -> bytes:
     return der.explicit(1, der.generalized_time(at) + because)
 
 
-def single_response(cert_id: bytes, status: bytes, this_update: bytes, next_update: bytes) -> bytes:
-    """SingleResponse; ``cert_id`` as in the request, the times finished GeneralizedTimes."""
-    return der.tlv(der.SEQUENCE, cert_id + status + this_update + der.tlv(0xA0, next_update))
+def single_response(cert_id_and_status: bytes, this_update: bytes, next_update: bytes) -> bytes:
+    """SingleResponse of a CertID, as in the request, and its CertStatus; the times are finished GeneralizedTimes."""
+    return der.tlv(der.SEQUENCE, cert_id_and_status + this_update + der.tlv(0xA0, next_update))
 
 
 def responder_id(key_hash: bytes) -> bytes:
