@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.audit.conftest import OPERATOR, Write
 
 from intaglio.audit.record import record
-from intaglio.audit.refusals import RefusalRecorder
+from intaglio.audit.refusals import RefusalRecorder, _clean
 from intaglio.audit.search import AuditRecord, search
 from intaglio.core.errors import Forbidden, IntaglioError, InvalidInput, NotFound, Unavailable
 from intaglio.core.principal import ANONYMOUS, Permission, Principal
@@ -79,6 +79,25 @@ async def test_a_running_recorder_writes_by_itself_and_at_its_end(database: Data
     [kept] = await everything(database)
     assert kept.object.startswith("x�y")
     assert len(kept.object) == 500
+
+
+@given(st.text(max_size=20) | st.sampled_from(["\ud800", "\0", "x" * 2000]))
+def test_any_text_becomes_storable(text: str) -> None:
+    stored = _clean(text)
+    assert len(stored) <= 500
+    assert "\0" not in stored
+    assert stored.encode().decode() == stored
+
+
+async def test_a_batch_that_cannot_be_written_does_not_hold_up_the_next(database: Database) -> None:
+    recorder = RefusalRecorder(database)
+    recorder.record(ALICE, "a\0b", "ca", "x", NotFound("No."))  # an action is ours, never outside text
+    await recorder.flush()
+    assert recorder.lost == 1
+    recorder.record(ALICE, "ca.get", "ca", "\ud800", NotFound("No."))
+    await recorder.stop()
+    kept = await everything(database)
+    assert [(item.action, item.object) for item in kept] == [("ca.get", "?"), ("audit.overflow", "refusals")]
 
 
 async def test_a_fault_of_ours_is_recorded_as_failed(database: Database) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from intaglio.audit.models import AUDIT
 from intaglio.audit.record import Outcome, row
 from intaglio.core import clock
-from intaglio.core.errors import IntaglioError
+from intaglio.core.errors import IntaglioError, TimedOut, Unavailable
 from intaglio.core.logging import get_logger
 from intaglio.core.principal import SYSTEM, Principal
 from intaglio.db.engine import Database
@@ -61,24 +61,21 @@ class RefusalRecorder:
         organization: str | None = None,
     ) -> None:
         """Note a refusal. Never waits, never raises; memory is bounded."""
-        key = (
-            *(principal.kind, principal.name[:_LONGEST_TEXT], principal.source),
-            *(action, object_kind, _clean(object_name), error.code),
-        )
+        who, what = _clean(principal.name), _clean(object_name)
+        key = (principal.kind, who, _clean(principal.source), action, object_kind, what, error.code)
         if (known := self._waiting.get(key)) is not None:
             known["detail"]["count"] += 1
             return
         if len(self._waiting) >= self._capacity:
-            self.lost += 1
-            self._lost_unrecorded += 1
+            self._lose(1)
             return
         # Whether tried and failed or not allowed: a fault of ours is not a refusal.
         outcome: Outcome = "refused" if error.status < 500 else "failed"
         detail = {"code": error.code, "status": error.status, "reason": _clean(error.detail), "count": 1}
-        values = row(
-            clock.now(), principal, action, object_kind, _clean(object_name), outcome=outcome, organization=organization
-        )
-        self._waiting[key] = {**values, "actor": _clean(principal.name), "detail": detail}
+        within = None if organization is None else _clean(organization)
+        values = row(clock.now(), principal, action, object_kind, what, outcome=outcome, organization=within)
+        values |= {"actor": who, "source": key[2], "correlation_id": _clean(values["correlation_id"]), "detail": detail}
+        self._waiting[key] = values
 
     async def start(self) -> None:
         """Begin writing."""
@@ -99,7 +96,11 @@ class RefusalRecorder:
             log.error("refusals were not recorded", count=len(self._waiting), reason=str(error))
 
     async def flush(self) -> int:
-        """Write one batch. Returns how many records; what could not be written keeps waiting. Raises Unavailable."""
+        """Write one batch. Returns how many records.
+
+        Raises Unavailable and TimedOut when the database does not answer; the batch keeps waiting then. A batch that
+        cannot be written for another reason is lost, and counted, rather than hold up all that follow.
+        """
         batch = dict(list(self._waiting.items())[:_BATCH])
         lost, self._lost_unrecorded = self._lost_unrecorded, 0
         if not batch and not lost:
@@ -113,10 +114,19 @@ class RefusalRecorder:
                 if lost:
                     overflow = row(tx.now, SYSTEM, "audit.overflow", "audit", "refusals", outcome="failed", lost=lost)
                     tx.append(AUDIT, overflow)
-        except BaseException:
+        except (Unavailable, TimedOut, asyncio.CancelledError):
             self._give_back(batch, lost)
             raise
+        except Exception:
+            log.exception("refusals could not be recorded", count=len(batch))
+            self._lose(len(batch))
+            self._lost_unrecorded += lost
+            return 0
         return len(batch) + bool(lost)
+
+    def _lose(self, count: int) -> None:
+        self.lost += count
+        self._lost_unrecorded += count
 
     def _give_back(self, batch: dict[_Key, dict[str, Any]], lost: int) -> None:
         self._lost_unrecorded += lost
@@ -139,4 +149,5 @@ class RefusalRecorder:
 
 
 def _clean(text: str) -> str:
-    return text.replace("\0", "�")[:_LONGEST_TEXT]
+    """What PostgreSQL can store: no NUL, no lone surrogates, and not too long."""
+    return text[:_LONGEST_TEXT].replace("\0", "�").encode("utf-8", "replace").decode()

@@ -68,6 +68,8 @@ class Sealer:
                     pass
             except (IntaglioError, OSError) as error:
                 log.error("audit records could not be sealed; trying again", reason=str(error))
+            except Exception:  # a fault of ours must not end the sealing for good
+                log.exception("audit records could not be sealed; trying again")
             await asyncio.sleep(INTERVAL / 4)  # gather what comes in together
             self._woken.clear()
             try:
