@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
             "intaglio cert issue --ca demo~issuing --profile privatessl-tls-server --csr server.csr --out server.pem",
             'intaglio cert issue --ca demo~issuing --profile privatessl-tls-server --subject "CN=www.example.com" '
             "--dns www.example.com --key-out server.key --out server.pem",
-            'intaglio cert issue --ca demo~issuing --profile privatessl-tls-client --subject "CN=alice" --p12 alice.p12',
+            "intaglio cert issue --ca demo~issuing --profile privatessl-tls-client --subject CN=alice --p12 alice.p12",
         ),
     )(issue)
     command(app, "renew", example="intaglio cert renew --ca demo~issuing 3A0F... --out server.pem")(renew)

@@ -41,9 +41,14 @@ class Client:
         return self.call("GET", path, query=query)
 
     def post(
-        self, path: str, body: Mapping[str, Any] | None = None, *, headers: Mapping[str, str] | None = None
+        self,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **query: Any,
     ) -> Any:
-        return self.call("POST", path, body=body or {}, headers=headers)
+        return self.call("POST", path, body=body or {}, headers=headers, query=query)
 
     def patch(self, path: str, body: Mapping[str, Any]) -> Any:
         return self.call("PATCH", path, body=body)

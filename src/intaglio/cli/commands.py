@@ -79,7 +79,7 @@ class Cli:
         if yes:
             return
         if not sys.stdin.isatty():
-            self.out.error(question.rstrip("?") + ": this needs a confirmation.", "Repeat with --yes.")
+            self.out.error("This needs a confirmation.", "Repeat it with --yes.")
             raise typer.Exit(1)
         typer.confirm(question, abort=True, err=True)
 

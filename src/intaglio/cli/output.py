@@ -77,6 +77,8 @@ class Output:
             return
         self.error(error.detail, error.remedy)
         for target, message in error.fields:
+            if message == error.detail:
+                continue
             print(f"  {target}: {message}", file=sys.stderr)
         for blocking in error.extra.get("blocking", ()):
             print(f"  {_cell(blocking)}", file=sys.stderr)

@@ -101,18 +101,28 @@ def apply(cli: Cli, file: Annotated[str, typer.Argument(help="Declaration (YAML)
 
 
 @command(app, "activate", example="intaglio profile activate my-web")
-def activate(cli: Cli, profile: Profile) -> None:
-    """Approve and activate the draft of a custom profile, after a clean lint."""
+def activate(
+    cli: Cli,
+    profile: Profile,
+    version: Annotated[int | None, typer.Option(help="The draft that was looked at; default: the newest.")] = None,
+) -> None:
+    """Approve and activate the draft of a custom profile, after a clean lint.
+
+    Not by its author, while somebody else could.
+    """
     with cli.out.waiting(f"Linting {profile}"):
-        made = cli.client.post(f"/profiles/{segment(profile)}/activate")
+        made = cli.client.post(f"/profiles/{segment(profile)}/activate", {"version": version})
     cli.out.result(made, f"{made['id']} version {made['version']} is active.")
 
 
 @command(app, "retire", example="intaglio profile retire my-web --yes")
 def retire(
-    cli: Cli, profile: Profile, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False
+    cli: Cli,
+    profile: Profile,
+    force: Annotated[bool, typer.Option("--force", help="Although CAs offer it.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Retire a custom profile: nothing more is issued with it."""
     cli.confirm(f"Retire {profile}?", yes=yes)
-    made = cli.client.post(f"/profiles/{segment(profile)}/retire")
-    cli.out.result(made, f"{made['id']} is retired.")
+    cli.client.post(f"/profiles/{segment(profile)}/retire", force=force)
+    cli.out.result({"retired": profile}, f"{profile} is retired.")

@@ -26,9 +26,8 @@ def serve(
     Stays in the foreground; Ctrl-C or SIGTERM stops it in order, SIGHUP reloads. Addresses and ports are boot settings:
     INTAGLIO_GATEWAY__PORT=7443, or intaglio.toml in the data folder.
     """
-    from intaglio.server.product import compose
     from intaglio.server.supervisor import serve as run
 
     format_ = "console" if sys.stderr.isatty() else None
     settings = cli.settings_with(workers=workers, only=only, log_level=log_level, log_format=format_)
-    raise typer.Exit(run(settings, compose))
+    raise typer.Exit(run(settings))

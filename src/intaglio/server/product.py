@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 
 from starlette.types import ASGIApp
@@ -13,6 +14,8 @@ from intaglio.authority.upkeep import run_upkeep
 from intaglio.core.errors import IntaglioError
 from intaglio.core.logging import get_logger, set_log_level
 from intaglio.core.settings import Settings
+from intaglio.gateway.api import gateway_app
+from intaglio.gateway.errors import catalogue_entry, error_body
 from intaglio.keystore.audit_key import audit_signer
 from intaglio.platform import live_settings, server_identities
 from intaglio.platform.live_settings import Logging
@@ -32,6 +35,7 @@ def compose(settings: Settings) -> Composition:
         applications={
             "public": Application(lambda services: public_app(services.authority, services.watch)),
             "console": Application(_management),
+            "gateway": Application(_gateway, _render_for_gateway),
             "admin": Application(_management),
         },
         make_authority=Authority,
@@ -45,6 +49,14 @@ def compose(settings: Settings) -> Composition:
 def _management(services: Services) -> ASGIApp:
     _follow_live_settings(services)
     return management_app(services, services.refusals)
+
+
+def _gateway(services: Services) -> ASGIApp:
+    return gateway_app(services.authority, refusals=services.refusals, is_current=lambda: services.watch.current)
+
+
+def _render_for_gateway(error: IntaglioError) -> tuple[bytes, bytes]:
+    return b"application/json", json.dumps(error_body(error, catalogue_entry(error))).encode()
 
 
 async def _identity(services: Services, listener: str) -> ServerIdentity | None:

@@ -103,8 +103,8 @@ def list_query(
     filter: Annotated[
         list[str] | None,
         Query(
-            description="A condition `name OP value`; repeat it for more, all must hold. OP: `=` `!=` `>=` `<=` `>` `<` "
-            "`~` (contains, whatever the case).",
+            description="A condition `name OP value`; repeat it for more, all must hold. OP: `=` `!=` `>=` `<=` `>` "
+            "`<` `~` (contains, whatever the case).",
             examples=["state=active"],
         ),
     ] = None,

@@ -87,7 +87,7 @@ def management_app(services: Services, refusals: RefusalRecorder | None = None) 
         separate_input_output_schemas=False,
     )
     app.state.services = services
-    app.state.gateway = Gateway(services.authority)
+    app.state.gateway = Gateway(services.authority, is_current=lambda: services.watch.current)
     app.state.refusals = refusals
     problems.install(app)
     app.add_exception_handler(IntaglioError, _refuse)

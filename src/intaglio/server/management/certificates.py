@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from sqlalchemy import Select, func, select
 
 from intaglio.authority import certificates, models
 from intaglio.authority.access import require_ca, sees_all, visible_organizations
+from intaglio.authority.cas.views import PUBLIC_KINDS
 from intaglio.authority.certificates import StoredCertificate
 from intaglio.authority.directory import Snapshot
 from intaglio.core import clock
@@ -56,7 +57,12 @@ router = APIRouter(tags=["certificates"])
 
 
 @router.get("/certificates")
-async def list_certificates(services: Given, asker: Asker, asked: Asked) -> Items[Certificate]:
+async def list_certificates(
+    services: Given,
+    asker: Asker,
+    asked: Asked,
+    internal: Annotated[bool, Query(description="Also those of client and platform CAs.")] = False,
+) -> Items[Certificate]:
     """The certificates of the CAs one may look at, newest first.
 
     Conditions: ca, serial_number, subject, names (contains), profile, status (valid, held, revoked), not_before,
@@ -64,7 +70,7 @@ async def list_certificates(services: Given, asker: Asker, asked: Asked) -> Item
     """
     asker.require(Permission.CA_VIEW)
     snapshot = await services.authority.snapshot()
-    visible = await _visible(services, asker, snapshot)
+    visible = await _visible(services, asker, snapshot, internal)
     async with services.database.read() as view:
         found = await _listing(visible).page(view, _translated(asked, snapshot))
     return Items(
@@ -227,13 +233,14 @@ async def _caller(services: Services, asker: Principal) -> Caller:
     return Caller.of_principal(asker, frozenset(each.id for each in mine))
 
 
-async def _visible(services: Services, asker: Principal, snapshot: Snapshot) -> list[UUID]:
+async def _visible(services: Services, asker: Principal, snapshot: Snapshot, internal: bool) -> list[UUID]:
     """The CAs whose certificates the asker may see, deleted ones included."""
-    if sees_all(asker):
-        return list(snapshot.cas)
-    async with services.database.read() as view:
-        mine = {each.id for each in await visible_organizations(view, asker)}
-    return [ca.id for ca in snapshot.cas.values() if ca.organization_id in mine]
+    wanted = [ca for ca in snapshot.cas.values() if internal or ca.kind in PUBLIC_KINDS]
+    if not sees_all(asker):
+        async with services.database.read() as view:
+            mine = {each.id for each in await visible_organizations(view, asker)}
+        wanted = [ca for ca in wanted if ca.organization_id in mine]
+    return [ca.id for ca in wanted]
 
 
 def _listing(visible: list[UUID]) -> Listing:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from intaglio.asn1.algorithms import KeyAlgorithm
-from intaglio.authority import credentials
+from intaglio.authority import credentials, rights
 from intaglio.authority.cas.values import KeyType
 from intaglio.authority.certificates import RevocationReason
 from intaglio.core.identifiers import serial_hex
@@ -77,6 +77,51 @@ async def revoke_credential(
     await credentials.revoke_credential(
         services.authority, asker, organization, name, reason=RevocationReason.parse(reason)
     )
+
+
+# ---- rights ----------------------------------------------------------------------------------------------------------
+
+
+class Right(BaseModel):
+    """What a client may do on a CA through the gateway."""
+
+    name: str
+    right: str
+
+
+class WantedRight(BaseModel):
+    """``right`` is administrator, auditor, policy-override-tenant, policy-constrained-tenant or read-only-tenant."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    right: str
+    credential: WantedCredential = WantedCredential()
+
+
+class GrantedRight(Right):
+    """``credential`` is that of a client who is new, shown this once."""
+
+    credential: encoding.IssuedCredential | None
+
+
+@router.get("/cas/{ca}/grants")
+async def list_grants(services: Given, asker: Asker, asked: Asked, ca: str) -> Items[Right]:
+    """Who may do what on a CA through the gateway."""
+    found = await rights.list_rights(services.authority, asker, ca)
+    return page((Right(name=name, right=right) for name, right in found.items()), asked, key="name")
+
+
+@router.put("/cas/{ca}/grants/{name}")
+async def grant_right(services: Given, asker: Asker, ca: str, name: str, body: WantedRight) -> GrantedRight:
+    """Give a client a right in place of the one he has; a new client gets a credential, shown this once."""
+    made = await rights.grant_right(services.authority, asker, ca, name, body.right, body.credential.wish)
+    return GrantedRight(name=name, right=body.right, credential=encoding.credential(made) if made else None)
+
+
+@router.delete("/cas/{ca}/grants/{name}", status_code=204)
+async def revoke_right(services: Given, asker: Asker, ca: str, name: str) -> None:
+    """Take a client's right on a CA; he is refused there at once."""
+    await rights.revoke_right(services.authority, asker, ca, name)
 
 
 def _shown(found: credentials.Credential) -> Credential:

@@ -6,16 +6,21 @@ import asyncio
 import contextlib
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from sqlalchemy import select
 
 from intaglio import __version__
 from intaglio.authority.bootstrap import platform_root
+from intaglio.authority.cas.views import PUBLIC_KINDS
 from intaglio.core import clock
 from intaglio.core.errors import IntaglioError
 from intaglio.core.principal import SYSTEM, Permission
+from intaglio.db.listing import Listing
+from intaglio.keystore.models import private_key
 from intaglio.platform import server_identities
 from intaglio.platform.server_identities import ServerIdentityInfo
 from intaglio.server.management.access import Asked, Asker, Given
@@ -55,6 +60,32 @@ class NewIdentity(BaseModel):
     password: SecretStr | None = Field(default=None, max_length=1000)
 
 
+class PrivateKeyInfo(BaseModel):
+    """A private key: where it is (`software`, `pkcs11:<token>`), its type, and what it is for."""
+
+    id: UUID
+    label: str
+    algorithm: str
+    provider: str
+    created_at: datetime
+    destroyed_at: datetime | None
+
+
+_KEYS = Listing(
+    select(private_key),
+    {
+        "created": private_key.c.id,
+        "label": private_key.c.label,
+        "algorithm": private_key.c.algorithm,
+        "provider": private_key.c.provider,
+        "created_at": private_key.c.created_at,
+    },
+    identity=private_key.c.id,
+    sort="-created",
+    sortable=frozenset({"created", "label"}),
+)
+
+
 @router.get("/status")
 async def get_status(services: Given, asker: Asker) -> Status:
     """Readiness, listeners, database, certificate authorities."""
@@ -65,7 +96,7 @@ async def get_status(services: Given, asker: Asker) -> Status:
     if reachable:
         snapshot = await services.authority.snapshot()
         for ca in snapshot.cas.values():
-            if ca.state != "deleted":
+            if ca.state != "deleted" and ca.kind in PUBLIC_KINDS:
                 cas[ca.state] = cas.get(ca.state, 0) + 1
         if asker.may(Permission.PLATFORM_MANAGE):
             expiring = await _expiring(services)
@@ -120,6 +151,19 @@ async def remove_server_certificate(services: Given, asker: Asker, listener: str
     """Take a listener's own certificate away; it serves the default one from now on."""
     async with services.database.transaction() as tx:
         await server_identities.remove(tx, asker, listener)
+
+
+@router.get("/keys")
+async def list_keys(services: Given, asker: Asker, asked: Asked) -> Items[PrivateKeyInfo]:
+    """The private keys of the installation, without what is secret of them, newest first."""
+    asker.require(Permission.PLATFORM_MANAGE)
+    async with services.database.read() as view:
+        found = await _KEYS.page(view, asked)
+    return Items(
+        items=[PrivateKeyInfo(**{name: row[name] for name in PrivateKeyInfo.model_fields}) for row in found.rows],
+        next_cursor=found.next_cursor,
+        total=found.total,
+    )
 
 
 async def _database_answers(services: Services) -> bool:

@@ -1,0 +1,49 @@
+"""`intaglio db`: the database."""
+
+from __future__ import annotations
+
+import typer
+
+from intaglio.cli.commands import Cli, command, noun
+from intaglio.cli.database import database_running
+
+app = noun("The database: check, migrate, address.")
+
+
+@command(app, "check", example="intaglio db check", local=True)
+def check(cli: Cli) -> None:
+    """Say whether the database is reachable and has the schema of this version. Exit code 1 when not."""
+    import intaglio.tables  # noqa: F401 - the tables of every package are compared
+    from intaglio.db import migrate
+
+    with database_running(cli.settings) as url:
+        found = migrate.check(url)
+    cli.out.result({"ok": not found, "findings": found}, "\n".join(found) or "The schema is that of this version.")
+    if found:
+        raise typer.Exit(1)
+
+
+@command(app, "migrate", example="intaglio db migrate", local=True)
+def migrate(cli: Cli) -> None:
+    """Bring the schema to this version. `intaglio serve` does so by itself."""
+    from intaglio.db.migrate import migrate as run
+
+    with database_running(cli.settings) as url:
+        applied = run(url)
+    cli.out.result({"applied": applied}, f"Applied: {', '.join(applied)}" if applied else "Nothing to do.")
+
+
+@command(app, "url", example='psql "$(intaglio db url)"', local=True)
+def url(cli: Cli) -> None:
+    """Print the address of the database, without a password."""
+    from urllib.parse import urlsplit, urlunsplit
+
+    if cli.settings.database_url is None:
+        from intaglio.db.embedded import EmbeddedPostgres
+
+        address = EmbeddedPostgres(cli.settings.data_dir).url
+    else:
+        parts = urlsplit(cli.settings.database_url.get_secret_value())
+        account = f"{parts.username}@" if parts.username else ""
+        address = urlunsplit(parts._replace(netloc=account + parts.netloc.rpartition("@")[2]))
+    cli.out.result({"url": address}, address)
