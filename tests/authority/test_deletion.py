@@ -6,40 +6,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select
-from tests.support.authority import OPERATOR, issuing_wish, make_hierarchy, root_wish
+from tests.support.authority import OPERATOR, issue_server_certificate, issuing_wish, make_hierarchy, root_wish
 
-from intaglio.asn1.algorithms import KeyAlgorithm, generate_private_key, spki
 from intaglio.authority import models
 from intaglio.authority.cas.create import create_issuing, create_root
 from intaglio.authority.cas.delete import delete_ca
 from intaglio.authority.cas.views import get_chain, list_cas
 from intaglio.authority.context import Authority
-from intaglio.authority.directory import Snapshot
-from intaglio.authority.issuance import Issued, Order, issue
 from intaglio.authority.organizations import create_organization
 from intaglio.core import clock
 from intaglio.core.errors import NotFound, Refused, StateConflict
-from intaglio.profiles.engine import IssuanceInput, RequestedValidity
-from intaglio.x509.general_names import GeneralNames
-from intaglio.x509.names import Name
-
-
-async def _issue(authority: Authority, ca: str, not_after: datetime | None = None) -> Issued:
-    public_key = spki(generate_private_key(KeyAlgorithm.ECDSA_P256).public_key())
-
-    def decide(snapshot: Snapshot) -> Order:
-        view = snapshot.ca(ca)
-        wanted = IssuanceInput(
-            subject=Name.parse("CN=www.example"),
-            spki=public_key,
-            key_algorithm=KeyAlgorithm.ECDSA_P256,
-            channel="console",
-            san=GeneralNames.build([("dns", "www.example")]),
-            validity=RequestedValidity(not_after=not_after) if not_after else None,
-        )
-        return Order(view, view.profile("privatessl-tls-server"), wanted)
-
-    return await issue(authority, OPERATOR, decide)
 
 
 async def test_a_root_with_cas_below_it_is_not_deleted(authority: Authority, organization: str) -> None:
@@ -56,18 +32,18 @@ async def test_an_orphan_goes_on_and_can_be_deleted(authority: Authority, organi
     await make_hierarchy(authority)
     deletion = await delete_ca(authority, OPERATOR, "demo~root", force=True)
     assert deletion.orphans == ("demo~issuing",)
-    await _issue(authority, "demo~issuing")
+    await issue_server_certificate(authority, "demo~issuing")
     await delete_ca(authority, OPERATOR, "demo~issuing")
     assert await list_cas(authority, OPERATOR) == []
 
 
 async def test_a_deleted_ca_leaves_a_tombstone_that_issues_nothing(authority: Authority, organization: str) -> None:
     await make_hierarchy(authority)
-    issued = await _issue(authority, "demo~issuing")
+    issued = await issue_server_certificate(authority, "demo~issuing")
     chain = await get_chain(authority, OPERATOR, "demo~issuing")
     await delete_ca(authority, OPERATOR, "demo~issuing")
     with pytest.raises(NotFound):
-        await _issue(authority, "demo~issuing")
+        await issue_server_certificate(authority, "demo~issuing")
     with pytest.raises(NotFound):
         await get_chain(authority, OPERATOR, "demo~issuing")
     snapshot = await authority.snapshot()
@@ -96,7 +72,7 @@ async def test_the_id_is_reserved_for_a_day_and_while_certificates_live(
         await create_root(authority, OPERATOR, "demo", root_wish())
         await create_issuing(authority, OPERATOR, "demo", issuing_wish())
         end = clock.now() + timedelta(days=10)
-        await _issue(authority, "demo~issuing", end)
+        await issue_server_certificate(authority, "demo~issuing", not_after=end)
         await delete_ca(authority, OPERATOR, "demo~issuing")
         advance(timedelta(days=9))
         with pytest.raises(StateConflict) as refusal:
@@ -118,7 +94,7 @@ async def test_namesakes_in_other_organizations_are_untouched(authority: Authori
 async def test_on_wish_everything_is_revoked_first(authority: Authority, organization: str) -> None:
     await make_hierarchy(authority)
     for _ in range(3):
-        await _issue(authority, "demo~issuing")
+        await issue_server_certificate(authority, "demo~issuing")
     deletion = await delete_ca(authority, OPERATOR, "demo~issuing", revoke_all=True)
     assert deletion.revoked == 4  # with the CA's own certificate
     async with authority.database.read() as view:

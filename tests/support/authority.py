@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest_asyncio
 
+from intaglio.asn1.algorithms import KeyAlgorithm, generate_private_key, spki
 from intaglio.authority import organizations
 from intaglio.authority.cas.create import create_issuing, create_root
 from intaglio.authority.cas.values import CreatedCa, NewIssuing, NewRoot
 from intaglio.authority.context import Authority
+from intaglio.authority.directory import Snapshot
+from intaglio.authority.issuance import Issued, Order, issue
 from intaglio.core.principal import ALL_PERMISSIONS, Principal, operator
 from intaglio.core.settings import Settings
 from intaglio.db.engine import Database
 from intaglio.keystore.service import KeyStore
+from intaglio.profiles.engine import IssuanceInput, RequestedValidity
 from intaglio.x509.certificates import pem
+from intaglio.x509.general_names import GeneralNames
+from intaglio.x509.names import Name
 
 OPERATOR = operator("root")
 
@@ -76,7 +83,28 @@ async def make_hierarchy(authority: Authority, organization: str = "demo") -> tu
     return root, await create_issuing(authority, OPERATOR, organization, issuing_wish())
 
 
-def openssl(*arguments: str | Path, stdin: bytes = b"", remarks: bool = False) -> str:
+async def issue_server_certificate(
+    authority: Authority, ca: str, *, profile: str = "privatessl-tls-server", not_after: datetime | None = None
+) -> Issued:
+    """A certificate for www.example over a fresh P-256 key, as the console would have it issued."""
+    public_key = spki(generate_private_key(KeyAlgorithm.ECDSA_P256).public_key())
+
+    def decide(snapshot: Snapshot) -> Order:
+        view = snapshot.ca(ca)
+        wanted = IssuanceInput(
+            subject=Name.parse("CN=www.example"),
+            spki=public_key,
+            key_algorithm=KeyAlgorithm.ECDSA_P256,
+            channel="console",
+            san=GeneralNames.build([("dns", "www.example")]),
+            validity=RequestedValidity(not_after=not_after) if not_after else None,
+        )
+        return Order(view, view.profile(profile), wanted)
+
+    return await issue(authority, OPERATOR, decide)
+
+
+def openssl(*arguments: object, stdin: bytes = b"", remarks: bool = False) -> str:
     """Output of the openssl command, with ``remarks`` what it says on standard error; fails the test when it fails."""
     done = subprocess.run(["openssl", *map(str, arguments)], input=stdin, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode() + done.stdout.decode()
@@ -87,5 +115,5 @@ def verify_chain(folder: Path, chain: Sequence[bytes]) -> None:
     """Have OpenSSL verify ``chain[0]`` strictly up to the root ``chain[-1]``."""
     for name, certificates in (("leaf", chain[:1]), ("between", chain[1:-1]), ("root", chain[-1:])):
         (folder / f"{name}.pem").write_text("".join(map(pem, certificates)))
-    between: list[str | Path] = ["-untrusted", folder / "between.pem"] if len(chain) > 2 else []
+    between = ["-untrusted", folder / "between.pem"] if len(chain) > 2 else []
     openssl("verify", "-x509_strict", "-CAfile", folder / "root.pem", *between, folder / "leaf.pem")

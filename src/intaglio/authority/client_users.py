@@ -129,9 +129,17 @@ async def find_or_add_user(tx: Transaction, organization_id: UUID, organization:
 
 async def rights_on(view: Transaction, ca_id: UUID) -> dict[str, str]:
     """The rights on a CA by client name, sorted by name."""
+    return (await rights_on_all(view, [ca_id])).get(ca_id, {})
+
+
+async def rights_on_all(view: Transaction, ca_ids: Sequence[UUID]) -> dict[UUID, dict[str, str]]:
+    """The rights on these CAs, each by client name, sorted by name."""
     g, u = models.ca_grant, models.ca_user
-    query = select(u.c.name, g.c.right).join(u, u.c.id == g.c.ca_user_id).where(g.c.ca_id == ca_id).order_by(u.c.name)
-    return {row["name"]: row["right"] for row in await view.all(query)}
+    query = select(g.c.ca_id, u.c.name, g.c.right).join(u, u.c.id == g.c.ca_user_id).where(g.c.ca_id.in_(ca_ids))
+    found: dict[UUID, dict[str, str]] = {}
+    for row in await view.all(query.order_by(u.c.name)):
+        found.setdefault(row["ca_id"], {})[row["name"]] = row["right"]
+    return found
 
 
 async def set_right(tx: Transaction, ca_id: UUID, user: ClientUser, right: str) -> None:

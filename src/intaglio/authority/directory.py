@@ -41,6 +41,7 @@ class CaKeyView:
     issuer_key_sha256: bytes = field(repr=False)
     state: str
     certificate: CertificateInfo | None = field(repr=False)
+    certificate_status: str = "valid"  # held or revoked by the CA above, when that is one of ours
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,15 @@ class CaView:
             crl_urls=(self.urls.crl(self.generation, partition),) if crls else (),
             delta_crl_urls=(self.urls.crl(self.generation, partition, delta=True),) if crls and delta else (),
         )
+
+    def require_good_certificate(self) -> None:
+        """Raise StateConflict when the CA above has revoked this CA's certificate, or put it on hold."""
+        if self.key.certificate_status != "valid":
+            raise StateConflict(
+                f'The certificate of CA "{self.full_id}" is {self.key.certificate_status}.',
+                code="ca-certificate-revoked",
+                remedy="Re-key the CA, or use another one.",
+            )
 
     def require_active(self) -> None:
         """Raise StateConflict unless this CA can sign now."""
@@ -359,6 +369,7 @@ async def _load_keys(view: Transaction) -> dict[UUID, dict[int, CaKeyView]]:
     statement = select(models.ca_certificate).where(models.ca_certificate.c.current)
     for row in await view.all(statement):
         newest[row["ca_id"], row["generation"]] = read_certificate(row["der"])
+    status = await _load_statuses(view)
     keys: dict[UUID, dict[int, CaKeyView]] = {}
     for row in await view.all(select(models.ca_key)):
         keys.setdefault(row["ca_id"], {})[row["generation"]] = CaKeyView(
@@ -370,8 +381,22 @@ async def _load_keys(view: Transaction) -> dict[UUID, dict[int, CaKeyView]]:
             issuer_key_sha256=row["issuer_key_sha256"],
             state=row["state"],
             certificate=newest.get((row["ca_id"], row["generation"])),
+            certificate_status=status.get((row["ca_id"], row["generation"]), "valid"),
         )
     return keys
+
+
+async def _load_statuses(view: Transaction) -> dict[tuple[UUID, int], str]:
+    """Of which CA keys the certificate is held or revoked, by (CA, generation)."""
+    own, ca, c = models.ca_certificate.c, models.ca.c, models.certificate.c
+    query = (
+        select(own.ca_id, own.generation, c.status)
+        .select_from(models.ca_certificate)
+        .join(models.ca, ca.id == own.ca_id)
+        .join(models.certificate, (c.ca_id == ca.issuer_id) & (c.serial == own.serial))
+        .where(own.current, c.status != "valid")
+    )
+    return {(row["ca_id"], row["generation"]): row["status"] for row in await view.all(query)}
 
 
 async def _load_custom_profiles(view: Transaction) -> dict[str, CertificateProfile]:

@@ -35,6 +35,11 @@ def ca_subordinate(path_length: int = 0) -> CertificateProfile:
     )
 
 
+def is_ca_profile(profile_id: str) -> bool:
+    """Whether certificates of this profile belong to CAs of the platform itself."""
+    return profile_id.startswith(("basic-ca-root", "basic-ca-subord"))
+
+
 @cache
 def client_credential() -> CertificateProfile:
     """Client certificates for the gateway: 1 year unless asked otherwise."""

@@ -163,6 +163,8 @@ async def _sign(
 ) -> tuple[Issued, IssuedRow]:
     ca, now = order.ca, (at or clock.now().replace(microsecond=0))
     ca.require_active()
+    if order.profile.kind != "ocsp-signer":  # status of what it issued before is answered for to the end
+        ca.require_good_certificate()
     serial = new_serial_number()
     partition = ca.partition_of(serial)
     prepared = ca.compile(order.profile, partition).prepare(order.input, serial=serial, now=now)

@@ -10,7 +10,7 @@ from sqlalchemy import delete, update
 from sqlalchemy.dialects.postgresql import insert
 
 from intaglio.audit import record as audit
-from intaglio.authority import certificates, models
+from intaglio.authority import certificates, internal_profiles, models
 from intaglio.authority.certificates import RevocationReason, StoredCertificate
 from intaglio.authority.context import Authority
 from intaglio.authority.directory import CaView
@@ -199,8 +199,8 @@ async def _apply(
     name = f"{ca.full_id}/{current.serial_hex}"
     audit.record(tx, principal, f"certificate.{verb}", "certificate", name, organization=ca.organization, **facts)
     tx.notify(EVENT_CHANNEL)
-    if ca.kind == "client":
-        tx.changed_configuration()  # every gateway process must refuse this credential from now on
+    if ca.kind == "client" or internal_profiles.is_ca_profile(current.profile):
+        tx.changed_configuration()  # every process must refuse this credential, or this CA, from now on
     return changed
 
 

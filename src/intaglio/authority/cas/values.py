@@ -134,8 +134,9 @@ class CaDetails(_Value):
     """A CA as shown. ``type`` is ca-root, ca-external-root, ca-issuing, ca-client or ca-platform.
 
     ``retirement_note`` says until when its key is good by NIST IR 8547; dates, serial number and fingerprint (SHA-256,
-    both in hexadecimal) are those of its current certificate, None while it has none. ``reserved_until`` is set for a
-    deleted CA: until then nobody gets its id.
+    both in hexadecimal) are those of its current certificate, None while it has none; ``certificate_status`` is valid,
+    held or revoked as far as a CA of ours issued it. ``reserved_until`` is set for a deleted CA: until then nobody gets
+    its id.
     """
 
     id: str
@@ -154,6 +155,7 @@ class CaDetails(_Value):
     generation: int
     serial_number: str | None
     fingerprint: str | None
+    certificate_status: str | None
     not_before: datetime | None
     not_after: datetime | None
     request_pending: bool

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import select
 
 from intaglio.authority import models
 from intaglio.authority.access import require_ca, require_organization, visible_organizations
 from intaglio.authority.cas.values import CaDetails
-from intaglio.authority.client_users import ADMINISTRATOR, AUDITOR, rights_on
+from intaglio.authority.client_users import ADMINISTRATOR, AUDITOR, rights_on_all
 from intaglio.authority.context import Authority
 from intaglio.authority.directory import CaView, Snapshot
 from intaglio.core.errors import NotFound
@@ -50,7 +49,7 @@ async def list_cas(
             and (internal or ca.kind in PUBLIC_KINDS)
             and (deleted or ca.state != "deleted")
         ]
-        return [await details(view, snapshot, ca) for ca in sorted(shown, key=lambda ca: (ca.full_id, ca.id))]
+        return await _all_details(view, snapshot, sorted(shown, key=lambda ca: (ca.full_id, ca.id)))
 
 
 async def get_ca(authority: Authority, principal: Principal, full_id: str) -> CaDetails:
@@ -79,12 +78,26 @@ async def get_chain(
 
 async def details(view: Transaction, snapshot: Snapshot, ca: CaView) -> CaDetails:
     """Everything that is shown of a CA."""
-    row = await ca_row(view, ca.id)
-    pending = await view.scalar(select(models.ca_request.c.ca_id).where(models.ca_request.c.ca_id == ca.id))
-    rights = await rights_on(view, ca.id)
-    certificate = ca.key.certificate if ca.generation else None
+    [shown] = await _all_details(view, snapshot, [ca])
+    return shown
+
+
+async def _all_details(view: Transaction, snapshot: Snapshot, cas: Sequence[CaView]) -> list[CaDetails]:
+    """The same of many, with as many queries as for one."""
+    ids = [ca.id for ca in cas]
+    c, r = models.ca.c, models.ca_request.c
+    rows = {row["id"]: row for row in await view.all(select(models.ca).where(c.id.in_(ids)))}
+    pending = {row["ca_id"] for row in await view.all(select(r.ca_id).where(r.ca_id.in_(ids)))}
+    rights = await rights_on_all(view, ids)
+    return [_details(snapshot, ca, rows[ca.id], rights.get(ca.id, {}), request_pending=ca.id in pending) for ca in cas]
+
+
+def _details(
+    snapshot: Snapshot, ca: CaView, row: Mapping[Any, Any], rights: Mapping[str, str], *, request_pending: bool
+) -> CaDetails:
+    key = ca.key if ca.generation else None
+    certificate = key.certificate if key else None
     issuer = snapshot.cas.get(ca.issuer_id) if ca.issuer_id else None
-    algorithm = ca.algorithm or (certificate.key_algorithm if certificate else None)
     return CaDetails(
         id=ca.full_id,
         organization=ca.organization,
@@ -95,16 +108,17 @@ async def details(view: Transaction, snapshot: Snapshot, ca: CaView) -> CaDetail
         subject=ca.subject.rfc4514,
         issuer=issuer.full_id if issuer else None,
         has_key=ca.has_key,
-        key_algorithm=algorithm,
-        signature_algorithm=algorithm.signature_name if algorithm else None,
-        retirement_note=algorithm.retirement_note if algorithm else None,
+        key_algorithm=ca.algorithm,
+        signature_algorithm=ca.algorithm.signature_name if ca.algorithm else None,
+        retirement_note=ca.algorithm.retirement_note if ca.algorithm else None,
         ocsp_key_algorithm=ca.ocsp_algorithm,
         generation=ca.generation,
         serial_number=serial_hex(certificate.serial) if certificate else None,
         fingerprint=certificate.fingerprint.hex() if certificate else None,
+        certificate_status=key.certificate_status if key else None,
         not_before=certificate.not_before if certificate else None,
         not_after=certificate.not_after if certificate else row["requested_not_after"],
-        request_pending=pending is not None,
+        request_pending=request_pending,
         profiles=ca.profile_ids,
         administrators=_having(rights, ADMINISTRATOR),
         auditors=_having(rights, AUDITOR),
@@ -115,14 +129,6 @@ async def details(view: Transaction, snapshot: Snapshot, ca: CaView) -> CaDetail
         deleted_at=row["deleted_at"],
         reserved_until=row["reserved_until"],
     )
-
-
-async def ca_row(view: Transaction, ca_id: UUID) -> Mapping[Any, Any]:
-    """The row of a CA that is in the snapshot."""
-    row = await view.one_or_none(select(models.ca).where(models.ca.c.id == ca_id))
-    if row is None:
-        raise NotFound(f"There is no CA {ca_id}.", code="ca-unknown")
-    return row
 
 
 def _having(rights: Mapping[str, str], wanted: str) -> tuple[str, ...]:

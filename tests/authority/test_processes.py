@@ -1,0 +1,125 @@
+"""What one process changes holds for every other at its next decision; nobody has to tell it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from tests.support.authority import OPERATOR, issue_server_certificate, make_hierarchy, root_wish
+
+from intaglio.authority import custom_profiles
+from intaglio.authority.cas.create import create_root
+from intaglio.authority.cas.delete import delete_ca
+from intaglio.authority.cas.edit import edit_ca
+from intaglio.authority.cas.renewal import rekey_ca
+from intaglio.authority.cas.values import CaChanges
+from intaglio.authority.cas.views import get_ca
+from intaglio.authority.certificates import RevocationReason
+from intaglio.authority.context import Authority
+from intaglio.authority.revocation import change_status, hold, revocation, unhold
+from intaglio.core.errors import NotFound, Refused, StateConflict
+from intaglio.core.identifiers import serial_from_hex
+from intaglio.db.engine import Database
+from intaglio.keystore.service import KeyStore
+from intaglio.x509.certificates import read_certificate
+
+
+@pytest_asyncio.fixture
+async def other(authority: Authority, database_url: str) -> AsyncIterator[Authority]:
+    """A second process over the same database, that hears nothing."""
+    database, keystore = Database(database_url, pool_size=4), KeyStore(authority.keystore.master)
+    started = Authority(authority.settings, database, keystore)
+    await started.start()
+    yield started
+    await started.stop()
+    keystore.close()
+    await database.close()
+
+
+async def test_a_profile_taken_away_elsewhere_is_refused(
+    authority: Authority, organization: str, other: Authority
+) -> None:
+    await make_hierarchy(authority)
+    await issue_server_certificate(other, "demo~issuing")
+    await edit_ca(authority, OPERATOR, "demo~issuing", CaChanges(profiles=["privatessl-tls-client"]))
+    with pytest.raises(NotFound) as refusal:
+        await issue_server_certificate(other, "demo~issuing")
+    assert refusal.value.code == "profile-unknown"
+
+
+async def test_a_ca_deleted_elsewhere_issues_nothing(authority: Authority, organization: str, other: Authority) -> None:
+    await make_hierarchy(authority)
+    await issue_server_certificate(other, "demo~issuing")
+    await delete_ca(authority, OPERATOR, "demo~issuing")
+    with pytest.raises(NotFound):
+        await issue_server_certificate(other, "demo~issuing")
+
+
+async def test_a_ca_rekeyed_elsewhere_issues_with_its_new_key(
+    authority: Authority, organization: str, other: Authority
+) -> None:
+    await make_hierarchy(authority)
+    before = await issue_server_certificate(other, "demo~issuing")
+    await rekey_ca(authority, OPERATOR, "demo~issuing")
+    after = await issue_server_certificate(other, "demo~issuing")
+    keys = [read_certificate(issued.chain[0]).spki for issued in (before, after)]
+    assert keys[0] != keys[1]
+    assert read_certificate(after.der).verify_signed_by(keys[1])
+
+
+async def test_a_profile_activated_elsewhere_is_issued_under_its_new_version(
+    authority: Authority, organization: str, other: Authority
+) -> None:
+    changes = {"validity": {"default": "P30D"}}
+    await custom_profiles.clone_profile(authority, OPERATOR, "privatessl-tls-server", "short-tls", changes)
+    await custom_profiles.activate_profile(authority, OPERATOR, "short-tls")
+    await create_root(authority, OPERATOR, "demo", root_wish(profiles=["short-tls"]))
+    lifetimes = []
+    for length in (30, 7):
+        revised = {"validity": {"default": f"P{length}D"}}
+        draft = await custom_profiles.revise_profile(authority, OPERATOR, "short-tls", revised)
+        if draft.state == "draft":
+            await custom_profiles.activate_profile(authority, OPERATOR, "short-tls")
+        issued = await issue_server_certificate(other, "demo~root", profile="short-tls")
+        lifetimes.append(round((issued.not_after - issued.not_before).total_seconds() / 86400))
+    assert lifetimes == [30, 7]
+
+
+async def test_an_issuing_ca_whose_certificate_was_revoked_stops_issuing(
+    authority: Authority, organization: str, other: Authority
+) -> None:
+    _, issuing = await make_hierarchy(authority)
+    assert issuing.ca.serial_number is not None
+    serial = serial_from_hex(issuing.ca.serial_number)
+    root = (await authority.snapshot()).ca("demo~root")
+    await issue_server_certificate(other, "demo~issuing")
+    await change_status(authority, OPERATOR, root, serial, hold())
+    with pytest.raises(StateConflict) as refusal:
+        await issue_server_certificate(other, "demo~issuing")
+    assert refusal.value.code == "ca-certificate-revoked"
+    await change_status(authority, OPERATOR, root, serial, unhold())
+    await other.reload()  # a "no" may be told a moment too long, never a "yes"
+    await issue_server_certificate(other, "demo~issuing")
+    await change_status(authority, OPERATOR, root, serial, revocation(RevocationReason.CA_COMPROMISE))
+    with pytest.raises(StateConflict):
+        await issue_server_certificate(other, "demo~issuing")
+    await authority.reload()
+    assert (await get_ca(authority, OPERATOR, "demo~issuing")).certificate_status == "revoked"
+    await rekey_ca(authority, OPERATOR, "demo~issuing")
+    assert (await get_ca(authority, OPERATOR, "demo~issuing")).certificate_status == "valid"
+    await other.reload()
+    await issue_server_certificate(other, "demo~issuing")
+
+
+async def test_a_subordinate_ca_outside_is_signed_by_a_root_but_not_by_an_issuing_ca(
+    authority: Authority, organization: str
+) -> None:
+    await make_hierarchy(authority)
+    for ca in ("root", "issuing"):
+        await edit_ca(authority, OPERATOR, f"demo~{ca}", CaChanges(profiles=["tlsproxy-ca-subord"]))
+    issued = await issue_server_certificate(authority, "demo~root", profile="tlsproxy-ca-subord")
+    assert read_certificate(issued.der).path_len == 0
+    with pytest.raises(Refused) as refusal:
+        await issue_server_certificate(authority, "demo~issuing", profile="tlsproxy-ca-subord")
+    assert refusal.value.code == "path-length-exceeded"
