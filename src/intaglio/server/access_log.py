@@ -45,12 +45,15 @@ class AccessLog:
         octets: int,
         request_id: str,
     ) -> None:
-        """One answered request: duration in seconds, length of the answer's body in octets."""
+        """One answered request: duration in seconds, length of the answer's body in octets.
+
+        Only ``path`` may hold anything; the others are of known alphabets.
+        """
         shown = json.dumps(path[:_PATH_SHOWN])
         at = clock.now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if self._json:
             line = (
-                f'{{"event":"request","listener":"{listener}","peer":"{peer}","method":{json.dumps(method)},'
+                f'{{"event":"request","listener":"{listener}","peer":"{peer}","method":"{method}",'
                 f'"path":{shown},"status":{status},"milliseconds":{seconds * 1000:.2f},"octets":{octets},'
                 f'"correlation_id":"{request_id}","logger":"intaglio.access","level":"info","timestamp":"{at}"}}\n'
             )

@@ -7,6 +7,7 @@ errors. One pure ASGI layer, because it is on every hot path.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import re
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ class Boundary:
 
     ``scope["route"]`` (set by FastAPI) or ``scope["intaglio.route"]`` names the route template in metrics, and
     ``scope["intaglio.role"]`` the role of the caller; both are set by the application. ``renderer`` writes refusals in
-    the listener's wire format.
+    the listener's wire format. ``log_successes=False`` keeps only refusals in the access log.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Boundary:
         draining: Draining,
         access_log: AccessLog,
         renderer: Renderer = render,
+        log_successes: bool = True,
     ) -> None:
         self._app = app
         self.listener = listener
@@ -80,8 +82,10 @@ class Boundary:
         self.draining = draining
         self.access_log = access_log
         self.renderer = renderer
+        self._log_successes = log_successes
         self.headers = list(_TLS_HEADERS if secure else _PLAIN_HEADERS)
         self.strict_policy = secure
+        self._numbers, self._run_id = itertools.count(), os.urandom(9).hex()
         self._in_flight = requests_in_flight.labels(listener)
         self._running: set[_Exchange] = set()
         self._sweep: asyncio.TimerHandle | None = None
@@ -101,6 +105,10 @@ class Boundary:
         finally:
             self._running.discard(exchange)
             self._measure(exchange)
+
+    def new_request_id(self) -> str:
+        """Unique over all processes; no secret, so random once and then counted."""
+        return f"{self._run_id}{next(self._numbers):06x}"
 
     def _look_at_running(self) -> None:
         """End what takes too long. One timer for all requests costs a fraction of one for each."""
@@ -123,10 +131,10 @@ class Boundary:
             timer = self._timers[route] = request_seconds.labels(self.listener, route)
         counter.inc()
         timer.observe(seconds)
-        if self.access_log.enabled:
+        if self.access_log.enabled and (self._log_successes or exchange.status >= 400):
             client = scope.get("client")
             self.access_log.add(
-                self.listener, client[0] if client else "local", scope["method"], scope["path"],
+                self.listener, client[0] if client else "local", method, scope["path"],
                 exchange.status, seconds, exchange.octets, exchange.request_id,
             )  # fmt: skip
 
@@ -196,7 +204,7 @@ class _Exchange:
             elif name == b"expect":
                 self.expects_continue = True
         if not self.request_id:
-            self.request_id = os.urandom(12).hex()
+            self.request_id = self.boundary.new_request_id()
 
     def _admit(self) -> None:
         if self.boundary.draining.active:

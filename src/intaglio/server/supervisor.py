@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -76,6 +77,7 @@ class Supervisor:
         self._wake_read, self._wake_write = socket.socketpair()
 
     def run(self) -> int:
+        _allow_many_connections()
         with self._signals():
             try:
                 self._start()
@@ -299,6 +301,13 @@ def notify_systemd(state: str) -> None:
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.connect(address)
         channel.send(state.encode())
+
+
+def _allow_many_connections() -> None:
+    """Raise the soft limit of open files to the hard one; every connection is a file."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _product(settings: Settings) -> Composition:

@@ -35,6 +35,7 @@ READY = b"R"
 PULSE = b"."
 _PULSE_INTERVAL = 1.0
 _SAMPLE_EVERY = 5  # pulses
+_BUSY = {"public", "health"}  # of status requests and scrapes only the refused ones are worth a line; metrics count all
 _IDENTITY_INTERVAL = 3600.0  # seconds between looks whether the server certificate is due for renewal
 
 
@@ -160,6 +161,7 @@ class _Process:
             draining=draining,
             access_log=access_log,
             renderer=self._plan.composition.renderer(name),
+            log_successes=name not in _BUSY,
         )
 
     def _listen_for_signals(self, *, reload: Callable[[], Coroutine[Any, Any, None]] | None) -> None:

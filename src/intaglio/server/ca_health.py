@@ -1,0 +1,47 @@
+"""How the CAs of the installation are doing: a health contributor and their expiry as metrics."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from intaglio.authority.directory import CaView
+from intaglio.core import clock
+from intaglio.server.health import Health, HealthRegistry
+from intaglio.server.metrics import certificate_expiry
+from intaglio.server.services import Services
+
+#: A CA certificate that ends sooner than this is reported, so that there is time to renew it.
+EXPIRY_WARNING = timedelta(days=30)
+
+
+def register(services: Services, registry: HealthRegistry) -> None:
+    """Report each CA, and publish when its certificate ends whenever the configuration changed.
+
+    Not critical: one CA that needs attention must not take the other CAs of this server out of service.
+    """
+
+    async def cas() -> Health:
+        snapshot = await services.authority.snapshot()
+        states = {ca.full_id: _state(ca) for ca in snapshot.cas.values() if ca.state != "deleted"}
+        return Health(all(state in ("active", "awaiting-certificate") for state in states.values()), states)
+
+    async def publish_expiry() -> None:
+        snapshot = await services.authority.snapshot()
+        for ca in snapshot.cas.values():
+            key = ca.keys.get(ca.generation)
+            if ca.state != "deleted" and key is not None and key.certificate is not None:
+                certificate_expiry.labels("ca", ca.full_id).set(key.certificate.not_after.timestamp())
+
+    registry.register("cas", cas, critical=False)
+    services.on_config(publish_expiry)
+
+
+def _state(ca: CaView) -> str:
+    """The state of the CA, or what is about to be wrong with it."""
+    key = ca.keys.get(ca.generation)
+    if ca.state != "active" or key is None or key.certificate is None:
+        return ca.state
+    left = key.certificate.not_after - clock.now()
+    if left < timedelta(0):
+        return "expired"
+    return "expires-soon" if left < EXPIRY_WARNING else ca.state
