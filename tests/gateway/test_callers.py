@@ -11,9 +11,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from tests.gateway.conftest import Refusals
 from tests.gateway.support import CA_PATH, Client, wish
-from tests.support.authority import OPERATOR
+from tests.support.authority import OPERATOR, root_wish
 
 from intaglio.authority import organizations
+from intaglio.authority.cas.create import create_root
 from intaglio.authority.context import Authority
 from intaglio.authority.credentials import reissue_credential, revoke_credential
 from intaglio.authority.rights import grant_right, revoke_right
@@ -162,10 +163,6 @@ async def test_a_user_of_the_management_api_gets_his_role_from_his_permissions(
 async def test_a_client_of_another_organization_sees_nothing_here(
     authority: Authority, clients: dict[str, Client]
 ) -> None:
-    from tests.support.authority import root_wish
-
-    from intaglio.authority.cas.create import create_root
-
     await organizations.create_organization(authority, OPERATOR, "other")
     created = await create_root(authority, OPERATOR, "other", root_wish(administrators=["integrator"]))
     stranger = Client(clients["integrator"].app, created.credentials[0].certificate)

@@ -98,6 +98,7 @@ class GatewayApp:
         try:
             route, path = self._router.find("GET" if method == "HEAD" else method, path_segments(scope))
             request.path, action = path, _ACTIONS.get(route.handler, "")
+            scope["intaglio.route"] = route.pattern  # for the metrics of the listener, as is the role
             request.about = path.get("caId", "")
             if route.handler in _PUBLIC:
                 return await route.handler(self, request, Caller(ANONYMOUS))
@@ -105,6 +106,7 @@ class GatewayApp:
             snapshot = await self.gateway.snapshot()
             caller = self.gateway.callers.caller(snapshot, request.client_certificate, request.source)
             principal = caller.principal
+            scope["intaglio.role"] = principal.kind
             self._limiter.take(principal.name)
             if method == "POST":
                 _check_content_type(request)

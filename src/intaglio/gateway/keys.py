@@ -46,7 +46,9 @@ def wanted_algorithm(text: str | None, profile: CertificateProfile) -> KeyAlgori
     try:
         algorithm = KeyAlgorithm.parse(text)
     except InvalidInput as error:
-        raise InvalidInput(error.detail, code=error.code, remedy=error.remedy, target=target) from None
+        raise InvalidInput(
+            error.detail, code="key-algorithm-not-allowed", remedy=error.remedy, target=target, extra={"step": "key"}
+        ) from None
     if algorithm not in profile.key_algorithms:
         raise Refused(
             f'Profile "{profile.id}" does not take keys of type {algorithm}.',
