@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,7 +26,6 @@ from intaglio.server.runtime import Runtime, read_runtime
 #: Seconds after which something that should happen counts as not happening.
 PATIENCE = 60.0
 _COMMAND = Path(sys.executable).with_name("intaglio")
-_ATTEMPTS = 5
 
 
 class Product:
@@ -43,7 +41,7 @@ class Product:
             "HOSTNAME": "localhost",
             "WORKERS": "1",
             "LOG_LEVEL": "INFO",
-            **{f"{name}__PORT": "0" for name in ("CONSOLE", "ENROLL", "GATEWAY", "HEALTH")},
+            **{f"{name}__PORT": "0" for name in ("PUBLIC", "CONSOLE", "ENROLL", "GATEWAY", "HEALTH")},
             **settings,
         }
         self.process: subprocess.Popen[bytes] | None = None
@@ -83,18 +81,13 @@ class Product:
 
     def start(self) -> Product:
         """Serve until :meth:`stop`; returns when the server is ready."""
-        for _ in range(_ATTEMPTS):
-            # The port stands in the URLs of certificates, so it must be known before; somebody may take it meanwhile.
-            self.settings["PUBLIC__PORT"] = str(_free_port())
-            with open(self.log, "ab") as log:
-                self.process = subprocess.Popen(
-                    [_COMMAND, "serve"], env=self.environment, cwd=self.work, stdout=log, stderr=log
-                )
-            eventually(self._ready_or_dead, what=lambda: f"the server gets ready: {self.log.read_text()[-3000:]}")
-            if self.process.poll() is None:
-                return self
-            assert "is in use" in self.log.read_text(), self.log.read_text()[-3000:]
-        raise AssertionError("no free port was found")
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [_COMMAND, "serve"], env=self.environment, cwd=self.work, stdout=log, stderr=log
+            )
+        eventually(self._ready_or_dead, what=lambda: f"the server gets ready: {self.log.read_text()[-3000:]}")
+        assert self.process.poll() is None, self.log.read_text()[-3000:]
+        return self
 
     def stop(self) -> int | None:
         """End the server in order; its exit status, None when it was not running."""
@@ -146,7 +139,3 @@ def eventually(condition: Any, *, what: Any) -> None:
         assert time.monotonic() < deadline, f"did not happen: {what() if callable(what) else what}"
         time.sleep(0.02)
 
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
