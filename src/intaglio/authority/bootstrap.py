@@ -24,7 +24,7 @@ from intaglio.authority.issuance import Order, issue_in
 from intaglio.authority.organizations import PLATFORM_ORGANIZATION
 from intaglio.core.errors import InvalidInput
 from intaglio.core.identifiers import new_id
-from intaglio.core.principal import SYSTEM
+from intaglio.core.principal import SYSTEM, Permission
 from intaglio.profiles.engine import IssuanceInput
 from intaglio.x509.certificates import pem
 from intaglio.x509.general_names import GeneralNames
@@ -39,7 +39,7 @@ async def ensure_platform_ca(authority: Authority) -> CaView:
     """The platform's own CA, created when there is none. Safe to call from any number of processes at once."""
     snapshot = await authority.snapshot()
     if (found := _platform_ca(snapshot)) is None:
-        async with changing(authority) as change:
+        async with changing(authority, SYSTEM, Permission.PLATFORM_MANAGE) as change:
             found = _platform_ca(await change.locked())
             if found is None:
                 found = await _create(change)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from intaglio.authority import locks
 from intaglio.authority.context import Authority
 from intaglio.authority.directory import Snapshot, load_snapshot
+from intaglio.core.principal import Permission, Principal
 from intaglio.db.engine import Transaction
 
 
@@ -33,8 +34,14 @@ class ConfigurationChange:
 
 
 @contextlib.asynccontextmanager
-async def changing(authority: Authority) -> AsyncIterator[ConfigurationChange]:
-    """A transaction after which every process decides anew; this one has the new snapshot when the block is left."""
+async def changing(
+    authority: Authority, principal: Principal, permission: Permission
+) -> AsyncIterator[ConfigurationChange]:
+    """A transaction after which every process decides anew; this one has the new snapshot when the block is left.
+
+    Raises Unauthenticated or Forbidden before anything is locked or read.
+    """
+    principal.require(permission)
     async with authority.database.transaction() as tx:
         yield ConfigurationChange(authority, tx)
         tx.changed_configuration()

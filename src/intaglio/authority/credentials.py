@@ -113,7 +113,7 @@ async def reissue_credential(
 
     Needs ``ca.configure``. Raises NotFound, and what issuing raises.
     """
-    async with changing(authority) as change:
+    async with changing(authority, principal, Permission.CA_CONFIGURE) as change:
         found = await require_organization(change.tx, principal, organization, Permission.CA_CONFIGURE)
         user = await require_user(change.tx, found.id, organization, name)
         client_ca = client_ca_of(await change.locked(), found.id)
@@ -133,7 +133,7 @@ async def revoke_credential(
 
     Needs ``ca.configure``. Raises NotFound, StateConflict (``credential-not-active``) when he has none.
     """
-    async with changing(authority) as change:
+    async with changing(authority, principal, Permission.CA_CONFIGURE) as change:
         found = await require_organization(change.tx, principal, organization, Permission.CA_CONFIGURE)
         user = await require_user(change.tx, found.id, organization, name)
         client_ca = client_ca_of(await change.locked(), found.id)

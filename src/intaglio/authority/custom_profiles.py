@@ -174,7 +174,7 @@ async def activate_profile(
     report = await asyncio.to_thread(try_profile, draft.profile)
     if not report.ok:
         raise _lint_failed(draft.profile, report)
-    async with changing(authority) as change:
+    async with changing(authority, principal, Permission.PROFILES_MANAGE) as change:
         await locks.lock(change.tx, "custom-profile", wanted)
         # Nothing but the version that was tried out becomes active.
         draft = _draft(await _newest_version(change.tx, wanted), draft.profile.version)
@@ -205,7 +205,7 @@ async def retire_profile(authority: Authority, principal: Principal, profile_id:
     if history.current.state == "built-in":
         raise Forbidden("Built-in profiles stay; take them from the CAs that offer them.", code="profile-immutable")
     wanted = history.current.profile.id
-    async with changing(authority) as change:
+    async with changing(authority, principal, Permission.PROFILES_MANAGE) as change:
         snapshot = await change.locked()
         offering = sorted(c.full_id for c in snapshot.cas.values() if wanted in c.profile_ids and c.state != "deleted")
         if offering and not force:

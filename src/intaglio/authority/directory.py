@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -368,7 +368,7 @@ async def _load_keys(view: Transaction) -> dict[UUID, dict[int, CaKeyView]]:
     newest: dict[tuple[UUID, int], CertificateInfo] = {}
     statement = select(models.ca_certificate).where(models.ca_certificate.c.current)
     for row in await view.all(statement):
-        newest[row["ca_id"], row["generation"]] = read_certificate(row["der"])
+        newest[row["ca_id"], row["generation"]] = _certificate(row["der"])
     status = await _load_statuses(view)
     keys: dict[UUID, dict[int, CaKeyView]] = {}
     for row in await view.all(select(models.ca_key)):
@@ -384,6 +384,12 @@ async def _load_keys(view: Transaction) -> dict[UUID, dict[int, CaKeyView]]:
             certificate_status=status.get((row["ca_id"], row["generation"]), "valid"),
         )
     return keys
+
+
+@lru_cache(maxsize=4096)
+def _certificate(der: bytes) -> CertificateInfo:
+    """The parsed certificate, kept: a snapshot is read at every change, and its certificates rarely change."""
+    return read_certificate(der)
 
 
 async def _load_statuses(view: Transaction) -> dict[tuple[UUID, int], str]:

@@ -44,7 +44,7 @@ async def create_organization(
         "description": _checked_description(description),
         "join_policy": _checked_policy(join_policy),
     }
-    async with changing(authority) as change:
+    async with changing(authority, principal, Permission.CA_CONFIGURE) as change:
         await change.locked()
         await _check_free(change.tx, name)
         key = new_id()
@@ -105,10 +105,9 @@ async def delete_organization(authority: Authority, principal: Principal, name: 
     Needs ``ca.configure``. Raises NotFound, StateConflict (``organization-not-empty``) with the list of its CAs. The
     name stays reserved like the ids of the CAs it had.
     """
-    async with changing(authority) as change:
-        tx = change.tx
+    async with changing(authority, principal, Permission.CA_CONFIGURE) as change:
+        tx, snapshot = change.tx, await change.locked()
         found = await require_organization(tx, principal, name, Permission.CA_CONFIGURE, lock=True)
-        snapshot = await change.locked()
         mine = [ca for ca in snapshot.cas.values() if ca.organization_id == found.id and ca.state != "deleted"]
         if blocking := sorted(ca.full_id for ca in mine if ca.kind != "client"):
             raise StateConflict(

@@ -44,7 +44,7 @@ async def grant_right(
             remedy=f"Use one of: {', '.join(RIGHTS)}.",
             target="right",
         )
-    async with changing(authority) as change:
+    async with changing(authority, principal, Permission.CA_CONFIGURE) as change:
         snapshot = await change.locked()
         ca = await require_ca(change.tx, snapshot, principal, full_id, Permission.CA_CONFIGURE)
         if ca.kind not in ("root", "issuing"):
@@ -65,7 +65,7 @@ async def revoke_right(authority: Authority, principal: Principal, full_id: str,
 
     Raises NotFound, Refused (``last-administrator``).
     """
-    async with changing(authority) as change:
+    async with changing(authority, principal, Permission.CA_CONFIGURE) as change:
         ca = await require_ca(change.tx, await change.locked(), principal, full_id, Permission.CA_CONFIGURE)
         user = await require_user(change.tx, ca.organization_id, ca.organization, name)
         if user.name not in await rights_on(change.tx, ca.id):

@@ -40,13 +40,13 @@ async def create_root(authority: Authority, principal: Principal, organization: 
     Needs ``ca.configure``. Raises NotFound (organization), InvalidInput (subject, profiles, names, dates),
     StateConflict (id taken or reserved), Refused (longer than 20 years), Unavailable (keystore, database).
     """
-    async with changing(authority) as change:
+    async with changing(authority, principal, Permission.CA_CONFIGURE) as change:
         plan = await _plan(change.tx, principal, organization, wanted)
         signer = await authority.keystore.generate(
             change.tx, wanted.key_algorithm, f"ca:{plan.full_id}", principal=principal
         )
         await change.locked()
-        await check_ca_id(change.tx, plan.organization.id, organization, wanted.name)
+        await _check_again(change.tx, principal, plan, wanted)
         certificate = await self_signed(signer, plan.full_id, plan.subject, change.tx.now, not_after=wanted.not_after)
         ca_id = await _insert(change.tx, principal, plan, wanted, "root")
         await add_key(change.tx, ca_id, 1, signer.spki, state="pending", key_id=signer.key_id)
@@ -64,14 +64,14 @@ async def create_issuing(
     Needs ``ca.configure``. Raises what :func:`create_root` raises, and Refused: unknown or unsuitable issuer, expiry
     beyond the issuer, no room in the path length.
     """
-    async with changing(authority) as change:
+    async with changing(authority, principal, Permission.CA_CONFIGURE) as change:
         plan = await _plan(change.tx, principal, organization, wanted)
         _issuer(await authority.snapshot(), plan, wanted, change.tx.now)
         signer = await authority.keystore.generate(
             change.tx, wanted.key_algorithm, f"ca:{plan.full_id}", principal=principal
         )
         snapshot = await change.locked()
-        await check_ca_id(change.tx, plan.organization.id, organization, wanted.name)
+        await _check_again(change.tx, principal, plan, wanted)
         issuer = _issuer(snapshot, plan, wanted, change.tx.now)
         ca_id = await _insert(change.tx, principal, plan, wanted, "issuing", issuer=issuer)
         await add_key(change.tx, ca_id, 1, signer.spki, state="pending", key_id=signer.key_id)
@@ -111,6 +111,13 @@ async def _plan(tx: Transaction, principal: Principal, organization: str, wanted
         await checked_profiles(tx, wanted.profiles),
         checked_rights(wanted.administrators, wanted.auditors),
     )
+
+
+async def _check_again(tx: Transaction, principal: Principal, plan: _Plan, wanted: NewCa) -> None:
+    """What may have changed while the key was made: the organization, its CA ids, the profiles."""
+    await require_organization(tx, principal, plan.organization.name, Permission.CA_CONFIGURE)
+    await check_ca_id(tx, plan.organization.id, plan.organization.name, wanted.name)
+    await checked_profiles(tx, wanted.profiles)
 
 
 def _issuer(snapshot: Snapshot, plan: _Plan, wanted: NewIssuing, now: datetime) -> CaView:

@@ -57,7 +57,7 @@ async def delete_ca(
     if revoke_all:
         principal.require(Permission.CA_OPERATE)
         revoked = await _revoke_issued(authority, principal, ca) + await _revoke_own(authority, principal, snapshot, ca)
-    async with changing(authority) as change:
+    async with changing(authority, principal, Permission.CA_CONFIGURE) as change:
         snapshot = await change.locked()
         ca = await require_ca(change.tx, snapshot, principal, full_id, Permission.CA_CONFIGURE)
         orphans = _check_deletable(snapshot, ca, force)

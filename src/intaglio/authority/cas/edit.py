@@ -36,7 +36,7 @@ async def edit_ca(authority: Authority, principal: Principal, full_id: str, chan
     issued before stays valid. Needs ``ca.configure``. Raises NotFound, InvalidInput (no profile or administrator left,
     unknown profile, bad name), Refused (``setting-frozen`` for everything but the label of an external root).
     """
-    async with changing(authority) as change:
+    async with changing(authority, principal, Permission.CA_CONFIGURE) as change:
         tx, snapshot = change.tx, await change.locked()
         ca = await require_ca(tx, snapshot, principal, full_id, Permission.CA_CONFIGURE)
         _check_editable(ca, changes)

@@ -34,10 +34,9 @@ async def add_external_root(
     The certificate may come in a bundle; its root is taken. Needs ``ca.configure``. Raises NotFound (organization),
     InvalidInput (unreadable, not self-signed, no CA, expired, weak key), StateConflict (id or root known already).
     """
-    async with changing(authority) as change:
-        tx = change.tx
+    async with changing(authority, principal, Permission.CA_CONFIGURE) as change:
+        tx, snapshot = change.tx, await change.locked()
         found = await require_organization(tx, principal, organization, Permission.CA_CONFIGURE)
-        snapshot = await change.locked()
         await check_ca_id(tx, found.id, organization, wanted.name)
         root = _root_of(wanted.certificate)
         check_root_certificate(root, tx.now)
@@ -79,7 +78,7 @@ async def replace_external_root(
     Needs ``ca.configure``. Raises NotFound, InvalidInput as :func:`add_external_root`, Refused (``not-external-root``,
     ``root-other-subject``).
     """
-    async with changing(authority) as change:
+    async with changing(authority, principal, Permission.CA_CONFIGURE) as change:
         tx, snapshot = change.tx, await change.locked()
         ca = await require_ca(tx, snapshot, principal, full_id, Permission.CA_CONFIGURE)
         if ca.kind != "external-root":
@@ -116,7 +115,7 @@ async def upload_certificate(
     the first rule that is broken (``ca-certificate-...``: key, issuer, signature, CA flag, key usage, dates, subject);
     then the CA keeps waiting.
     """
-    async with changing(authority) as change:
+    async with changing(authority, principal, Permission.CA_CONFIGURE) as change:
         tx, snapshot = change.tx, await change.locked()
         ca = await require_ca(tx, snapshot, principal, full_id, Permission.CA_CONFIGURE)
         request = await pending_request(tx, ca)

@@ -38,7 +38,7 @@ async def renew_ca(
     Needs ``ca.configure``. Raises NotFound, StateConflict (not active, a request is outstanding, issuer not active),
     Refused (external root, dates beyond the issuer or the profile).
     """
-    async with changing(authority) as change:
+    async with changing(authority, principal, Permission.CA_CONFIGURE) as change:
         snapshot = await change.locked()
         ca = await _renewable(change, snapshot, principal, full_id)
         key_id = ca.key.key_id
@@ -60,7 +60,7 @@ async def rekey_ca(
 
     Needs ``ca.configure``. Raises what :func:`renew_ca` raises.
     """
-    async with changing(authority) as change:
+    async with changing(authority, principal, Permission.CA_CONFIGURE) as change:
         ca = await _renewable(change, await authority.snapshot(), principal, full_id)
         algorithm = key_algorithm or ca.algorithm
         assert algorithm is not None, "checked by _renewable"

@@ -93,7 +93,7 @@ async def withdraw_request(authority: Authority, principal: Principal, full_id: 
     Needs ``ca.configure``. Raises NotFound, StateConflict (``ca-not-active``) for a CA that never had a certificate:
     that one is deleted instead.
     """
-    async with changing(authority) as change:
+    async with changing(authority, principal, Permission.CA_CONFIGURE) as change:
         tx = change.tx
         ca = await require_ca(tx, await change.locked(), principal, full_id, Permission.CA_CONFIGURE)
         current = await pending_request(tx, ca)
