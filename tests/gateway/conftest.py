@@ -60,8 +60,9 @@ async def app(authority: Authority, organization: str, refusals: Refusals) -> Ga
 @pytest_asyncio.fixture
 async def clients(authority: Authority, app: GatewayApp) -> AsyncIterator[dict[str, Client]]:
     """Clients by role; all stand to ``demo~issuing``, the integrator and the auditor also to ``demo~root``."""
-    root = await create_root(authority, OPERATOR, "demo", root_wish(administrators=["integrator"], auditors=["auditor"]))
-    wished = issuing_wish(profiles=PROFILES, administrators=["integrator"], auditors=["auditor"])
+    rights = {"administrators": ["integrator"], "auditors": ["auditor"]}
+    root = await create_root(authority, OPERATOR, "demo", root_wish(**rights))
+    wished = issuing_wish(profiles=PROFILES, **rights)
     await create_issuing(authority, OPERATOR, "demo", wished)
     found = {credential.name: Client(app, credential.certificate) for credential in root.credentials}
     for right in TENANTS:

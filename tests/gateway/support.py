@@ -117,7 +117,9 @@ class Client:
     async def get(self, path: str, **headers: str) -> Answer:
         return await self.request("GET", path, headers=headers)
 
-    async def enroll(self, body: Mapping[str, Any], ca: str = "demo~issuing", query: str = "", **headers: str) -> Answer:
+    async def enroll(
+        self, body: Mapping[str, Any], ca: str = "demo~issuing", query: str = "", **headers: str
+    ) -> Answer:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return await self.request("POST", f"{CA_PATH}/{quote(ca)}/enrollments{query}", body, named)
 

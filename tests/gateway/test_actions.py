@@ -76,9 +76,8 @@ async def test_what_is_no_reason_to_revoke_is_refused(integrator: Client, reason
 
 async def test_the_compromise_date_becomes_the_invalidity_date(integrator: Client) -> None:
     serial = await issued(integrator)
-    answer = await integrator.act(
-        serial, type="RevokeAction", reason="keyCompromise", compromiseDate="2020-04-30T19:07:07.826511Z", issueCrl="true"
-    )
+    wanted = {"reason": "keyCompromise", "compromiseDate": "2020-04-30T19:07:07.826511Z", "issueCrl": "true"}
+    answer = await integrator.act(serial, type="RevokeAction", **wanted)
     assert answer.json["action"]["compromiseDate"] == "2020-04-30T19:07:07Z"
     entry = listed(await crl_of(integrator), serial)
     assert entry is not None

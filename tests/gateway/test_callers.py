@@ -115,7 +115,8 @@ async def test_a_grant_withdrawn_on_another_process_holds_here_too(
     authority: Authority, clients: dict[str, Client]
 ) -> None:
     """The other process tells nobody: the commit itself must notice."""
-    tenant, other = clients["policy-override-tenant"], Authority(authority.settings, authority.database, authority.keystore)
+    tenant = clients["policy-override-tenant"]
+    other = Authority(authority.settings, authority.database, authority.keystore)
     assert (await tenant.enroll(wish())).status == 200
     serial = (await tenant.enroll(wish())).enrolled["serialNumber"]
     await revoke_right(other, OPERATOR, "demo~issuing", "policy-override-tenant")

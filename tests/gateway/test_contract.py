@@ -73,7 +73,9 @@ async def test_passwords_stay_out_of_errors(integrator: Client) -> None:
     assert b"planted-secret" not in answer.body
 
 
-async def test_a_failure_of_ours_is_told_without_its_inside(integrator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failure_of_ours_is_told_without_its_inside(
+    integrator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: Any) -> Any:
         raise ZeroDivisionError("the inside")
 
@@ -110,9 +112,7 @@ async def test_status_and_properties_of_a_ca(integrator: Client) -> None:
     assert set(two["CAPropertiesInformation"]["properties"]) == {"defaultPolicyOIDs", "notAfter"}
 
 
-async def test_a_ca_without_certificate_is_down(
-    integrator: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_ca_without_certificate_is_down(integrator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     async def outage(*_: Any) -> str:
         return 'CA "demo~issuing" has no certificate yet.'
 

@@ -9,6 +9,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.gateway.support import CA_PATH, Answer, Client, b64, csr, wish
 
+from intaglio.x509 import extensions as x509
+
 ROLES = (
     "integrator",
     "policy-override-tenant",
@@ -64,7 +66,8 @@ async def _names(client: Client) -> Answer:
 
 
 async def _policies(client: Client) -> Answer:
-    extension = {"oid": "2.5.29.32", "critical": False, "value": b64(bytes.fromhex("300830060604") + b"\x2a\x03\x04\x05")}
+    value = b64(x509.certificate_policies(["1.2.3.4.5"]))
+    extension = {"oid": "2.5.29.32", "critical": False, "value": value}
     return await client.enroll(wish(optionalCertificateRequestDetails={"extensions": [extension]}))
 
 

@@ -254,7 +254,7 @@ async def test_ansible_requests_checks_and_holds_a_certificate(integrator: Clien
     details = enrolled["enrollment"]
     end = datetime.strptime(details["validityPeriod"].split("/")[1], "%Y-%m-%dT%H:%M:%SZ")  # noqa: DTZ007
     assert end.year > 2000
-    serial = "{0:X}".format(x509.load_der_x509_certificate(base64.b64decode(details["body"])).serial_number)
+    serial = f"{x509.load_der_x509_certificate(base64.b64decode(details['body'])).serial_number:X}"
     for action, status in (("HoldAction", "held"), ("UnholdAction", "normal"), ("RevokeAction", "revoked")):
         body = {"action": {"type": action, "reason": "unspecified"}}
         answer = await post(integrator, f"{CA}/certificates/{serial}/actions", body)

@@ -39,4 +39,4 @@ def frozen(at: datetime) -> Iterator[Callable[[timedelta], None]]:
 
 def rfc3339(moment: datetime) -> str:
     """``2026-01-02T08:33:49Z``: UTC, always with seconds, never with a fraction (clients parse exactly this)."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"

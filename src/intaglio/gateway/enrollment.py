@@ -138,6 +138,7 @@ class _Draft:
     previous_id: UUID | None = None
     warnings: list[str] = field(default_factory=list)
     access: Access = field(init=False)
+    _authorized: tuple[Snapshot, CertificateProfile] | None = field(default=None, repr=False)
 
     def decide(self, snapshot: Snapshot) -> Order:
         """The order this request amounts to under a configuration; raises the refusal."""
@@ -166,12 +167,15 @@ class _Draft:
 
     def authorize(self, snapshot: Snapshot) -> CertificateProfile:
         """Caller, CA, profile and the fields the role permits. Raises Unauthenticated, Forbidden, NotFound."""
+        if self._authorized is not None and self._authorized[0] is snapshot:
+            return self._authorized[1]
         self.access = self.caller.access(snapshot, self.ca_id)
         role = self.access.role
         mode = GatewayPermission.ENROLL_PKCS12 if self.mode == "p12" else GatewayPermission.ENROLL_CSR
         role.require(mode, "/requiredFormat/format" if self.mode == "p12" else "/csr")
         profile = self.access.ca.profile(self.request.profileId)
         check_fields(role, self.request, self.mode)
+        self._authorized = snapshot, profile
         return profile
 
     @cached_property
@@ -233,7 +237,7 @@ class _Draft:
         return None if text is None else parse_validity_period(text)
 
     def _remarks(self) -> Iterator[str]:
-        for name in self.request.unknown_fields():
+        for name in self.request.ignored_fields():
             yield f'the field "{name}" is not known and was ignored'
 
 

@@ -81,13 +81,8 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
 
     def unknown_fields(self, prefix: str = "") -> list[str]:
-        """Names of the fields that were sent and are not known, nested ones dotted."""
-        found = [prefix + name[:60] for name in self.model_extra or ()]
-        for name in type(self).model_fields:
-            value = getattr(self, name)
-            if isinstance(value, _Body):
-                found += value.unknown_fields(f"{prefix}{name}.")
-        return found
+        """Names of the fields that were sent and are not known, prefixed."""
+        return [prefix + name[:60] for name in self.model_extra or ()]
 
 
 class Format(StrEnum):
@@ -182,6 +177,11 @@ class EnrollmentRequest(_Body):
     optionalCertificateRequestDetails: Annotated[
         CertificateRequestDetails, BeforeValidator(lambda v: {} if v is None else v)
     ] = CertificateRequestDetails()
+
+    def ignored_fields(self) -> list[str]:
+        """Everything in the body that is not known, nested names dotted."""
+        found = self.unknown_fields() + self.requiredFormat.unknown_fields("requiredFormat.")
+        return found + self.optionalCertificateRequestDetails.unknown_fields("optionalCertificateRequestDetails.")
 
 
 class ActionType(StrEnum):
