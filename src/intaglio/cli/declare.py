@@ -9,6 +9,9 @@ import typer
 from intaglio.cli.commands import Cli, command, noun
 from intaglio.cli.credential_files import CredentialsDir, Force, Passwords, save_credentials
 from intaglio.cli.files import read_text, write_public
+from intaglio.core.errors import IntaglioError
+
+_MARKS = {"create": "+", "change": "~", "delete": "-"}
 
 apply = noun("Make the installation what a YAML file declares.")
 export = noun("Write the installation as a YAML file for apply.")
@@ -38,15 +41,27 @@ def apply_(
         if gone:
             cli.confirm(f"Delete {', '.join(gone)}?", yes=yes)
     with cli.out.waiting("Comparing" if dry_run else "Applying"):
-        done = cli.client.post("/declaration", {"declaration": declaration}, dry_run=dry_run, prune=prune)
-    marks = {"create": "+", "change": "~", "delete": "-"}
-    lines = [f"{marks[each['action']]} {each['object']}" for each in done["changes"]]
-    for line, each in zip(list(lines), done["changes"], strict=True):
-        details = [f"    {name}: {before} -> {after}" for name, before, after in each["fields"]]
-        lines[lines.index(line) : lines.index(line) + 1] = [line, *details]
+        try:
+            done = cli.client.post("/declaration", {"declaration": declaration}, dry_run=dry_run, prune=prune)
+        except IntaglioError as error:
+            _save_before_refusal(cli, error, credentials_dir, save_passwords=save_passwords, force=force)
+            raise
+    lines: list[str] = []
+    for each in done["changes"]:
+        lines.append(f"{_MARKS[each['action']]} {each['object']}")
+        lines += [f"    {name}: {before} -> {after}" for name, before, after in each["fields"]]
+    lines += [f"note: {text}" for text in done["notes"]]
     summary = f"{len(done['changes'])} changes" if done["changes"] else "Nothing to change"
     lines.append(f"{summary}{' (dry run).' if dry_run else '.'}")
     save_credentials(cli, done, "\n".join(lines), credentials_dir, save_passwords=save_passwords, force=force)
+
+
+def _save_before_refusal(cli: Cli, error: IntaglioError, folder: str, *, save_passwords: bool, force: bool) -> None:
+    """Keep what was made before a step was refused: the server shows it only this once."""
+    made = error.extra.pop("credentials", [])
+    if made or error.extra.get("done"):
+        text = "\n".join(f"done: {each}" for each in error.extra.get("done", ()))
+        save_credentials(cli, {"credentials": made}, text, folder, save_passwords=save_passwords, force=force)
 
 
 @command(export, "export", example="intaglio export --out pki.yaml")

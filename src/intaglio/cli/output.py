@@ -98,7 +98,7 @@ class Output:
         from rich.console import Console
 
         # Output that is not a terminal is read by programs such as grep: one row must stay one line.
-        return Console(width=None if sys.stdout.isatty() else 240, highlight=False, markup=False, emoji=False)
+        return Console(width=None if sys.stdout.isatty() else 100_000, highlight=False, markup=False, emoji=False)
 
 
 def _member(row: Mapping[str, Any], path: str) -> Any:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, ConfigDict, SecretStr, field_serializer
 
 from intaglio.core.principal import Permission
 
@@ -22,6 +22,10 @@ class Role(_Value):
     description: str
     permissions: frozenset[Permission]
     built_in: bool
+
+    @field_serializer("permissions", return_type=list[Permission])
+    def _in_order(self, permissions: frozenset[Permission]) -> list[Permission]:
+        return sorted(permissions)
 
 
 class User(_Value):

@@ -20,6 +20,7 @@ from intaglio.server.management import (
     ca_lifecycle,
     certificates,
     credentials,
+    declaration,
     events,
     organizations,
     platform,
@@ -33,7 +34,7 @@ from intaglio.server.services import Services
 PREFIX = "/api/v1"
 _PARTS = (
     session, users, organizations, authorities, ca_lifecycle, credentials, certificates, profiles, events, audit,
-    settings, platform,
+    settings, platform, declaration,
 )  # fmt: skip
 
 _PROBLEM = {

@@ -1,0 +1,214 @@
+"""What must change so that the installation is what a document says. Pure: two documents in, steps out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from intaglio.authority.cas.values import setting_frozen
+from intaglio.core.errors import InvalidInput, Refused
+from intaglio.server.management.declarative.document import (
+    DeclaredCa,
+    DeclaredExternalRoot,
+    DeclaredIssuing,
+    DeclaredOrganization,
+    Document,
+)
+from intaglio.x509.names import Name
+
+Section = Literal["settings", "profile", "organization", "members", "ca"]
+Action = Literal["create", "change", "delete"]
+
+
+@dataclass(frozen=True)
+class FieldChange:
+    """One field, before and after, as people read it."""
+
+    name: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to do. ``wanted`` is the declared object (None for a deletion); ``organization`` its place."""
+
+    section: Section
+    action: Action
+    name: str
+    organization: str = ""
+    wanted: Any = field(default=None, repr=False)
+    fields: tuple[FieldChange, ...] = ()
+
+    @property
+    def object(self) -> str:
+        if self.section == "ca":
+            return f"ca {self.organization}~{self.name}"
+        return f"{self.section} {self.name}"
+
+
+def difference(wanted: Document, current: Document, *, prune: bool) -> list[Step]:
+    """The steps in the order in which they can be taken: what others need comes first, deletions come last.
+
+    ``prune`` also deletes what a section does not name. Raises Refused (``setting-frozen``) where something differs
+    that is fixed once it exists.
+    """
+    steps = [*_settings(wanted, current), *_profiles(wanted, current)]
+    removals: list[Step] = []
+    existing = {each.name: each for each in current.organizations or ()}
+    for organization in wanted.organizations or ():
+        known = existing.get(organization.name)
+        steps += _organization(organization, known)
+        if prune and known is not None:
+            named = {ca.name for ca in organization.cas}
+            removals += _deletions(organization.name, [ca for ca in known.cas if ca.name not in named])
+    if prune and wanted.organizations is not None:
+        named = {each.name for each in wanted.organizations}
+        for name, known in existing.items():
+            if name not in named:
+                removals += [*_deletions(name, known.cas), Step("organization", "delete", name)]
+    if prune and wanted.profiles is not None:
+        kept = {str(each.get("id")) for each in wanted.profiles}
+        gone = [str(each["id"]) for each in current.profiles or () if each["id"] not in kept]
+        removals += [Step("profile", "delete", name) for name in gone]
+    return steps + removals
+
+
+def _settings(wanted: Document, current: Document) -> Iterator[Step]:
+    for group, values in (wanted.settings or {}).items():
+        known = (current.settings or {}).get(group)
+        if known is None:
+            raise InvalidInput(f'There are no settings "{group}".', code="setting-unknown", target=f"settings/{group}")
+        changes = tuple(
+            FieldChange(name, _text(known.get(name)), _text(value))
+            for name, value in values.items()
+            if known.get(name) != value
+        )
+        if changes:
+            yield Step("settings", "change", group, wanted=values, fields=changes)
+
+
+def _profiles(wanted: Document, current: Document) -> Iterator[Step]:
+    known = {str(each["id"]): each for each in current.profiles or ()}
+    for profile in wanted.profiles or ():
+        name = str(profile.get("id"))
+        if name not in known:
+            yield Step("profile", "create", name, wanted=profile)
+        elif known[name] != profile:
+            names = sorted(set(profile) | set(known[name]))
+            changes = (_field(each, known[name].get(each), profile.get(each)) for each in names)
+            yield Step("profile", "change", name, wanted=profile, fields=tuple(c for c in changes if c is not None))
+
+
+def _organization(wanted: DeclaredOrganization, known: DeclaredOrganization | None) -> Iterator[Step]:
+    if known is None:
+        yield Step("organization", "create", wanted.name, wanted=wanted)
+    elif changes := _changes(wanted, known, ("description", "join_policy")):
+        yield Step("organization", "change", wanted.name, wanted=wanted, fields=changes)
+    if wanted.members is not None:
+        before = sorted(known.members or ()) if known else []
+        if sorted(wanted.members) != before:
+            change = FieldChange("members", _text(before), _text(sorted(wanted.members)))
+            yield Step("members", "change", wanted.name, wanted=wanted.members, fields=(change,))
+    existing = {ca.name: ca for ca in known.cas} if known else {}
+    for ca in _issuers_first(wanted):
+        if ca.name not in existing:
+            yield Step("ca", "create", ca.name, wanted.name, ca)
+        elif changes := _ca_changes(wanted.name, ca, existing[ca.name]):
+            yield Step("ca", "change", ca.name, wanted.name, ca, changes)
+
+
+def _issuers_first(organization: DeclaredOrganization) -> list[DeclaredCa]:
+    """The CAs in an order in which each finds its issuer there. Raises InvalidInput for a circle."""
+    waiting, placed, ordered = list(organization.cas), set[str](), list[DeclaredCa]()
+    declared = {ca.name for ca in waiting}
+    while waiting:
+        ready = [
+            ca
+            for ca in waiting
+            if not isinstance(ca, DeclaredIssuing) or ca.issuer in placed or ca.issuer not in declared
+        ]
+        if not ready:
+            raise InvalidInput(
+                f'In "{organization.name}" {", ".join(ca.name for ca in waiting)} are issuers of each other.',
+                code="declaration-invalid",
+                target="declaration",
+            )
+        ordered += ready
+        placed |= {ca.name for ca in ready}
+        waiting = [ca for ca in waiting if ca.name not in placed]
+    return ordered
+
+
+def _ca_changes(organization: str, wanted: DeclaredCa, known: DeclaredCa) -> tuple[FieldChange, ...]:
+    frozen = [name for name in _FROZEN if _differs(name, wanted, known)]
+    if wanted.kind != known.kind:
+        frozen = ["kind"]
+    if frozen:
+        refusal = setting_frozen(frozen)
+        raise Refused(
+            f"{organization}~{wanted.name}: {refusal.detail}",
+            code=refusal.code,
+            remedy=refusal.remedy,
+            target=refusal.target,
+            extra=refusal.extra,
+        )
+    if isinstance(wanted, DeclaredExternalRoot):
+        return _changes(wanted, known, ("label",))
+    return _changes(wanted, known, ("label", "profiles", "administrators", "auditors", "tenants", "options"))
+
+
+_FROZEN = ("key_algorithm", "subject", "issuer", "ocsp_key_algorithm")
+
+
+def _differs(name: str, wanted: DeclaredCa, known: DeclaredCa) -> bool:
+    ours, theirs = getattr(wanted, name, None), getattr(known, name, None)
+    if ours is None or theirs is None:  # not declared: as it is
+        return False
+    if name == "subject":
+        declared = ours if isinstance(ours, str) else None
+        return declared is not None and Name.parse(declared).key != Name.parse(theirs).key
+    return bool(ours != theirs)
+
+
+def _changes(wanted: Any, known: Any, names: Sequence[str]) -> tuple[FieldChange, ...]:
+    found = (_field(name, getattr(known, name), getattr(wanted, name)) for name in names)
+    return tuple(change for change in found if change is not None)
+
+
+def _field(name: str, before: Any, after: Any) -> FieldChange | None:
+    if isinstance(before, list) and isinstance(after, list) and name != "key_usage":
+        same = sorted(map(_folded, before)) == sorted(map(_folded, after))
+    else:
+        same = before == after
+    return None if same else FieldChange(name, _text(before), _text(after))
+
+
+def _folded(value: Any) -> str:
+    # Ids of profiles are spelled with - or _, and names of clients match without regard to case.
+    return str(value).casefold().replace("_", "-")
+
+
+def _deletions(organization: str, cas: Iterable[DeclaredCa]) -> list[Step]:
+    """Those that are nobody's issuer any more first."""
+    remaining, steps = list(cas), list[Step]()
+    while remaining:
+        issuers = {ca.issuer for ca in remaining if isinstance(ca, DeclaredIssuing)}
+        leaves = [ca for ca in remaining if ca.name not in issuers] or remaining
+        steps += [Step("ca", "delete", ca.name, organization) for ca in leaves]
+        gone = {ca.name for ca in leaves}
+        remaining = [ca for ca in remaining if ca.name not in gone]
+    return steps
+
+
+def _text(value: Any) -> str:
+    if value is None or value == "":
+        return "(nothing)"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "(nothing)"
+    if hasattr(value, "model_dump"):
+        return (
+            ", ".join(f"{name}={each}" for name, each in value.model_dump(exclude_defaults=True).items()) or "defaults"
+        )
+    return str(value)

@@ -1,0 +1,146 @@
+"""The document: organizations, CAs, custom profiles, live settings. Nothing in it is secret."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from intaglio.authority.cas.values import NewExternalRoot, NewIssuing, NewRoot
+from intaglio.core.errors import InvalidInput
+
+LARGEST: Final = 1 << 20  # octets
+_DEEPEST, _MOST_NODES = 12, 50_000
+_MOST_FIELDS = 50
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DeclaredRoot(NewRoot):
+    """A root CA. ``tenants`` are further gateway rights by client name."""
+
+    kind: Literal["root"]
+    tenants: dict[str, str] = Field(default_factory=dict)
+
+
+class DeclaredIssuing(NewIssuing):
+    """An issuing CA below ``issuer``, a CA of the same organization."""
+
+    kind: Literal["issuing"]
+    tenants: dict[str, str] = Field(default_factory=dict)
+
+
+class DeclaredExternalRoot(NewExternalRoot):
+    """A root kept elsewhere; ``certificate`` is PEM."""
+
+    kind: Literal["external-root"]
+
+
+DeclaredCa = Annotated[DeclaredRoot | DeclaredIssuing | DeclaredExternalRoot, Field(discriminator="kind")]
+
+
+class DeclaredOrganization(_Value):
+    """An organization with its CAs; ``members`` are user names, None leaves them as they are."""
+
+    name: str
+    description: str = ""
+    join_policy: Literal["approval", "open", "invite"] = "approval"
+    members: list[str] | None = None
+    cas: list[DeclaredCa] = []
+
+    @model_validator(mode="after")
+    def _each_once(self) -> DeclaredOrganization:
+        _require_unique((ca.name for ca in self.cas), "CA")
+        return self
+
+
+class Document(_Value):
+    """Everything that can be declared. A section that is left out is left alone."""
+
+    intaglio: Literal[1] = 1
+    settings: dict[str, dict[str, Any]] | None = None
+    profiles: list[dict[str, Any]] | None = None
+    organizations: list[DeclaredOrganization] | None = None
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Document:
+        _require_unique((each.name for each in self.organizations or ()), "organization")
+        _require_unique((str(each.get("id")) for each in self.profiles or ()), "profile")
+        return self
+
+
+def parse(text: str) -> Document:
+    """Read a document from outside. Raises InvalidInput (``declaration-invalid``) naming every wrong field.
+
+    Limits: 1 MiB, nesting 12, 50,000 nodes, no YAML aliases.
+    """
+    if len(text.encode("utf-8", "surrogatepass")) > LARGEST:
+        raise _invalid(f"A declaration has at most {LARGEST} octets.")
+    try:
+        _check_shape(text)
+        content = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader, the C one where PyYAML has it
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        raise _invalid(f"The declaration is not YAML{where}.") from None
+    except (ValueError, OverflowError, RecursionError):
+        raise _invalid("The declaration holds a value that cannot be read.") from None
+    try:
+        return Document.model_validate(content)
+    except ValidationError as error:
+        found = error.errors(include_input=False, include_url=False)
+        fields = [("/" + "/".join(map(str, each["loc"])), str(each["msg"])) for each in found[:_MOST_FIELDS]]
+        raise InvalidInput(
+            f"The declaration is wrong in {fields[0][0]}: {fields[0][1]}.",
+            code="declaration-invalid",
+            remedy="`intaglio export` writes a declaration to start from.",
+            fields=fields,
+        ) from None
+
+
+def dump(document: Document) -> str:
+    """The YAML of a document, without what equals the defaults."""
+    content = document.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
+    # The kind decides how the rest is read, so it stands first.
+    for organization in content.get("organizations", ()):
+        organization["cas"] = [{"name": ca["name"], "kind": ca["kind"], **ca} for ca in organization.get("cas", ())]
+    text: str = yaml.dump(
+        {"intaglio": document.intaglio, **content},
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        width=110,
+    )
+    return text
+
+
+def _check_shape(text: str) -> None:
+    """Refuse what would cost much to build, reading only the event stream, which does not recurse."""
+    depth = 0
+    for count, event in enumerate(yaml.parse(text, Loader=_Loader)):
+        if isinstance(event, yaml.AliasEvent):
+            raise _invalid("A declaration may not use YAML aliases.")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _DEEPEST or count > _MOST_NODES:
+            raise _invalid("The declaration is nested too deeply or has too many values.")
+
+
+def _require_unique(names: Any, what: str) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f'the {what} "{name}" is declared twice')
+        seen.add(name)
+
+
+def _invalid(detail: str) -> InvalidInput:
+    return InvalidInput(detail, code="declaration-invalid", target="declaration")

@@ -1,0 +1,97 @@
+"""The installation as a document: what ``export`` writes, and what a wanted document is compared with."""
+
+from __future__ import annotations
+
+from intaglio.authority import custom_profiles, memberships, organizations
+from intaglio.authority.cas import views
+from intaglio.authority.cas.values import CaDetails
+from intaglio.authority.client_users import ADMINISTRATOR, AUDITOR
+from intaglio.authority.rights import list_rights
+from intaglio.core.principal import Permission, Principal
+from intaglio.platform import live_settings
+from intaglio.profiles.model import CertificateProfile
+from intaglio.server.management.declarative.document import (
+    DeclaredCa,
+    DeclaredExternalRoot,
+    DeclaredIssuing,
+    DeclaredOrganization,
+    DeclaredRoot,
+    Document,
+)
+from intaglio.server.services import Services
+from intaglio.x509.certificates import pem
+
+
+async def read(services: Services, principal: Principal) -> Document:
+    """Everything the principal sees. Needs ``ca.view``; sections he may not see are left out."""
+    principal.require(Permission.CA_VIEW)
+    return Document(
+        settings=await _settings(services, principal),
+        profiles=await _profiles(services, principal),
+        organizations=[
+            await _organization(services, principal, each.name)
+            for each in await organizations.list_organizations(services.authority, principal)
+            if each.name != organizations.PLATFORM_ORGANIZATION
+        ],
+    )
+
+
+def profile_content(profile: CertificateProfile) -> dict[str, object]:
+    """A profile as it is declared: versions are counted by the installation."""
+    return profile.model_dump(mode="json", exclude_defaults=True, exclude_none=True, exclude={"version"})
+
+
+async def _settings(services: Services, principal: Principal) -> dict[str, dict[str, object]] | None:
+    if not principal.may(Permission.PLATFORM_MANAGE):
+        return None
+    async with services.database.read() as view:
+        stored = await live_settings.show_all(view, principal)
+    return {each.group: each.values.model_dump(mode="json") for each in stored}
+
+
+async def _profiles(services: Services, principal: Principal) -> list[dict[str, object]]:
+    found = await custom_profiles.list_profiles(services.authority, principal)
+    return [profile_content(each.profile) for each in found if each.state == "active"]
+
+
+async def _organization(services: Services, principal: Principal, name: str) -> DeclaredOrganization:
+    authority = services.authority
+    found = await organizations.get_organization(authority, principal, name)
+    members = await memberships.list_members(authority, principal, name)
+    cas = await views.list_cas(authority, principal, organization=name)
+    return DeclaredOrganization.model_validate(
+        {
+            "name": name,
+            "description": found.description,
+            "join_policy": found.join_policy,
+            "members": [each.user for each in members if each.state == "member"],
+            "cas": [await _ca(services, principal, each) for each in sorted(cas, key=_issuers_first)],
+        }
+    )
+
+
+def _issuers_first(ca: CaDetails) -> tuple[bool, str, str]:
+    return ca.issuer is not None, ca.issuer or "", ca.name
+
+
+async def _ca(services: Services, principal: Principal, ca: CaDetails) -> DeclaredCa:
+    if ca.type == "ca-external-root":
+        (root, *_) = await views.get_chain(services.authority, principal, ca.id)
+        return DeclaredExternalRoot(kind="external-root", name=ca.name, label=ca.label, certificate=pem(root))
+    rights = await list_rights(services.authority, principal, ca.id)
+    values = {
+        "name": ca.name,
+        "label": ca.label,
+        "key_algorithm": ca.key_algorithm,
+        "ocsp_key_algorithm": ca.ocsp_key_algorithm or "off",
+        "subject": ca.subject,
+        "profiles": list(ca.profiles),
+        "administrators": [name for name, right in rights.items() if right == ADMINISTRATOR],
+        "auditors": [name for name, right in rights.items() if right == AUDITOR],
+        "tenants": {name: right for name, right in rights.items() if right not in (ADMINISTRATOR, AUDITOR)},
+        "options": ca.options,
+    }
+    if ca.type == "ca-root":
+        return DeclaredRoot.model_validate({"kind": "root", **values})
+    issuer = (ca.issuer or "").rpartition("~")[2]
+    return DeclaredIssuing.model_validate({"kind": "issuing", "issuer": issuer, **values})
