@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from sqlalchemy import insert, update
+from sqlalchemy import insert
 from tests.support.authority import OPERATOR, issuing_wish, make_hierarchy, openssl, root_wish
 from tests.support.relying_party import certificate, issue_leaf
 
 from intaglio.asn1.algorithms import KeyAlgorithm, load_public_key, verify
 from intaglio.authority import crls, models, upkeep
 from intaglio.authority.cas.create import create_issuing, create_root
+from intaglio.authority.cas.delete import delete_ca
+from intaglio.authority.cas.renewal import rekey_ca
 from intaglio.authority.certificates import RevocationReason
 from intaglio.authority.context import Authority
 from intaglio.authority.crls import StoredCrl
@@ -319,11 +321,7 @@ async def test_a_deleted_ca_leaves_a_final_list_that_holds_until_its_last_certif
         leaf, last = await issue_leaf(authority), await issue_leaf(authority, host="last.example")
         await upkeep.run_due_crls(authority)
         await _revoke(authority, ca, leaf.serial, RevocationReason.CESSATION_OF_OPERATION)
-        async with authority.database.transaction() as tx:
-            await tx.execute(
-                update(models.ca).where(models.ca.c.id == ca.id).values(state="deleted", deleted_at=tx.now)
-            )
-            tx.changed_configuration()
+        await delete_ca(authority, OPERATOR, ca.full_id)
         advance(timedelta(seconds=1))
         await upkeep.run_due_crls(authority)
         final = await _latest(authority, ca)
@@ -332,6 +330,29 @@ async def test_a_deleted_ca_leaves_a_final_list_that_holds_until_its_last_certif
         advance(timedelta(days=30))
         await upkeep.run_due_crls(authority)
         assert (await _latest(authority, ca)).facts.number == final.facts.number
+
+
+async def test_after_a_new_key_both_keys_sign_the_whole_list_of_the_ca(
+    authority: Authority, organization: str, tmp_path: Path
+) -> None:
+    old = await _ca(authority)
+    before = await issue_leaf(authority)
+    await rekey_ca(authority, OPERATOR, old.full_id)
+    new = (await authority.snapshot()).ca(old.full_id)
+    after = await issue_leaf(authority)
+    for leaf in (before, after):
+        await _revoke(authority, new, leaf.serial, RevocationReason.SUPERSEDED)
+    await upkeep.run_due_crls(authority)
+    first, second = await _latest(authority, old), await _latest(authority, new)
+    assert (first.facts.generation, second.facts.generation) == (1, 2)
+    # Without a distribution point in them both speak for everything under the CA's name.
+    assert _serials(first) == _serials(second) == {_number(before.der), _number(after.der)}
+    for ca, leaf, crl in ((old, before, first), (new, after, second)):
+        points = certificate(leaf.der).extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+        assert points[0].full_name is not None
+        assert points[0].full_name[0].value == ca.urls.crl(crl.facts.generation)
+        with pytest.raises(AssertionError, match="certificate revoked"):
+            _verify(tmp_path, ca, leaf.der, [crl])
 
 
 async def test_old_lists_are_forgotten_but_never_the_newest(authority: Authority, organization: str) -> None:

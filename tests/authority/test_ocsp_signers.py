@@ -9,15 +9,18 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from sqlalchemy import select, update
+from sqlalchemy import select
 from tests.support.authority import OPERATOR, issuing_wish, make_hierarchy, root_wish, verify_chain
 from tests.support.relying_party import certificate
 
+from intaglio.asn1.algorithms import KeyAlgorithm
 from intaglio.authority import models, upkeep
 from intaglio.authority.cas.create import create_issuing, create_root
+from intaglio.authority.cas.delete import delete_ca
+from intaglio.authority.cas.renewal import rekey_ca
 from intaglio.authority.certificates import RevocationReason
 from intaglio.authority.context import Authority
-from intaglio.authority.directory import CaView
+from intaglio.authority.directory import CaView, Snapshot
 from intaglio.authority.ocsp_signers import OcspSigner, ensure_signer
 from intaglio.authority.revocation import change_status, revocation
 from intaglio.core import clock
@@ -126,10 +129,25 @@ async def test_a_signer_never_outlives_its_ca_and_is_not_renewed_for_nothing(
 
 async def test_a_deleted_ca_keeps_its_signer(authority: Authority, organization: str) -> None:
     ca = await _issuing(authority)
-    async with authority.database.transaction() as tx:
-        await tx.execute(update(models.ca).where(models.ca.c.id == ca.id).values(state="deleted", deleted_at=tx.now))
-        tx.changed_configuration()
+    await delete_ca(authority, OPERATOR, ca.full_id)
     assert await upkeep.renew_ocsp_signers(authority) == 2
+    assert (await ensure_signer(authority, _deleted(await authority.snapshot(), ca), 1)).ca_id == ca.id
+
+
+def _deleted(snapshot: Snapshot, ca: CaView) -> CaView:
+    found = snapshot.cas[ca.id]
+    assert found.state == "deleted"
+    return found
+
+
+async def test_each_key_of_a_ca_has_a_signer_made_with_it(authority: Authority, organization: str) -> None:
+    before = await _issuing(authority)
+    await rekey_ca(authority, OPERATOR, before.full_id, key_algorithm=KeyAlgorithm.ECDSA_P384)
+    assert await upkeep.renew_ocsp_signers(authority) == 3
+    ca = (await authority.snapshot()).ca(before.full_id)
+    for generation in (1, 2):
+        signer = read_certificate((await ensure_signer(authority, ca, generation)).certificate)
+        assert signer.verify_signed_by(ca.keys[generation].spki)
 
 
 async def test_a_ca_without_ocsp_gets_no_signer(authority: Authority, organization: str) -> None:

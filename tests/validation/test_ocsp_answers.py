@@ -19,6 +19,8 @@ from tests.support.relying_party import certificate, issue_leaf, ocsp_request
 
 from intaglio.asn1 import der
 from intaglio.authority.cas.create import create_issuing
+from intaglio.authority.cas.delete import delete_ca
+from intaglio.authority.cas.renewal import rekey_ca
 from intaglio.authority.certificates import RevocationReason
 from intaglio.authority.context import Authority
 from intaglio.authority.directory import CaView
@@ -138,6 +140,28 @@ async def test_the_root_answers_for_the_ca_it_issued(
 ) -> None:
     answer = await _ask(client, ocsp_request(issuing.chain[0], issuing.chain[1]), "/ocsp/demo/root")
     assert answer.certificate_status is ocsp.OCSPCertStatus.GOOD
+
+
+async def test_after_a_new_key_certificates_of_the_old_one_are_answered_by_a_signer_of_the_old_one(
+    authority: Authority, issuing: CaView, client: httpx.AsyncClient
+) -> None:
+    before = await issue_leaf(authority)
+    await rekey_ca(authority, OPERATOR, issuing.full_id)
+    renewed = (await authority.snapshot()).ca(issuing.full_id)
+    after = await issue_leaf(authority)
+    for leaf, issuer in ((before, issuing), (after, renewed)):
+        answer = await _ask(client, ocsp_request(leaf.der, issuer.certificate.der))
+        assert answer.certificate_status is ocsp.OCSPCertStatus.GOOD
+        answer.certificates[0].verify_directly_issued_by(certificate(issuer.certificate.der))
+    confused = await _ask(client, ocsp_request(before.der, renewed.certificate.der))
+    assert confused.certificate_status is ocsp.OCSPCertStatus.UNKNOWN
+
+
+async def test_a_deleted_ca_is_answered_for(authority: Authority, issuing: CaView, client: httpx.AsyncClient) -> None:
+    leaf = await issue_leaf(authority)
+    await delete_ca(authority, OPERATOR, issuing.full_id, revoke_all=True)
+    answer = await _ask(client, ocsp_request(leaf.der, issuing.certificate.der))
+    assert answer.revocation_reason is x509.ReasonFlags.cessation_of_operation
 
 
 async def test_every_certificate_of_a_request_is_answered_in_order(

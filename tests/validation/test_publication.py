@@ -10,12 +10,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.x509.oid import AuthorityInformationAccessOID
-from sqlalchemy import update
 from tests.support.authority import OPERATOR, openssl
 from tests.support.eventually import eventually
 from tests.support.relying_party import certificate, issue_leaf, listening
 
-from intaglio.authority import crls, models
+from intaglio.authority import crls
+from intaglio.authority.cas.delete import delete_ca
 from intaglio.authority.context import Authority
 from intaglio.authority.directory import CaView
 from intaglio.core.errors import Unavailable
@@ -83,11 +83,7 @@ async def test_without_the_database_the_last_crl_is_served_while_it_is_valid(
 
 async def test_a_deleted_ca_stays_published(authority: Authority, issuing: CaView, client: httpx.AsyncClient) -> None:
     (crl,) = await crls.issue_crl(authority, OPERATOR, issuing)
-    async with authority.database.transaction() as tx:
-        row = models.ca.c.id == issuing.id
-        await tx.execute(update(models.ca).where(row).values(state="deleted", deleted_at=tx.now))
-        tx.changed_configuration()
-    await authority.reload()
+    await delete_ca(authority, OPERATOR, issuing.full_id)
     assert (await client.get("/crl/demo/issuing/crl.crl")).content == crl.der
     assert (await client.get("/aia/demo/issuing/ca.cer")).content == issuing.chain[0]
 

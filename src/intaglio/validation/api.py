@@ -21,8 +21,10 @@ class PublicApp:
         if scope["type"] == "http":
             path: str = scope["path"]
             if path.startswith("/ocsp") and path[5:6] in ("", "/"):
+                scope["intaglio.route"] = "/ocsp"  # for the metrics of the listener
                 await self._ocsp(scope, receive, send)
             elif path.startswith(("/crl/", "/aia/")):
+                scope["intaglio.route"] = path[:4]
                 await self._publication(scope, receive, send)
             else:
                 await NOT_FOUND.send(send, 404, head=scope["method"] == "HEAD")

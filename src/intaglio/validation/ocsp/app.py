@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from intaglio.authority.context import Authority
 from intaglio.core.errors import IntaglioError, InvalidInput
@@ -79,8 +80,7 @@ class OcspApp:
         return self._cache.get(question)
 
     async def _post(self, path: str, body: bytes) -> Document:
-        matched = _CA_PATH.fullmatch(path.rstrip("/"))
-        ca_path = matched.group(1) if matched else None
+        ca_path = _posted_to(path)
         if (signed := self.responder.answer_again(body, ca_path)) is not None:
             return document(signed, _CONTENT_TYPE)
         # A request that is too large is refused by the parser, which sees that it is one octet over the limit.
@@ -116,6 +116,13 @@ class OcspApp:
             self._cache.clear()
         else:
             self._cache.drop(keys)
+
+
+@lru_cache(maxsize=4096)
+def _posted_to(path: str) -> str | None:
+    """The path of a CA; None for the one that all CAs share."""
+    matched = _CA_PATH.fullmatch(path.rstrip("/"))
+    return matched.group(1) if matched else None
 
 
 async def _rest(body: bytes, receive: Receive) -> bytes:

@@ -72,7 +72,8 @@ class StatusSource:
         self._on_change = on_change
         self._lookup = _BatchedLookup(database)
         self._remembered: OrderedDict[Key, Status] = OrderedDict()
-        self._followed = -1  # event number up to which changes were taken note of
+        self._heard = -2  # what the watch said when changes were last taken note of
+        self._followed = -1  # event number up to which they were
         self._changed = -1  # number of the last status change taken note of
         self._following = asyncio.Lock()
 
@@ -83,7 +84,7 @@ class StatusSource:
     def current(self) -> bool:
         """Whether what is remembered (here and by ``on_change``'s owner) may be used now."""
         watch = self._watch
-        return watch.event_seq <= self._followed and watch.current
+        return watch.event_seq == self._heard and watch.current
 
     def covers(self, status: Status) -> bool:
         """Whether a looked-up status may be remembered: no change heard of since could have been missed by it."""
@@ -92,8 +93,14 @@ class StatusSource:
     async def catch_up(self) -> None:
         """Follow the event feed up to what the watch heard. Raises Unavailable, TimedOut."""
         async with self._following:
-            if self._watch.event_seq > self._followed and self._watch.current:
+            heard = self._watch.event_seq
+            if heard < 0 or not self._watch.current:
+                return
+            if heard < self._heard:
+                self._followed = -1  # the database was set back to an earlier state
+            if heard > self._followed:
                 await self._follow()
+            self._heard = heard
 
     async def get(self, key: Key) -> Status:
         """Status of one certificate, at most a second old. Raises Unavailable, TimedOut."""
@@ -116,8 +123,8 @@ class StatusSource:
                 e.action != "issued", e.seq > self._followed, e.seq <= head
             )
             events = await view.all(statement.order_by(e.seq).limit(_MAX_EVENTS + 1)) if self._followed >= 0 else []
-        # The first time, after a flood, and when the database was set back to an earlier state.
-        if not 0 <= self._followed <= head or len(events) > _MAX_EVENTS:
+        # The first time, when the database was set back, and after a flood.
+        if self._followed < 0 or len(events) > _MAX_EVENTS:
             self._remembered.clear()
             self._on_change(None)
             self._changed = head
