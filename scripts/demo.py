@@ -1,0 +1,495 @@
+"""The steps of scripts/demo: what a new installation does from `intaglio init` to a proven audit trail.
+
+Every command is shown as it runs, and what it did is held against what it should have done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from lib.walkthrough import Step, Unexpected, Walkthrough
+
+_ROOT = Path(__file__).resolve().parent.parent
+_COMMANDS = _ROOT / ".venv" / "bin"
+_PORTS = {"public": 8080, "console": 8443, "gateway": 8444, "health": 9444}
+_START_ATTEMPTS = 3
+_LONGEST_FOLDER = 60  # characters: names of Unix sockets below it must stay under 108
+_PUBLICATION_SECONDS = 5.0
+_CALL = "curl -sS --fail-with-body --cacert platform.pem --cert alice.pem -H Content-Type:application/json \\\n "
+_CRL_NUMBER = "openssl crl -inform DER -in issuing.crl -noout -crlnumber"
+_SERVER_LOG = "server.log"
+_SERVICE_LOG = "service.log"
+
+
+def main() -> int:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    with _temporary_folder() as folder:
+        demo = Demo(folder)
+        try:
+            return demo.run(once=bool(os.environ.get("ONCE")))
+        except KeyboardInterrupt:
+            print("\nInterrupted.", flush=True)
+            return 130
+        finally:
+            with _undisturbed():
+                demo.walk.stop_all()
+            if demo.walk.failed:
+                _keep(folder)
+
+
+class Demo:
+    """One demonstration in one folder: ``data`` holds the installation, beside it are the files of its users."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ports = {name: port if _is_free(port) else _free_port() for name, port in _PORTS.items()}
+        self.walk = Walkthrough(folder, self._environment())
+        self.server: subprocess.Popen[bytes] | None = None
+        self.service: subprocess.Popen[bytes] | None = None
+        self.service_port = 0
+
+    def run(self, *, once: bool) -> int:
+        """Walk through; then, unless ``once``, stay up until Ctrl-C. Returns the exit status."""
+        self._write_settings()
+        self.walk.say(f"A public key infrastructure in {self.folder}")
+        self.walk.say(f"{self._describe_ports()}; the server's log is {self.folder / _SERVER_LOG}")
+        self.walk.walk(self._chapters())
+        failed = self.walk.failed
+        if not once and not failed:
+            self._stay()
+        else:
+            self.walk.say("")
+        with _undisturbed():
+            self.walk.stop_all()
+        self.walk.say(f"demo: {self.walk.passed} steps passed, {failed} failed")
+        return 1 if failed else 0
+
+    def _chapters(self) -> dict[str, list[Step]]:
+        return {
+            "Start a server": [
+                Step("Master key, database and first administrator are made", self._init, essential=True),
+                Step("The server is ready", self._serve, essential=True),
+            ],
+            "Create certificate authorities": [
+                Step("An organization holds CAs and the clients that use them", self._create_organization, essential=True),
+                Step("A root CA has its key and signed itself", self._create_root, essential=True),
+                Step("An issuing CA is signed by the root", self._create_issuing, essential=True),
+            ],
+            "Issue certificates through the gateway": [
+                Step("Alice, its administrator, has a client certificate for the gateway", self._unpack, essential=True),
+                Step("The gateway knows her", self._greet),
+                Step("The gateway answers nobody without a client certificate", self._greet_nobody),
+                Step("A TLS server has a certificate", self._issue_server, essential=True),
+                Step("Bob has a client certificate", self._issue_client, essential=True),
+            ],
+            "Mutual TLS": [
+                Step("The OCSP responder calls Bob's certificate good", self._ask_good),
+                Step("A service lets only clients of this CA in, unless its CRL names them", self._start_service),
+                Step("Bob is let in", self._visit),
+                Step("Whoever has no certificate is not", self._visit_without),
+            ],
+            "Revoke": [
+                Step("Alice revokes Bob's certificate, and a CRL is issued at once", self._revoke, essential=True),
+                Step("The OCSP responder calls it revoked", self._ask_revoked),
+                Step("The CRL names it", self._fetch_crl),
+                Step("The service refuses Bob", self._visit_revoked),
+            ],
+            "Look back": [
+                Step("The certificate is found, and revoked", self._search),
+                Step("Its life is in the event feed", self._events),
+                Step("The audit trail is complete and unaltered", self._verify_audit),
+            ],
+        }
+
+    # -- a server ----------------------------------------------------------------------------------------------------
+
+    def _init(self) -> None:
+        self.walk.run("intaglio init | tee init.txt", expect="admin (created)")
+        mode = (self.folder / "data/master.key").stat().st_mode & 0o777
+        if mode != 0o600:
+            raise Unexpected("only its owner may read data/master.key (mode 600)", f"mode {mode:o}")
+
+    def _serve(self) -> str:
+        for attempt in range(_START_ATTEMPTS):
+            self.server = self.walk.start("intaglio serve", _SERVER_LOG)
+            try:
+                self.walk.wait_until("the server gets ready", self._is_ready, self.server, _SERVER_LOG)
+                break
+            except Unexpected as failure:
+                # Somebody else may take a port between the look at it and the start of the server.
+                if "address-in-use" not in failure.seen or attempt == _START_ATTEMPTS - 1:
+                    raise
+                self.ports = {name: _free_port() for name in self.ports}
+                self._write_settings()
+                self.walk.say(f"   a port was taken meanwhile; now {self._describe_ports()}")
+        self._write_environment()
+        self.walk.run(f"curl -sS {self._url('health')}/readyz", expect='"status":"UP"')
+        return f"{len(self._runtime()['processes'])} processes"
+
+    # -- certificate authorities -------------------------------------------------------------------------------------
+
+    def _create_organization(self) -> None:
+        self.walk.run("intaglio org create demo", expect="Created organization demo")
+
+    def _create_root(self) -> str:
+        self.walk.run(
+            'intaglio ca create root demo~root --subject "CN=Demo Root,O=Demo" --key P-256 \\\n'
+            "  --profile privatessl-tls-server --administrator alice --save-passwords",
+            expect="demo~root (ca-root, active)",
+        )
+        self.walk.run("intaglio ca certificate demo~root --out root.pem")
+        self.walk.run("openssl verify -x509_strict -CAfile root.pem root.pem", expect="root.pem: OK")
+        return self._end_of("root.pem")
+
+    def _create_issuing(self) -> str:
+        self.walk.run(
+            'intaglio ca create issuing demo~issuing --issuer root --subject "CN=Demo Issuing,O=Demo" \\\n'
+            "  --key P-256 --profile privatessl-tls-server --profile privatessl-tls-client --administrator alice",
+            expect="demo~issuing (ca-issuing, active)",
+        )
+        self.walk.run("intaglio ca certificate demo~issuing --out issuing.pem")
+        self.walk.run("openssl verify -x509_strict -CAfile root.pem issuing.pem", expect="issuing.pem: OK")
+        return self._end_of("issuing.pem")
+
+    # -- issuing -----------------------------------------------------------------------------------------------------
+
+    def _unpack(self) -> str:
+        self.walk.run("openssl pkcs12 -in alice.p12 -passin file:alice.password -noenc -out alice.pem")
+        return self.walk.ask("openssl x509 -in alice.pem -noout -subject -nameopt RFC2253").partition("=")[2]
+
+    def _greet(self) -> None:
+        self.walk.run("intaglio tls ca-certificate --out platform.pem  # the gateway's own certificate chains to it")
+        self.walk.environment["CA"] = self._issuing_ca
+        self.walk.show(f"CA={self._issuing_ca}")
+        self.walk.run("curl -sS --cacert platform.pem --cert alice.pem $CA", expect='"id":"demo~issuing"')
+
+    def _greet_nobody(self) -> str:
+        output = self.walk.run(
+            "curl -sS --cacert platform.pem -w '%{http_code}' $CA", expect="A TLS client certificate is required."
+        )
+        if not output.endswith("401"):
+            raise Unexpected("HTTP status 401", output)
+        return "401 Unauthorized"
+
+    def _issue_server(self) -> str:
+        self._enroll("server", "privatessl-tls-server", "-subj /CN=localhost -addext subjectAltName=DNS:localhost")
+        self.walk.run(
+            "openssl verify -x509_strict -purpose sslserver -verify_hostname localhost \\\n"
+            "  -CAfile root.pem -untrusted issuing.pem server.pem",
+            expect="server.pem: OK",
+        )
+        return self._end_of("server.pem")
+
+    def _issue_client(self) -> str:
+        self._enroll("bob", "privatessl-tls-client", "-subj /CN=bob")
+        self.walk.run(
+            "openssl verify -x509_strict -purpose sslclient -CAfile root.pem -untrusted issuing.pem bob.pem",
+            expect="bob.pem: OK",
+        )
+        return self._end_of("bob.pem")
+
+    def _enroll(self, name: str, profile: str, request: str) -> None:
+        """Make a key and a CSR, have the gateway sign it, keep the certificate as NAME.pem."""
+        self.walk.run(
+            f"openssl req -new {request} \\\n"
+            f"  -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -keyout {name}.key -outform DER -out {name}.csr"
+        )
+        csr = f"'$(base64 -w0 {name}.csr)'"
+        self.walk.run(
+            f"{_CALL} $CA/enrollments --output {name}.json --data \\\n"
+            f'  \'{{"profileId":"{profile}","requiredFormat":{{"format":"PEM"}},"csr":"{csr}"}}\''
+        )
+        self.walk.run(
+            f"python3 -c 'import json, sys; print(json.load(sys.stdin)[\"enrollment\"][\"body\"])' \\\n"
+            f"  < {name}.json > {name}.pem"
+        )
+
+    # -- mutual TLS --------------------------------------------------------------------------------------------------
+
+    def _ask_good(self) -> None:
+        self._ask_responder("bob.pem: good")
+
+    def _ask_responder(self, expected: str) -> str:
+        url = self.walk.ask("openssl x509 -in bob.pem -noout -ocsp_uri")
+        output = self.walk.run(
+            f"openssl ocsp -url {url} \\\n  -issuer issuing.pem -cert bob.pem -CAfile root.pem",
+            expect=expected,
+            output_shown=True,
+        )
+        if "Response verify OK" not in output:
+            raise Unexpected('"Response verify OK": the answer is signed on behalf of the issuer', output)
+        return output
+
+    def _start_service(self) -> str:
+        self._get_crl()
+        self.walk.run("cat root.pem issuing.pem > trusted.pem")
+        self._open_service()
+        return f"https://localhost:{self.service_port}"
+
+    def _open_service(self) -> None:
+        command = (
+            f"openssl s_server -accept 127.0.0.1:{self.service_port} -www \\\n"
+            "  -cert server.pem -key server.key -cert_chain issuing.pem \\\n"
+            "  -Verify 2 -verify_return_error -CAfile trusted.pem -CRL issuing.crl -crl_check"
+        )
+        self.service = self.walk.start(command, _SERVICE_LOG)
+        self.walk.wait_until("the service gets ready", self._service_listens, self.service, _SERVICE_LOG)
+
+    def _service_listens(self) -> bool:
+        log = (self.folder / _SERVICE_LOG).read_text(errors="replace")
+        found = re.search(r"^ACCEPT(?: .*:(\d+))?$", log, re.MULTILINE)
+        if found and found[1]:
+            self.service_port = int(found[1])
+        return bool(found)
+
+    def _visit(self) -> None:
+        command = f"{self._call_service()} --cert bob.pem --key bob.key | grep Subject:"
+        self.walk.run(command, expect="CN=bob", output_shown=True)
+
+    def _visit_without(self) -> str:
+        self.walk.run(self._call_service(), status=None, expect="alert certificate required")
+        return "alert certificate required"
+
+    def _call_service(self) -> str:
+        return f"curl -sS --cacert root.pem https://localhost:{self.service_port}"
+
+    # -- revocation --------------------------------------------------------------------------------------------------
+
+    def _revoke(self) -> None:
+        self.walk.run(
+            f"{_CALL} $CA/certificates/{self._serial()}/actions --data \\\n"
+            '  \'{"action":{"type":"RevokeAction","reason":"keyCompromise","issueCrl":true}}\'',
+            expect='"status":"COMPLETED"',
+        )
+
+    def _ask_revoked(self) -> None:
+        output = self._ask_responder("bob.pem: revoked")
+        if "Reason: keyCompromise" not in output:
+            raise Unexpected("Reason: keyCompromise", output)
+
+    def _fetch_crl(self) -> None:
+        before = self.walk.ask(_CRL_NUMBER)
+        self._get_crl()
+        self._until_published(before)
+        command = "openssl crl -inform DER -in issuing.crl -noout -text | grep -A 4 'Serial Number'"
+        self.walk.run(command, expect=self._serial(), output_shown=True)
+
+    def _until_published(self, before: str) -> None:
+        """Fetch again while it is still the CRL from before: processes look for a new one once a second."""
+        deadline = time.monotonic() + _PUBLICATION_SECONDS
+        while self.walk.ask(_CRL_NUMBER) == before and time.monotonic() < deadline:
+            time.sleep(0.1)
+            self.walk.ask(f"curl -sS --fail --output issuing.crl {self._crl_url()}")
+
+    def _get_crl(self) -> None:
+        self.walk.run(f"curl -sS --fail --output issuing.crl {self._crl_url()}")
+        self.walk.run("openssl crl -inform DER -in issuing.crl -noout -CAfile issuing.pem", expect="verify OK")
+
+    def _crl_url(self) -> str:
+        points = self.walk.ask("openssl x509 -in bob.pem -noout -ext crlDistributionPoints")
+        found = re.search(r"URI:(\S+)", points)
+        if found is None:
+            raise Unexpected("a CRL distribution point in bob.pem", points)
+        return found[1]
+
+    def _visit_revoked(self) -> str:
+        if self.service is not None:
+            self.walk.stop(self.service)
+        self._open_service()
+        self.walk.run(
+            f"{self._call_service()} --cert bob.pem --key bob.key", status=None, expect="alert certificate revoked"
+        )
+        return "alert certificate revoked"
+
+    # -- looking back ------------------------------------------------------------------------------------------------
+
+    def _search(self) -> None:
+        command = "intaglio cert list --ca demo~issuing --filter subject=CN=bob"
+        output = self.walk.run(command, expect=self._serial())
+        if "revoked" not in output or "CN=localhost" in output:
+            raise Unexpected("only Bob's certificate, revoked", output)
+
+    def _events(self) -> None:
+        output = self.walk.run("intaglio cert follow --ca demo~issuing --after 0 --once")
+        about = [line for line in output.splitlines() if self._serial() in line]
+        if len(about) != 2 or "issued" not in about[0] or "revoked" not in about[1]:
+            raise Unexpected(f"that {self._serial()} was issued, then revoked", output)
+
+    def _verify_audit(self) -> None:
+        self.walk.run("intaglio audit verify", output_shown=True)
+
+    # -- staying up --------------------------------------------------------------------------------------------------
+
+    def _stay(self) -> None:
+        assert self.server is not None
+        self.walk.say(self._invitation())
+        try:
+            self.server.wait()
+            self.walk.failed += 1
+            self.walk.say(f"The server ended by itself:\n{self.walk.last_lines(_SERVER_LOG)}")
+        except KeyboardInterrupt:
+            self.walk.say("\nStopping.")
+
+    def _invitation(self) -> str:
+        environment = shlex.quote(str(self.folder / "env"))
+        return f"""
+It keeps running until Ctrl-C, which also removes the folder. In another terminal:
+
+   source {environment}
+
+   intaglio status
+   intaglio ca list
+   intaglio cert issue --ca demo~issuing --profile privatessl-tls-server --dns www.example.com \\
+     --key-out www.key --out www.pem
+   intaglio cert list
+   intaglio audit list
+   curl --cacert platform.pem --cert alice.pem {self._gateway}/certificate-authorities/demo~issuing/profiles
+   intaglio --help
+
+   {self._gateway:<42} CA gateway, reference at /docs (client certificate: alice.pem)
+   {self._url("console") + "/api/v1":<42} management API, contract at /openapi.json
+   {self._url("public"):<42} OCSP, CRLs, CA certificates
+   {self._url("health") + "/metrics":<42} metrics
+
+The one-time secret of the administrator "admin" is in init.txt. Guides: docs/guides
+"""
+
+    # -- places ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _gateway(self) -> str:
+        return f"{self._url('gateway')}/cagw/v1"
+
+    @property
+    def _issuing_ca(self) -> str:
+        return f"{self._gateway}/certificate-authorities/demo~issuing"
+
+    def _url(self, listener: str) -> str:
+        scheme = "https" if listener in ("console", "gateway") else "http"
+        return f"{scheme}://localhost:{self.ports[listener]}"
+
+    def _describe_ports(self) -> str:
+        taken = [f"{_PORTS[name]} is taken" for name, port in self.ports.items() if port != _PORTS[name]]
+        ports = ", ".join(f"{name} {port}" for name, port in self.ports.items())
+        return f"Ports on 127.0.0.1: {ports}" + (f" ({', '.join(taken)})" if taken else "")
+
+    def _environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("INTAGLIO_", "CURL_", "PYTHON"))}
+        path = f"{_COMMANDS}:{os.environ.get('PATH', os.defpath)}"
+        # A proxy must not come between programs of this machine.
+        local = {"NO_PROXY": "localhost,127.0.0.1", "no_proxy": "localhost,127.0.0.1"}
+        return {**kept, **local, "PATH": path, "INTAGLIO_DATA_DIR": str(self.folder / "data")}
+
+    def _write_environment(self) -> None:
+        """The file that makes another terminal work on this installation."""
+        lines = [
+            f"cd {shlex.quote(str(self.folder))}",
+            f"export INTAGLIO_DATA_DIR={shlex.quote(str(self.folder / 'data'))}",
+            f"export PATH={shlex.quote(str(_COMMANDS))}:$PATH",
+            f"CA={self._issuing_ca}",
+        ]
+        (self.folder / "env").write_text("\n".join(lines) + "\n")
+
+    def _write_settings(self) -> None:
+        data = self.folder / "data"
+        data.mkdir(exist_ok=True)
+        data.chmod(0o711)  # started by root, the embedded database runs as another account and passes through
+        lines = ['hostname = "localhost"']
+        for name, port in self.ports.items():
+            lines += ["", f"[{name}]", 'host = "127.0.0.1"', f"port = {port}"]
+        (data / "intaglio.toml").write_text("\n".join(lines) + "\n")
+
+    def _is_ready(self) -> bool:
+        return bool(self._runtime().get("ready"))
+
+    def _runtime(self) -> dict[str, object]:
+        try:
+            found: dict[str, object] = json.loads((self.folder / "data/runtime.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return found
+
+    def _serial(self) -> str:
+        return self.walk.ask("openssl x509 -in bob.pem -noout -serial").partition("=")[2]
+
+    def _end_of(self, certificate: str) -> str:
+        date = self.walk.ask(f"openssl x509 -in {certificate} -noout -enddate").partition("=")[2]
+        month, day, _, year, _ = date.split()
+        return f"valid until {day} {month} {year}"
+
+
+@contextlib.contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    os.umask(0o077)
+    wanted = os.environ.get("TMPDIR", "/tmp")
+    base = wanted if len(wanted) <= _LONGEST_FOLDER and os.access(wanted, os.W_OK | os.X_OK) else "/tmp"
+    folder = Path(tempfile.mkdtemp(prefix="intaglio-demo-", dir=base)).resolve()
+    folder.chmod(0o711)
+    try:
+        yield folder
+    finally:
+        if not (folder / "kept").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _keep(folder: Path) -> None:
+    (folder / "kept").touch()
+    print(f"What is left of it: {folder}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Signals wait until everything is stopped: a second Ctrl-C must not leave a server behind."""
+    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _is_free(port: int) -> bool:
+    """Whether neither spelling of this machine's own address is taken at that port."""
+    for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((host, port))
+        except OSError:
+            if family == socket.AF_INET or _has_ipv6():
+                return False
+    return True
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
