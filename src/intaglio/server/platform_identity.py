@@ -56,7 +56,8 @@ async def _is_due(services: Services) -> bool:
 
 def host_names(settings: Settings) -> tuple[list[str], list[str]]:
     """DNS names and IP addresses under which the listeners of this host are reached."""
-    names, addresses = [], []
+    names: list[str] = []
+    addresses: list[str] = []
     for host in dict.fromkeys([settings.hostname, socket.gethostname().lower(), "localhost"]):
         (addresses if _is_address(host) else names).append(host)
     return names, list(dict.fromkeys([*addresses, "127.0.0.1", "::1", *_local_addresses()]))

@@ -19,6 +19,7 @@ from intaglio.gateway.errors import catalogue_entry, error_body
 from intaglio.keystore.audit_key import audit_signer
 from intaglio.platform import live_settings, server_identities
 from intaglio.platform.live_settings import Logging
+from intaglio.server import ca_health
 from intaglio.server.composition import Application, Composition
 from intaglio.server.management.app import management_app
 from intaglio.server.platform_identity import ensure_identity
@@ -33,7 +34,7 @@ def compose(settings: Settings) -> Composition:
     """Everything a server of this product is made of."""
     return Composition(
         applications={
-            "public": Application(lambda services: public_app(services.authority, services.watch)),
+            "public": Application(_public),
             "console": Application(_management),
             "gateway": Application(_gateway, _render_for_gateway),
             "admin": Application(_management),
@@ -43,7 +44,14 @@ def compose(settings: Settings) -> Composition:
         ensure_identity=ensure_identity,
         trust=_trust,
         jobs=_jobs,
+        health=ca_health.register,
     )
+
+
+def _public(services: Services) -> ASGIApp:
+    app = public_app(services.authority, services.watch)
+    services.on_stop(app.close)
+    return app
 
 
 def _management(services: Services) -> ASGIApp:

@@ -55,7 +55,9 @@ class Services:
         self.watch = Watch(self.database, on_config=self._config_changed, on_event=self._events_arrived)
         self._on_config: list[Callback] = []
         self._on_event: list[Callback] = []
+        self._on_stop: list[Callback] = []
         self._first_contact = asyncio.Event()
+        self._late: set[asyncio.Task[None]] = set()
         self._last_current = monotonic()
 
     @property
@@ -78,12 +80,23 @@ class Services:
         return monotonic() - self._last_current
 
     def on_config(self, call: Callback) -> None:
-        """Await ``call`` after the configuration changed here or elsewhere, and after every reconnection."""
+        """Await ``call`` after the configuration changed here or elsewhere, and after every reconnection.
+
+        Who subscribes after the database was reached is called soon, so that nobody misses the present state.
+        """
         self._on_config.append(call)
+        if self.database_reached:
+            task = asyncio.create_task(_call_late(call), name="late-subscriber")
+            self._late.add(task)
+            task.add_done_callback(self._late.discard)
 
     def on_event(self, call: Callback) -> None:
         """Await ``call`` after certificate events were committed here or elsewhere, and after every reconnection."""
         self._on_event.append(call)
+
+    def on_stop(self, call: Callback) -> None:
+        """Await ``call`` when the process stops, after the last request and before the services go."""
+        self._on_stop.append(call)
 
     async def start(self) -> None:
         """Start, and wait a moment for the database so that the first request finds everything in place."""
@@ -99,6 +112,7 @@ class Services:
 
     async def stop(self) -> None:
         """Stop in the opposite order. What is queued for commit is still committed."""
+        await _call_all(self._on_stop)
         if self._authority is not None:
             await self._authority.stop()
         await self.refusals.stop()
@@ -116,6 +130,13 @@ class Services:
 
     async def _events_arrived(self) -> None:
         await _call_all(self._on_event)
+
+
+async def _call_late(call: Callback) -> None:
+    try:
+        await call()
+    except IntaglioError as error:  # the watch calls again once the database is back
+        log.warning("a subscriber could not read the configuration", reason=str(error))
 
 
 async def _call_all(calls: list[Callback]) -> None:

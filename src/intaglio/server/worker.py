@@ -103,9 +103,6 @@ class _Process:
         )
         services.on_config(tls.reload)
         self._listen_for_signals(reload=tls.reload)
-        await services.start()
-        await tls.reload()
-        self._spawn(tls.follow_files())
         listeners = [
             HttpListener(
                 sockets,
@@ -114,6 +111,9 @@ class _Process:
             )
             for name, sockets in self._plan.sockets.items()
         ]
+        await services.start()
+        await tls.reload()
+        self._spawn(tls.follow_files())
         for listener in listeners:
             if not listener.secure:
                 listener.start()
