@@ -1,0 +1,179 @@
+"""Whether a process says truthfully how it is doing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+import pytest_asyncio
+from tests.server.running import PATIENCE
+
+from intaglio.core.errors import Unavailable
+from intaglio.core.secrets import MasterKey
+from intaglio.core.settings import Settings
+from intaglio.server import health
+from intaglio.server.health import Health, HealthRegistry, health_app, standard_contributors
+from intaglio.server.services import Services
+
+
+@pytest_asyncio.fixture
+async def services(database_url: str, master_key: MasterKey, tmp_path: Path) -> AsyncIterator[Services]:
+    made = Services(Settings(data_dir=tmp_path), database_url, master_key=master_key)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+@pytest_asyncio.fixture
+async def away(master_key: MasterKey, tmp_path: Path) -> AsyncIterator[Services]:
+    """Services whose database cannot be reached."""
+    made = Services(
+        Settings(data_dir=tmp_path, database_timeout=1), "postgresql://a@127.0.0.1:1/a", master_key=master_key
+    )
+    yield made
+    await made.stop()
+
+
+async def _ask(services: Services, path: str, registry: HealthRegistry | None = None) -> httpx.Response:
+    if registry is None:
+        registry = HealthRegistry()
+        standard_contributors(services, registry)
+    transport = httpx.ASGITransport(health_app(services, registry))
+    async with httpx.AsyncClient(transport=transport, base_url="http://health") as client:
+        return await client.get(path)
+
+
+async def _up() -> Health:
+    return Health(True)
+
+
+async def _down() -> Health:
+    return Health(False, {"reason": "broken"})
+
+
+async def _refused() -> Health:
+    raise Unavailable("The token is not there.", code="token-missing")
+
+
+async def _defect() -> Health:
+    raise RuntimeError("secret inner working")
+
+
+async def test_server_with_everything_is_ready(services: Services) -> None:
+    answer = await _ask(services, "/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "UP")
+
+
+async def test_server_without_database_lives_and_is_not_ready(away: Services) -> None:
+    assert (await _ask(away, "/livez")).status_code == 200
+    answer = await _ask(away, "/readyz")
+    assert answer.status_code == 503
+    down = {name for name, part in answer.json()["components"].items() if part["status"] == "DOWN"}
+    assert down == {"database", "watch"}
+
+
+@pytest.mark.parametrize(
+    ("contributor", "details"),
+    [
+        (_down, {"reason": "broken"}),
+        (_refused, {"code": "token-missing", "reason": "The token is not there."}),
+        (_defect, {"code": "internal-error", "reason": "See the log."}),
+    ],
+)
+async def test_critical_contributor_takes_the_server_out(
+    services: Services, contributor: health.Contributor, details: dict[str, str]
+) -> None:
+    registry = HealthRegistry()
+    registry.register("good", _up)
+    registry.register("bad", contributor)
+    answer = await _ask(services, "/readyz", registry)
+    assert answer.status_code == 503
+    assert answer.json()["components"]["bad"] == {"status": "DOWN", "details": details}
+
+
+async def test_contributor_that_only_informs_does_not(services: Services) -> None:
+    registry = HealthRegistry()
+    registry.register("good", _up)
+    registry.register("bad", _down, critical=False)
+    answer = await _ask(services, "/readyz", registry)
+    assert (answer.status_code, answer.json()["components"]["bad"]["status"]) == (200, "DOWN")
+
+
+async def test_contributor_that_does_not_answer_counts_as_down(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "_CHECK_TIME", 0.05)
+    registry = HealthRegistry()
+
+    async def never() -> Health:
+        await asyncio.Event().wait()
+        return Health(True)
+
+    registry.register("slow", never)
+    assert (await _ask(services, "/readyz", registry)).json()["components"]["slow"]["details"]["code"] == "timeout"
+
+
+async def test_full_disk_is_reported(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "DISK_THRESHOLD", 1 << 62)
+    answer = await _ask(services, f"{health.ACTUATOR}/health/custom/diskSpace")
+    assert (answer.status_code, answer.json()["status"]) == (503, "DOWN")
+
+
+async def test_unknown_paths_and_methods_are_problems(services: Services) -> None:
+    answer = await _ask(services, "/nowhere")
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+
+
+async def test_change_made_elsewhere_reaches_subscribers(services: Services, database_url: str) -> None:
+    called: asyncio.Queue[str] = asyncio.Queue()
+
+    async def changed() -> None:
+        called.put_nowait("changed")
+
+    services.on_config(changed)
+    await asyncio.wait_for(called.get(), PATIENCE)  # the present state, because the database was reached before
+    other = Services(services.settings, database_url, master_key=services.master_key)
+    async with other.database.transaction() as tx:
+        tx.changed_configuration()
+    await asyncio.wait_for(called.get(), PATIENCE)
+    await other.stop()
+
+
+async def test_one_failing_subscriber_does_not_keep_the_others_from_hearing(services: Services) -> None:
+    heard = asyncio.Event()
+
+    async def fails() -> None:
+        raise Unavailable("Not now.")
+
+    async def hears() -> None:
+        heard.set()
+
+    services.on_config(fails)
+    services.on_config(hears)
+    async with services.database.transaction() as tx:
+        tx.changed_configuration()
+    await asyncio.wait_for(heard.wait(), PATIENCE)
+
+
+async def test_services_start_without_the_database(away: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("intaglio.server.services._FIRST_CONTACT", 0.1)
+    await away.start()
+    assert not away.database_reached
+    assert not away.watch.current
+    with pytest.raises(Unavailable):
+        await away.database.ping()
+
+
+async def test_callbacks_run_before_the_services_go(services: Services) -> None:
+    reached = []
+
+    async def last_work() -> None:
+        await services.database.ping()
+        reached.append(True)
+
+    services.on_stop(last_work)
+    await services.stop()
+    assert reached == [True]
