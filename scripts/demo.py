@@ -26,6 +26,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 _COMMANDS = _ROOT / ".venv" / "bin"
 _PORTS = {"public": 8080, "console": 8443, "gateway": 8444, "health": 9444}
 _START_ATTEMPTS = 3
+_PORT_TAKEN = "in use by another program"
 _LONGEST_FOLDER = 60  # characters: names of Unix sockets below it must stay under 108
 _PUBLICATION_SECONDS = 5.0
 _CALL = "curl -sS --fail-with-body --cacert platform.pem --cert alice.pem -H Content-Type:application/json \\\n "
@@ -57,7 +58,7 @@ class Demo:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.ports = {name: port if _is_free(port) else _free_port() for name, port in _PORTS.items()}
+        self.ports = dict(_PORTS)
         self.walk = Walkthrough(folder, self._environment())
         self.server: subprocess.Popen[bytes] | None = None
         self.service: subprocess.Popen[bytes] | None = None
@@ -66,8 +67,7 @@ class Demo:
     def run(self, *, once: bool) -> int:
         """Walk through; then, unless ``once``, stay up until Ctrl-C. Returns the exit status."""
         self._write_settings()
-        self.walk.say(f"A public key infrastructure in {self.folder}")
-        self.walk.say(f"{self._describe_ports()}; the server's log is {self.folder / _SERVER_LOG}")
+        self.walk.say(f"A public key infrastructure in {self.folder}, with the commands that make it")
         self.walk.walk(self._chapters())
         failed = self.walk.failed
         if not once and not failed:
@@ -83,7 +83,7 @@ class Demo:
         return {
             "Start a server": [
                 Step("Master key, database and first administrator are made", self._init, essential=True),
-                Step("The server is ready", self._serve, essential=True),
+                Step("The server is ready on 127.0.0.1", self._serve, essential=True),
             ],
             "Create certificate authorities": [
                 Step("An organization holds CAs and the clients that use them", self._create_organization, essential=True),
@@ -125,21 +125,27 @@ class Demo:
             raise Unexpected("only its owner may read data/master.key (mode 600)", f"mode {mode:o}")
 
     def _serve(self) -> str:
-        for attempt in range(_START_ATTEMPTS):
+        for attempt in range(1, _START_ATTEMPTS + 1):
+            self._choose_ports()
             self.server = self.walk.start("intaglio serve", _SERVER_LOG)
             try:
                 self.walk.wait_until("the server gets ready", self._is_ready, self.server, _SERVER_LOG)
                 break
             except Unexpected as failure:
                 # Somebody else may take a port between the look at it and the start of the server.
-                if "address-in-use" not in failure.seen or attempt == _START_ATTEMPTS - 1:
+                if _PORT_TAKEN not in failure.seen or attempt == _START_ATTEMPTS:
                     raise
-                self.ports = {name: _free_port() for name in self.ports}
-                self._write_settings()
-                self.walk.say(f"   a port was taken meanwhile; now {self._describe_ports()}")
         self._write_environment()
         self.walk.run(f"curl -sS {self._url('health')}/readyz", expect='"status":"UP"')
-        return f"{len(self._runtime()['processes'])} processes"
+        return ", ".join(f"{name} {port}" for name, port in self.ports.items())
+
+    def _choose_ports(self) -> None:
+        """The default ports, or free ones in their place, on this machine's own address only."""
+        for name, port in _PORTS.items():
+            self.ports[name] = port if _is_free(port) else _free_port()
+            if self.ports[name] != port:
+                self.walk.say(f"   port {port} is taken, so the {name} listener gets {self.ports[name]}")
+        self._write_settings()
 
     # -- certificate authorities -------------------------------------------------------------------------------------
 
@@ -382,11 +388,6 @@ The one-time secret of the administrator "admin" is in init.txt. Guides: docs/gu
     def _url(self, listener: str) -> str:
         scheme = "https" if listener in ("console", "gateway") else "http"
         return f"{scheme}://localhost:{self.ports[listener]}"
-
-    def _describe_ports(self) -> str:
-        taken = [f"{_PORTS[name]} is taken" for name, port in self.ports.items() if port != _PORTS[name]]
-        ports = ", ".join(f"{name} {port}" for name, port in self.ports.items())
-        return f"Ports on 127.0.0.1: {ports}" + (f" ({', '.join(taken)})" if taken else "")
 
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("INTAGLIO_", "CURL_", "PYTHON"))}

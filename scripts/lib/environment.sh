@@ -8,6 +8,8 @@
 #
 # Needs bash and, on a machine that has no Python yet, apt. Sourcing it changes nothing but variables and functions.
 
+export PATH # under `env -i` bash has a PATH of its own that the programs it starts would not see
+
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 # shellcheck disable=SC2034 # for the scripts that source this file
 VENV=$ROOT/.venv
