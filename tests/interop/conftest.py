@@ -67,7 +67,7 @@ class Pki:
             *profiles, "--administrator", "alice", "--administrator", "otto", "--auditor", "bob",
             "--option", "crl_on_revoke=true", *written,
         )  # fmt: skip
-        run("curl", "-sSf", "--unix-socket", product.data / "admin.sock", "-o", folder / "platform-ca.pem", "http://localhost/api/v1/platform/ca-certificate")
+        product.run("tls", "ca-certificate", "--out", folder / "platform-ca.pem")
         product.run("ca", "certificate", made.root, "--out", folder / "root.pem")
         product.run("ca", "certificate", made.issuing, "--out", folder / "issuing.pem")
         product.run("ca", "chain", made.issuing, "--out", folder / "chain.pem")

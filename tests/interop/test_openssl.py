@@ -115,7 +115,8 @@ def test_client_credentials_open(pki: Pki, client: str, options: tuple[str, ...]
 
 def test_a_legacy_credential_is_what_old_clients_read(pki: Pki) -> None:
     password = f"file:{pki.folder / 'otto.password'}"
-    described = run("openssl", "pkcs12", "-legacy", "-info", "-in", pki.folder / "otto.p12", "-passin", password, "-noout")
+    source = ("-in", pki.folder / "otto.p12", "-passin", password)
+    described = run("openssl", "pkcs12", "-legacy", "-info", "-noout", *source)
     assert "MAC: sha1" in described
     assert "pbeWithSHA1And3-KeyTripleDES-CBC" in described
 
