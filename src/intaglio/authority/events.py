@@ -104,5 +104,6 @@ async def _first_seq(view: Transaction, ca_id: UUID | None, since: datetime) -> 
     first = await view.one_or_none(select(e.at, e.seq).where(*conditions).order_by(e.at, e.seq).limit(1))
     if first is None:
         return 0
-    near = select(func.min(e.seq)).where(*conditions, e.at <= first["at"] + _OUT_OF_STEP)
-    return int(await view.scalar(near) or 0)
+    # OFFSET 0 keeps the planner from walking through all sequence numbers in search of the smallest one.
+    near = select(e.seq).where(*conditions, e.at <= first["at"] + _OUT_OF_STEP).offset(0).subquery()
+    return int(await view.scalar(select(func.min(near.c.seq))) or 0)

@@ -163,7 +163,8 @@ certificate = Table(
     UniqueConstraint("ca_id", "serial"),
     Index("ix_certificate_subject", "ca_id", "subject_key", "id"),
     Index("ix_certificate_ca", "ca_id", "id"),
-    Index("ix_certificate_not_after", "not_after"),
+    Index("ix_certificate_not_after", "ca_id", "not_after", "id"),
+    Index("ix_certificate_status", "ca_id", "status", "id", postgresql_where=text("status <> 'valid'")),
     Index("ix_certificate_spki", "spki_sha256"),
     Index("ix_certificate_subject_text", "subject", postgresql_ops={"subject": "text_pattern_ops"}),
 )

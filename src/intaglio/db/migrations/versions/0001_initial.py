@@ -76,8 +76,15 @@ def upgrade() -> None:
         sa.UniqueConstraint("ca_id", "serial", name=op.f("uq_certificate_ca_id_serial")),
     )
     op.create_index("ix_certificate_ca", "certificate", ["ca_id", "id"], unique=False)
-    op.create_index("ix_certificate_not_after", "certificate", ["not_after"], unique=False)
+    op.create_index("ix_certificate_not_after", "certificate", ["ca_id", "not_after", "id"], unique=False)
     op.create_index("ix_certificate_spki", "certificate", ["spki_sha256"], unique=False)
+    op.create_index(
+        "ix_certificate_status",
+        "certificate",
+        ["ca_id", "status", "id"],
+        unique=False,
+        postgresql_where=sa.text("status <> 'valid'"),
+    )
     op.create_index("ix_certificate_subject", "certificate", ["ca_id", "subject_key", "id"], unique=False)
     op.create_index(
         "ix_certificate_subject_text",
@@ -486,6 +493,7 @@ def downgrade() -> None:
         "ix_certificate_subject_text", table_name="certificate", postgresql_ops={"subject": "text_pattern_ops"}
     )
     op.drop_index("ix_certificate_subject", table_name="certificate")
+    op.drop_index("ix_certificate_status", table_name="certificate", postgresql_where=sa.text("status <> 'valid'"))
     op.drop_index("ix_certificate_spki", table_name="certificate")
     op.drop_index("ix_certificate_not_after", table_name="certificate")
     op.drop_index("ix_certificate_ca", table_name="certificate")
