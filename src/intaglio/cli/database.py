@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 @contextlib.contextmanager
 def database_running(settings: Settings) -> Iterator[str]:
     """The URL of the database; an embedded one that does not run yet runs for as long as the block takes."""
-    # Only what went wrong belongs between a command's lines, and on standard error.
-    configure_logging(settings.model_copy(update={"log_level": "WARN", "log_format": "console"}))
+    quiet()
     if settings.database_url is not None:
         yield settings.database_url.get_secret_value()
         return
@@ -28,3 +27,10 @@ def database_running(settings: Settings) -> Iterator[str]:
         yield embedded.url
     finally:
         embedded.stop()
+
+
+def quiet() -> None:
+    """Log only what goes wrong, on standard error: between the lines of a command there is no place for more."""
+    from intaglio.core.settings import Settings
+
+    configure_logging(Settings(log_level="WARN", log_format="console"))

@@ -76,6 +76,21 @@ def management_app(services: Services, refusals: RefusalRecorder | None = None) 
 
     ``refusals`` records what is refused; without it refusals are only answered.
     """
+    app = _application()
+    app.state.services = services
+    app.state.gateway = Gateway(services.authority, is_current=lambda: services.watch.current)
+    app.state.refusals = refusals
+    problems.install(app)
+    app.add_exception_handler(IntaglioError, _refuse)
+    return app
+
+
+def openapi() -> dict[str, Any]:
+    """The OpenAPI 3.1 document of the management API."""
+    return _application().openapi()
+
+
+def _application() -> FastAPI:
     app = FastAPI(
         title="Intaglio management API",
         version=__version__,
@@ -87,11 +102,6 @@ def management_app(services: Services, refusals: RefusalRecorder | None = None) 
         responses={"default": _PROBLEM},
         separate_input_output_schemas=False,
     )
-    app.state.services = services
-    app.state.gateway = Gateway(services.authority, is_current=lambda: services.watch.current)
-    app.state.refusals = refusals
-    problems.install(app)
-    app.add_exception_handler(IntaglioError, _refuse)
     for part in _PARTS:
         app.include_router(part.router, prefix=PREFIX)
     return app
