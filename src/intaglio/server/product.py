@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections.abc import Sequence
 
@@ -54,9 +55,16 @@ def _public(services: Services) -> ASGIApp:
     return app
 
 
+@functools.cache
 def _management(services: Services) -> ASGIApp:
+    """One application for both of its listeners."""
     _follow_live_settings(services)
-    return management_app(services, services.refusals)
+    app = management_app(services, services.refusals)
+    # FastAPI builds the routes of included routers when they are first asked, which takes a tenth of a second: do it
+    # before the listeners open, not in the middle of somebody's enrolment.
+    for route in app.routes:
+        route.matches({"type": "http", "method": "GET", "path": "/", "root_path": "", "headers": []})
+    return app
 
 
 def _gateway(services: Services) -> ASGIApp:
