@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import secrets
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from tests.support.authority import OPERATOR, issue_server_certificate, make_hierarchy, root_wish
+from tests.support.authority import OPERATOR, issue_server_certificate, issuing_wish, make_hierarchy, root_wish
 
 from intaglio.authority import custom_profiles
-from intaglio.authority.cas.create import create_root
+from intaglio.authority.cas.create import create_issuing, create_root
 from intaglio.authority.cas.delete import delete_ca
 from intaglio.authority.cas.edit import edit_ca
 from intaglio.authority.cas.renewal import rekey_ca
 from intaglio.authority.cas.values import CaChanges
-from intaglio.authority.cas.views import get_ca
+from intaglio.authority.cas.views import get_ca, list_cas
 from intaglio.authority.certificates import RevocationReason
 from intaglio.authority.context import Authority
+from intaglio.authority.organizations import create_organization, delete_organization
 from intaglio.authority.revocation import change_status, hold, revocation, unhold
-from intaglio.core.errors import NotFound, Refused, StateConflict
+from intaglio.authority.rights import revoke_right
+from intaglio.core.errors import IntaglioError, NotFound, Refused, StateConflict
 from intaglio.core.identifiers import serial_from_hex
 from intaglio.db.engine import Database
 from intaglio.keystore.service import KeyStore
@@ -123,3 +127,48 @@ async def test_a_subordinate_ca_outside_is_signed_by_a_root_but_not_by_an_issuin
     with pytest.raises(Refused) as refusal:
         await issue_server_certificate(authority, "demo~issuing", profile="tlsproxy-ca-subord")
     assert refusal.value.code == "path-length-exceeded"
+
+
+async def test_an_organization_is_deleted_or_gets_a_ca_but_never_both(
+    authority: Authority, organization: str, other: Authority
+) -> None:
+    for _ in range(4):
+        name = f"org-{secrets.token_hex(4)}"
+        await create_organization(authority, OPERATOR, name)
+        outcomes = await asyncio.gather(
+            delete_organization(authority, OPERATOR, name),
+            create_root(other, OPERATOR, name, root_wish()),
+            return_exceptions=True,
+        )
+        refused = [outcome for outcome in outcomes if isinstance(outcome, IntaglioError)]
+        assert [error.code for error in refused] in (["organization-not-empty"], ["organization-unknown"])
+
+
+async def test_two_processes_cannot_each_take_one_of_the_last_two_administrators(
+    authority: Authority, organization: str, other: Authority
+) -> None:
+    await create_root(authority, OPERATOR, "demo", root_wish(administrators=["alice", "bob"]))
+    outcomes = await asyncio.gather(
+        revoke_right(authority, OPERATOR, "demo~root", "alice"),
+        revoke_right(other, OPERATOR, "demo~root", "bob"),
+        return_exceptions=True,
+    )
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
+    assert [error.code for error in refused] == ["last-administrator"]
+    assert len((await get_ca(authority, OPERATOR, "demo~root")).administrators) == 1
+
+
+async def test_many_cas_are_created_at_once_by_several_processes(
+    authority: Authority, organization: str, other: Authority
+) -> None:
+    await create_root(authority, OPERATOR, "demo", root_wish())
+    wishes = [
+        create_issuing(process, OPERATOR, "demo", issuing_wish(f"issuing-{number}-{index}"))
+        for index, process in enumerate((authority, other))
+        for number in range(6)
+    ]
+    made = await asyncio.gather(*wishes)
+    assert {created.ca.state for created in made} == {"active"}
+    # Whoever came first made the credential of bob, and only he.
+    assert [new.name for created in made for new in created.credentials] == ["bob"]
+    assert len(await list_cas(authority, OPERATOR)) == 13

@@ -15,10 +15,11 @@ from intaglio.db.engine import Transaction
 
 @dataclass(frozen=True)
 class ConfigurationChange:
-    """A transaction that changes configuration."""
+    """A transaction that changes configuration. ``before`` is what held when it began."""
 
     authority: Authority
     tx: Transaction
+    before: Snapshot
 
     async def locked(self) -> Snapshot:
         """Keep every other configuration change out until the end of the transaction, and read what holds now.
@@ -42,7 +43,9 @@ async def changing(
     Raises Unauthenticated or Forbidden before anything is locked or read.
     """
     principal.require(permission)
+    # Read before the transaction holds a connection: waiting for a second one, all might wait for each other.
+    before = await authority.current()
     async with authority.database.transaction() as tx:
-        yield ConfigurationChange(authority, tx)
+        yield ConfigurationChange(authority, tx, before)
         tx.changed_configuration()
     await authority.reload()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from sqlalchemy import select
+
 from intaglio.authority.commit import GroupCommit
 from intaglio.authority.directory import Directory, Snapshot
 from intaglio.core.settings import Settings
 from intaglio.db.engine import Database
+from intaglio.db.journal import journal_head
 from intaglio.keystore.service import KeyStore
 
 
@@ -28,6 +31,13 @@ class Authority:
     async def snapshot(self) -> Snapshot:
         """The current configuration of this process."""
         return await self.directory.snapshot()
+
+    async def current(self) -> Snapshot:
+        """The configuration as it is in the database now, for who wants to see what another process just changed."""
+        snapshot = await self.directory.snapshot()
+        async with self.database.read() as view:
+            epoch = int(await view.scalar(select(journal_head.c.epoch)) or 0)
+        return snapshot if snapshot.epoch >= epoch else await self.directory.reload(beyond=snapshot.epoch)
 
     async def reload(self) -> None:
         """Read the configuration again; called when another process changed it."""

@@ -90,7 +90,7 @@ EXPIRY_WARNING = timedelta(days=30)
 
 async def list_credentials(authority: Authority, principal: Principal, organization: str) -> list[Credential]:
     """The newest credential of every client of an organization, by name. Needs ``ca.view``."""
-    snapshot = await authority.snapshot()
+    snapshot = await authority.current()
     async with authority.database.read() as view:
         found = await require_organization(view, principal, organization, Permission.CA_VIEW)
         u, k, c = models.ca_user, models.client_credential, models.certificate

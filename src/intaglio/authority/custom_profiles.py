@@ -76,7 +76,7 @@ async def get_profile(authority: Authority, principal: Principal, profile_id: st
     Needs ``ca.view``. Raises NotFound.
     """
     _require_viewer(principal)
-    wanted, snapshot = registry.normal_id(profile_id), await authority.snapshot()
+    wanted, snapshot = registry.normal_id(profile_id), await authority.current()
     offered_by = tuple(
         sorted(ca.full_id for ca in snapshot.cas.values() if wanted in ca.profile_ids and ca.state != "deleted")
     )

@@ -17,7 +17,7 @@ from intaglio.db.engine import Transaction
 
 async def list_rights(authority: Authority, principal: Principal, full_id: str) -> dict[str, str]:
     """The rights on a CA by client name. Needs ``ca.view``. Raises NotFound."""
-    snapshot = await authority.snapshot()
+    snapshot = await authority.current()
     async with authority.database.read() as view:
         ca = await require_ca(view, snapshot, principal, full_id, Permission.CA_VIEW)
         return await rights_on(view, ca.id)

@@ -66,7 +66,7 @@ async def create_issuing(
     """
     async with changing(authority, principal, Permission.CA_CONFIGURE) as change:
         plan = await _plan(change.tx, principal, organization, wanted)
-        _issuer(await authority.snapshot(), plan, wanted, change.tx.now)
+        _issuer(change.before, plan, wanted, change.tx.now)
         signer = await authority.keystore.generate(
             change.tx, wanted.key_algorithm, f"ca:{plan.full_id}", principal=principal
         )

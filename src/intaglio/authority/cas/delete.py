@@ -49,7 +49,7 @@ async def delete_ca(
     (cessationOfOperation). Needs ``ca.configure``, and ``ca.operate`` to revoke. Raises NotFound, StateConflict
     (``ca-has-subordinates``, with their list), Refused for the platform's own CAs.
     """
-    snapshot = await authority.directory.reload()
+    snapshot = await authority.current()
     async with authority.database.read() as view:
         ca = await require_ca(view, snapshot, principal, full_id, Permission.CA_CONFIGURE)
     _check_deletable(snapshot, ca, force)

@@ -61,7 +61,7 @@ async def rekey_ca(
     Needs ``ca.configure``. Raises what :func:`renew_ca` raises.
     """
     async with changing(authority, principal, Permission.CA_CONFIGURE) as change:
-        ca = await _renewable(change, await authority.snapshot(), principal, full_id)
+        ca = await _renewable(change, change.before, principal, full_id)
         algorithm = key_algorithm or ca.algorithm
         assert algorithm is not None, "checked by _renewable"
         signer = await authority.keystore.generate(change.tx, algorithm, f"ca:{full_id}", principal=principal)

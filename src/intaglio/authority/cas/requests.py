@@ -63,7 +63,7 @@ class PendingRequest:
 
 async def get_request(authority: Authority, principal: Principal, full_id: str) -> PendingRequest:
     """The outstanding certificate request of a CA. Needs ``ca.view``. Raises NotFound, StateConflict without one."""
-    snapshot = await authority.snapshot()
+    snapshot = await authority.current()
     async with authority.database.read() as view:
         ca = await require_ca(view, snapshot, principal, full_id, Permission.CA_VIEW)
         return await pending_request(view, ca)
@@ -74,8 +74,9 @@ async def reissue_request(authority: Authority, principal: Principal, full_id: s
 
     Raises NotFound, StateConflict when nothing is awaited.
     """
+    snapshot = await authority.current()
     async with authority.database.transaction() as tx:
-        ca = await require_ca(tx, await authority.snapshot(), principal, full_id, Permission.CA_CONFIGURE)
+        ca = await require_ca(tx, snapshot, principal, full_id, Permission.CA_CONFIGURE)
         current = await pending_request(tx, ca)
         key_id = ca.keys[current.generation].key_id
         assert key_id is not None, "only a key of ours has a request"

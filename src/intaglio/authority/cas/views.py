@@ -36,12 +36,12 @@ async def list_cas(
     the principal does not see.
     """
     principal.require(Permission.CA_VIEW)
+    snapshot = await authority.current()
     async with authority.database.read() as view:
         if organization is not None:
             visible = {(await require_organization(view, principal, organization, Permission.CA_VIEW)).id}
         else:
             visible = {each.id for each in await visible_organizations(view, principal)}
-        snapshot = await authority.snapshot()
         shown = [
             ca
             for ca in snapshot.cas.values()
@@ -54,7 +54,7 @@ async def list_cas(
 
 async def get_ca(authority: Authority, principal: Principal, full_id: str) -> CaDetails:
     """One CA. Needs ``ca.view``. Raises NotFound."""
-    snapshot = await authority.snapshot()
+    snapshot = await authority.current()
     async with authority.database.read() as view:
         ca = await require_ca(view, snapshot, principal, full_id, Permission.CA_VIEW)
         return await details(view, snapshot, ca)
@@ -67,7 +67,7 @@ async def get_chain(
 
     ``generation`` chooses an earlier key. Raises NotFound, StateConflict while there is no certificate.
     """
-    snapshot = await authority.snapshot()
+    snapshot = await authority.current()
     async with authority.database.read() as view:
         ca = await require_ca(view, snapshot, principal, full_id, Permission.CA_VIEW)
     wanted = ca.key.generation if generation is None else generation
