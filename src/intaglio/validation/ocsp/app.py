@@ -32,6 +32,7 @@ from intaglio.validation.ocsp.status import Key
 CACHE_OCTETS = 48 * 1024 * 1024
 
 _CONTENT_TYPE = b"application/ocsp-response"
+_CONTENT_TYPE_HEADER = (b"content-type", _CONTENT_TYPE)
 _LONGEST_GET = MAX_REQUEST_OCTETS * 4 // 3 + 512
 # Names of organizations and CAs are lower case; the base64 of a SEQUENCE starts with "M".
 _CA_PATH = re.compile(r"(/ocsp/[a-z0-9_-]+/[a-z0-9_-]+)(?:/(.*))?", re.DOTALL)
@@ -58,7 +59,15 @@ class OcspApp:
             body: bytes = message.get("body", b"")
             if message.get("more_body", False):
                 body = await _rest(body, receive)
-            await (await self._cached((path, body)) or await self._post(path, body)).send(send)
+            if (found := await self._cached((path, body))) is not None:
+                await found.send(send)
+            elif (signed := self.responder.answer_again(body, _posted_to(path))) is not None:
+                # What is posted is not stored by caches (RFC 9110 section 9.3.3), so nothing has to be said about it.
+                headers = [_CONTENT_TYPE_HEADER, (b"content-length", b"%d" % len(signed))]
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
+                await send({"type": "http.response.body", "body": signed})
+            else:
+                await (await self._post(path, body)).send(send)
         elif method == "GET":
             if len(path) > _LONGEST_GET:
                 await _TOO_LONG.send(send, 414)
@@ -80,11 +89,8 @@ class OcspApp:
         return self._cache.get(question)
 
     async def _post(self, path: str, body: bytes) -> Document:
-        ca_path = _posted_to(path)
-        if (signed := self.responder.answer_again(body, ca_path)) is not None:
-            return document(signed, _CONTENT_TYPE)
         # A request that is too large is refused by the parser, which sees that it is one octet over the limit.
-        return self._document((path, body), await self.responder.answer(body, ca_path))
+        return self._document((path, body), await self.responder.answer(body, _posted_to(path)))
 
     async def _get(self, path: str) -> Document:
         matched = _CA_PATH.fullmatch(path)

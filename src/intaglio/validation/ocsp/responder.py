@@ -7,8 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from intaglio.asn1 import der
 from intaglio.authority.context import Authority
@@ -31,26 +30,39 @@ OUTLINE_OCTETS = 16 * 1024 * 1024
 _UNKNOWN_VALIDITY = timedelta(minutes=5)
 
 
+_NO_TIME, _ONE_SECOND, _LONG_AGO = timedelta(0), timedelta(seconds=1), datetime(1970, 1, 1, tzinfo=UTC)
+
 _MALFORMED = Answer(responses.MALFORMED_REQUEST)
 _UNAUTHORIZED = Answer(responses.UNAUTHORIZED)
 _TRY_LATER = Answer(responses.TRY_LATER)
 _INTERNAL_ERROR = Answer(responses.INTERNAL_ERROR)
 
 
-@dataclass(frozen=True, slots=True)
 class _Outline:
-    """An answer without its times, nonce and signature. ``singles`` are CertID and CertStatus of every certificate."""
+    """An answer without its nonce and signature. ``singles`` are CertID and CertStatus of every certificate.
 
-    signing: Signing
-    validity: timedelta
-    singles: tuple[bytes, ...] = field(repr=False)
+    All nonces put into one outline have the same length, so what is before the nonce only changes with the second.
+    """
 
-    def data(self, now: datetime, nonce: bytes | None) -> tuple[bytes, datetime]:
-        """ResponseData as of now, and its nextUpdate."""
-        next_update = min(now + self.validity, self.signing.record.not_after)
-        this, after = der.generalized_time(now), der.generalized_time(next_update)
-        singles = [responses.single_response(single, this, after) for single in self.singles]
-        return responses.response_data(self.signing.responder_id, this, singles, nonce), next_update
+    __slots__ = ("_at", "_front", "_next_update", "_singles", "_validity", "signing")
+
+    def __init__(self, signing: Signing, validity: timedelta, singles: tuple[bytes, ...]) -> None:
+        self.signing = signing
+        self._validity = validity
+        self._singles = singles
+        self._at = self._next_update = _LONG_AGO
+        self._front = b""
+
+    def data(self, now: datetime, nonce: bytes) -> tuple[bytes, datetime]:
+        """ResponseData as of ``now`` with an extension value as nonce (empty: none), and its nextUpdate."""
+        if not _NO_TIME <= now - self._at < _ONE_SECOND:
+            self._at = now.replace(microsecond=0)
+            self._next_update = min(self._at + self._validity, self.signing.record.not_after)
+            this, after = der.generalized_time(self._at), der.generalized_time(self._next_update)
+            singles = [responses.single_response(single, this, after) for single in self._singles]
+            whole = responses.response_data(self.signing.responder_id, this, singles, nonce)
+            self._front = whole[: len(whole) - len(nonce)]
+        return self._front + nonce, self._next_update
 
     def body(self, data: bytes, signature: bytes) -> bytes:
         """The OCSPResponse around signed ResponseData."""
@@ -165,7 +177,7 @@ class Responder:
         singles = tuple(c.der + status for c, status in zip(request.certificates, encoded, strict=True))
         outline = _Outline(signing, validity, singles)
         now = clock.now().replace(microsecond=0)
-        unsigned, next_update = outline.data(now, request.nonce)
+        unsigned, next_update = outline.data(now, request.nonce or b"")
         body = outline.body(unsigned, await signing.signer.sign(unsigned))
         if not known or not all(s is not None and self.status.covers(s) for s in statuses):
             return Answer(body, now, next_update)

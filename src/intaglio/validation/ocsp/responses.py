@@ -6,6 +6,7 @@ signature are new.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from datetime import datetime
 
@@ -45,10 +46,10 @@ def responder_id(key_hash: bytes) -> bytes:
     return der.explicit(2, der.octet_string(key_hash))
 
 
-def response_data(responder: bytes, produced_at: bytes, singles: Iterable[bytes], nonce: bytes | None) -> bytes:
-    """ResponseData, the part that is signed; ``nonce`` is the extension value of the request."""
+def response_data(responder: bytes, produced_at: bytes, singles: Iterable[bytes], nonce: bytes = b"") -> bytes:
+    """ResponseData, the part that is signed; ``nonce`` is the extension value of the request. It comes last."""
     extensions = b""
-    if nonce is not None:
+    if nonce:
         extension = der.tlv(der.SEQUENCE, _NONCE + der.tlv(der.OCTET_STRING, nonce))
         extensions = der.tlv(0xA1, der.tlv(der.SEQUENCE, extension))
     return der.tlv(der.SEQUENCE, responder + produced_at + der.tlv(der.SEQUENCE, b"".join(singles)) + extensions)
@@ -62,8 +63,23 @@ def certificates(*certificate_ders: bytes) -> bytes:
 def successful_response(data: bytes, signature_identifier: bytes, signature: bytes, certs: bytes) -> bytes:
     """OCSPResponse around a signed ResponseData; ``certs`` from :func:`certificates`."""
     signed = der.tlv(der.BIT_STRING, b"\0" + signature)
-    basic = der.tlv(der.SEQUENCE, data + signature_identifier + signed + certs)
-    return der.tlv(
-        der.SEQUENCE,
-        _SUCCESSFUL + der.tlv(0xA0, der.tlv(der.SEQUENCE, _BASIC + der.tlv(der.OCTET_STRING, basic))),
-    )
+    content = len(data) + len(signature_identifier) + len(signed) + len(certs)
+    return b"".join((_headers(content), data, signature_identifier, signed, certs))
+
+
+def _headers(content: int) -> bytes:
+    """Everything before the ResponseData, when ``content`` octets follow: six headers written at once."""
+    if not 256 <= content < 65_000:  # else the lengths do not all have two octets
+        basic = der.tlv(der.SEQUENCE, bytes(content))
+        octets = der.tlv(der.SEQUENCE, _BASIC + der.tlv(der.OCTET_STRING, basic))
+        whole = der.tlv(der.SEQUENCE, _SUCCESSFUL + der.tlv(0xA0, octets))
+        return whole[: len(whole) - content]
+    octets_length = content + 4
+    bytes_length = octets_length + 4 + len(_BASIC)
+    return _HEADERS.pack(
+        b"\x30\x82", bytes_length + 8 + len(_SUCCESSFUL), _SUCCESSFUL, b"\xa0\x82", bytes_length + 4,
+        b"\x30\x82", bytes_length, _BASIC, b"\x04\x82", octets_length, b"\x30\x82", content,
+    )  # fmt: skip
+
+
+_HEADERS = struct.Struct(f">2sH{len(_SUCCESSFUL)}s2sH2sH{len(_BASIC)}s2sH2sH")
