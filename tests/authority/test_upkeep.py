@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import UUID
 
+import pytest
 from sqlalchemy import func, insert, select
 from tests.support.authority import make_hierarchy
 from tests.support.eventually import eventually
 
-from intaglio.authority import models, upkeep
+from intaglio.authority import crls, models, upkeep
 from intaglio.authority.context import Authority
 from intaglio.core.identifiers import new_id
 from intaglio.db.listen import Watch
@@ -68,3 +69,20 @@ async def test_kept_answers_are_forgotten_after_a_day(authority: Authority) -> N
 
 def _kept(key: str, certificate_id: UUID) -> dict[str, object]:
     return {"caller": "alice", "key": key, "request_hash": bytes(32), "certificate_id": certificate_id}
+
+
+async def test_trouble_with_one_ca_does_not_hold_up_the_others(
+    authority: Authority, organization: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make_hierarchy(authority)
+    issue = crls.issue_if_due
+
+    async def troubled(authority: Authority, due: crls.Due) -> tuple[crls.StoredCrl, ...]:
+        if due.ca.name == "root":
+            raise ValueError("a row was altered by hand")
+        return await issue(authority, due)
+
+    monkeypatch.setattr("intaglio.authority.upkeep.crls.issue_if_due", troubled)
+    assert await upkeep.run_due_crls(authority) >= 1
+    assert (await _count(authority, "demo~root"))[0] == 0
+    assert (await _count(authority, "demo~issuing"))[0] == 1

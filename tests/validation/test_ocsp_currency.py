@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -94,6 +95,26 @@ async def _is_the_same(app: PublicApp, request: bytes, answer: ocsp.OCSPResponse
 async def _is_cached(app: PublicApp, request: bytes) -> bool:
     first, second = await _get(app, request), await _get(app, request)
     return first.signature == second.signature
+
+
+async def test_a_revocation_does_not_keep_answers_about_others_from_being_cached(
+    authority: Authority, issuing: CaView, public: PublicApp
+) -> None:
+    leaf, other = await issue_leaf(authority), await issue_leaf(authority, host="other.example")
+    asked_before = ocsp_request(leaf.der, issuing.certificate.der, nonce=bytes(16))
+    await eventually(lambda: _is(public, asked_before, _GOOD))
+    await change_status(authority, SYSTEM, issuing, other.serial, revocation(RevocationReason.SUPERSEDED))
+    await eventually(lambda: _is(public, ocsp_request(other.der, issuing.certificate.der), _REVOKED))
+    await eventually(lambda: _is_cached(public, ocsp_request(leaf.der, issuing.certificate.der)))
+
+
+async def test_an_expired_ca_is_unauthorized(
+    authority: Authority, issuing: CaView, public: PublicApp
+) -> None:
+    leaf = await issue_leaf(authority)
+    with clock.frozen(issuing.certificate.not_after + timedelta(seconds=1)):
+        answer = await _get(public, ocsp_request(leaf.der, issuing.certificate.der))
+    assert answer.response_status is ocsp.OCSPResponseStatus.UNAUTHORIZED
 
 
 async def test_hold_and_unhold_show_each_within_a_second(

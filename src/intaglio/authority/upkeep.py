@@ -53,8 +53,8 @@ async def run_due_crls(authority: Authority) -> int:
     for each in due:
         try:
             issued += len(await crls.issue_if_due(authority, each))
-        except IntaglioError as error:
-            log.error("a CRL could not be issued", ca=each.ca.full_id, generation=each.generation, reason=str(error))
+        except Exception as error:
+            _report("a CRL could not be issued", error, ca=each.ca.full_id, generation=each.generation)
     return issued
 
 
@@ -68,8 +68,8 @@ async def renew_ocsp_signers(authority: Authority) -> int:
         try:
             await ocsp_signers.ensure_signer(authority, ca, generation)
             renewed += 1
-        except IntaglioError as error:
-            log.error("an OCSP signer could not be made", ca=ca.full_id, generation=generation, reason=str(error))
+        except Exception as error:
+            _report("an OCSP signer could not be made", error, ca=ca.full_id, generation=generation)
     return renewed
 
 
@@ -96,12 +96,19 @@ async def _snapshot(authority: Authority) -> Snapshot:
 
 
 async def _attempt(what: str, run: Callable[[], Awaitable[object]]) -> bool:
+    """Run one kind of upkeep; its trouble is reported and must not end the others."""
     try:
         await run()
-    except IntaglioError as error:
-        log.warning("upkeep has to wait", what=what, reason=str(error))
+    except Exception as error:
+        _report("upkeep has to wait", error, what=what)
         return False
     return True
+
+
+def _report(what_happened: str, error: Exception, **facts: object) -> None:
+    """A refusal in one line, anything unexpected with its traceback."""
+    expected = isinstance(error, IntaglioError)
+    log.error(what_happened, reason=str(error), exc_info=None if expected else error, **facts)
 
 
 async def _pause(watch: Watch, stop: asyncio.Event, heard: tuple[int, int], until: float) -> None:

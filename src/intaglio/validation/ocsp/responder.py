@@ -13,7 +13,7 @@ from intaglio.asn1 import der
 from intaglio.authority.context import Authority
 from intaglio.core import clock
 from intaglio.core.clock import monotonic
-from intaglio.core.errors import IntaglioError, InvalidInput
+from intaglio.core.errors import IntaglioError, InvalidInput, NotSupported
 from intaglio.core.logging import get_logger
 from intaglio.db.listen import Watch
 from intaglio.validation.ocsp import responses
@@ -128,6 +128,8 @@ class Responder:
             return _MALFORMED
         try:
             return await self._answer(data, request, path)
+        except NotSupported:
+            return _UNAUTHORIZED  # a CA that has expired since its configuration was read
         except IntaglioError as error:
             if error.status not in (503, 504, 409):
                 log.error("an OCSP answer could not be made", reason=str(error))

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -39,7 +39,7 @@ Key = tuple[UUID, bytes]
 @dataclass(frozen=True, slots=True)
 class Status:
     """``encoded`` is the CertStatus; ``generation`` the CA key that issued the certificate, None when nobody did;
-    ``event_seq`` the last certificate event that the look-up could see."""
+    ``event_seq`` the last certificate event that is taken into account."""
 
     encoded: bytes
     generation: int | None
@@ -105,6 +105,9 @@ class StatusSource:
     async def get(self, key: Key) -> Status:
         """Status of one certificate, at most a second old. Raises Unavailable, TimedOut."""
         if self.current and (known := self._remembered.get(key)) is not None:
+            if known.event_seq < self._changed:
+                # Nothing that changed since concerned this certificate, or it would not be remembered any more.
+                known = self._remembered[key] = replace(known, event_seq=self._followed)
             self._remembered.move_to_end(key)
             return known
         status = await self._lookup.get(key)
