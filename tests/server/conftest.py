@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+import pytest_asyncio
+from tests.server import management_client
+from tests.server.management_client import Management
 from tests.server.running import House
+
+from intaglio.core.secrets import MasterKey
 
 
 @pytest.fixture
@@ -38,3 +44,29 @@ def house() -> Iterator[House]:
             yield one.start(HOUSE_JOBS="forever")
         finally:
             one.destroy()
+
+
+@pytest_asyncio.fixture
+async def management(database_url: str, master_key: MasterKey, tmp_path: Path) -> AsyncIterator[Management]:
+    """The management API on a fresh database."""
+    async with management_client.management(database_url, master_key, tmp_path) as started:
+        yield started
+
+
+@pytest_asyncio.fixture
+async def operator(management: Management) -> AsyncIterator[httpx.AsyncClient]:
+    """The operator of the host."""
+    async with management.client(operator=True) as client:
+        yield client
+
+
+@pytest_asyncio.fixture
+async def hierarchy(operator: httpx.AsyncClient) -> None:
+    """The organization ``demo`` with ``root`` and ``issuing``."""
+    for path, body in (
+        ("/organizations", {"name": "demo"}),
+        ("/organizations/demo/cas", management_client.root_body()),
+        ("/organizations/demo/cas", management_client.issuing_body()),
+    ):
+        answer = await operator.post(path, json=body)
+        assert answer.status_code == 201, answer.text
