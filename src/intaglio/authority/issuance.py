@@ -22,7 +22,7 @@ from intaglio.authority.commit import IssuedRow
 from intaglio.authority.context import Authority
 from intaglio.authority.directory import CaView, Snapshot
 from intaglio.core import clock
-from intaglio.core.errors import Refused, StateConflict
+from intaglio.core.errors import IntaglioError, Refused, StateConflict
 from intaglio.core.identifiers import new_id, new_serial_number, serial_hex
 from intaglio.core.principal import Principal
 from intaglio.db.engine import Transaction
@@ -92,7 +92,15 @@ async def issue(
     """
     snapshot = await authority.snapshot()
     for _ in range(_ATTEMPTS):
-        order = decide(snapshot)
+        try:
+            order = decide(snapshot)
+        except IntaglioError:
+            # What was refused may have been allowed on another process a moment ago.
+            newest = await authority.current()
+            if newest.epoch == snapshot.epoch:
+                raise
+            snapshot = newest
+            continue
         try:
             if idempotency is not None:
                 return await _issue_once(authority, principal, order, snapshot.epoch, idempotency)
