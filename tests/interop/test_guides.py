@@ -1,0 +1,83 @@
+"""The guides work as they are written: every ``sh`` block of a page is run, in order, against a running server."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.product import PATIENCE, Product
+
+_GUIDES = Path(__file__).resolve().parents[2] / "docs" / "guides"
+_FIRST = "first-steps"
+#: Pages that go on from the first steps, in any order.
+_OTHERS = sorted(page.stem for page in _GUIDES.glob("*.md") if page.stem not in (_FIRST, "README"))
+_BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+#: The guides name the default ports; the test's server has whatever was free.
+_DEFAULT_PORTS = {"public": 8080, "console": 8443, "gateway": 8444}
+
+
+def _script(page: str) -> str:
+    blocks = _BLOCK.findall((_GUIDES / f"{page}.md").read_text())
+    assert blocks, f"{page} has no commands"
+    return "".join(blocks)
+
+
+def _run(product: Product, script: str) -> str:
+    """Output of a script that a reader types into one terminal."""
+    for listener, port in _DEFAULT_PORTS.items():
+        if f"localhost:{port}" in script:
+            script = script.replace(f"localhost:{port}", f"localhost:{product.runtime.port(listener)}")
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=product.work,
+        env={**product.environment, "HOME": str(product.folder)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def newcomer() -> Iterator[tuple[Product, str]]:
+    """A server on which somebody has followed the first steps, and what he saw."""
+    with tempfile.TemporaryDirectory(prefix="intaglio-guide-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        product = Product(folder)
+        product.data = folder / "pki"
+        before, serve, after = _script(_FIRST).partition("intaglio serve\n")
+        assert serve
+        try:
+            seen = _run(product, before)
+            product.start()
+            yield product, seen + _run(product, after)
+        finally:
+            product.stop()
+
+
+def test_the_first_steps_lead_to_a_certificate_that_is_good(newcomer: tuple[Product, str]) -> None:
+    _, seen = newcomer
+    assert "One-time secret" in seen
+    assert "Created demo~issuing (ca-issuing, active)." in seen
+    assert "www.pem: OK" in seen
+    assert "www.pem: good" in seen
+    assert "intact" in seen
+
+
+@pytest.mark.parametrize("page", _OTHERS)
+def test_the_commands_of_a_guide_work(newcomer: tuple[Product, str], page: str) -> None:
+    product, _ = newcomer
+    _run(product, _script(page))
+
+
+def test_every_guide_is_listed() -> None:
+    listed = set(re.findall(r"\]\(([a-z-]+)\.md\)", (_GUIDES / "README.md").read_text()))
+    assert listed == {_FIRST, *_OTHERS}
