@@ -59,12 +59,6 @@ class OcspSigner:
         return self.not_before + (self.not_after - self.not_before) * 2 / 3
 
 
-async def current_signer(view: Transaction, ca: CaView, generation: int) -> OcspSigner | None:
-    """The signer of a CA key, whatever its dates; None when there is none yet."""
-    row = await view.one_or_none(_current(ca, generation))
-    return None if row is None else OcspSigner.of(row)
-
-
 async def ensure_signer(authority: Authority, ca: CaView, generation: int) -> OcspSigner:
     """The signer of a CA key, made or renewed now when there is none that is good for longer.
 
