@@ -16,6 +16,7 @@ from intaglio.authority.rights import grant_right
 from intaglio.core.errors import IntaglioError
 from intaglio.core.principal import Principal
 from intaglio.gateway.api import GatewayApp, gateway_app
+from intaglio.platform import live_settings
 
 PROFILES = [
     "privatessl-tls-server",
@@ -70,6 +71,13 @@ async def clients(authority: Authority, app: GatewayApp) -> AsyncIterator[dict[s
         assert credential is not None
         found[right] = Client(app, credential.certificate)
     yield found | {"read-only-integrator": found["auditor"]}
+
+
+async def configure(authority: Authority, **values: object) -> None:
+    """Change live settings of the gateway."""
+    async with authority.database.transaction() as tx:
+        await live_settings.change(tx, OPERATOR, "gateway", values)
+    await authority.reload()
 
 
 @pytest.fixture

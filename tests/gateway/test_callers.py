@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from tests.gateway.conftest import Refusals
+from tests.gateway.conftest import Refusals, configure
 from tests.gateway.support import CA_PATH, Client, wish
 from tests.support.authority import OPERATOR, root_wish
 
@@ -190,8 +190,8 @@ async def test_refusals_are_recorded_with_who_what_and_why(clients: dict[str, Cl
 async def test_a_client_that_asks_too_often_is_told_when_to_come_back(
     authority: Authority, clients: dict[str, Client]
 ) -> None:
-    app = gateway_app(authority, requests_per_second=0.5, burst=2)
-    busy, calm = (Client(app, clients[name].certificate) for name in ("integrator", "auditor"))
+    await configure(authority, requests_per_second=0.5, burst=2)
+    busy, calm = clients["integrator"], clients["auditor"]
     answers = [await busy.get(CA_PATH) for _ in range(3)]
     assert [answer.status for answer in answers] == [200, 200, 429]
     assert (answers[2].code, answers[2].headers["retry-after"]) == ("cagw-4029", "2")

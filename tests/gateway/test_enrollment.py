@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, pkcs7, pkcs12
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 from sqlalchemy import func, select
+from tests.gateway.conftest import configure
 from tests.gateway.support import Client, b64, csr, wish
 from tests.support.authority import OPERATOR, openssl
 
@@ -26,7 +27,6 @@ from intaglio.authority.cas.values import CaChanges
 from intaglio.authority.context import Authority
 from intaglio.authority.options import CaOptions, KeySizePolicy
 from intaglio.core import clock
-from intaglio.gateway.api import gateway_app
 
 PASSWORD = "p/ä=&\"' \\€"
 
@@ -176,11 +176,20 @@ async def test_a_small_key_is_logged_or_blocked_by_the_policy_of_the_ca(
 
 
 async def test_the_policy_for_all_cas_covers_keys_made_here(authority: Authority, integrator: Client) -> None:
-    app = gateway_app(authority, minimum_keysize=KeySizePolicy(action="block", ecc=384))
-    client = Client(app, integrator.certificate)
-    assert (await client.enroll(wish())).code == "cagw-4006"
-    made_here = await client.enroll(p12_wish(**details(subjectDn="CN=host", keyAlgorithm="P-256")))
+    await configure(authority, minimum_keysize={"action": "block", "ecc": 384})
+    assert (await integrator.enroll(wish())).code == "cagw-4006"
+    made_here = await integrator.enroll(p12_wish(**details(subjectDn="CN=host", keyAlgorithm="P-256")))
     assert made_here.code == "cagw-4006"
+
+
+async def test_a_policy_set_on_another_process_holds_for_the_next_certificate(
+    authority: Authority, integrator: Client
+) -> None:
+    """This process has not heard of it: the commit notices, and the decision is taken again under the new policy."""
+    other = Authority(authority.settings, authority.database, authority.keystore)
+    assert (await integrator.enroll(wish())).status == 200
+    await configure(other, minimum_keysize={"action": "block", "ecc": 384})
+    assert (await integrator.enroll(wish())).code == "cagw-4006"
 
 
 # ---- names -----------------------------------------------------------------------------------------------------------

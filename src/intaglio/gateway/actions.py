@@ -20,6 +20,7 @@ from intaglio.gateway.renewal import renew
 from intaglio.gateway.roles import GatewayPermission
 from intaglio.gateway.schemas import Action, ActionType
 from intaglio.gateway.service import Gateway
+from intaglio.profiles.model import Channel
 from intaglio.x509.names import Name
 
 _REASON = "/action/reason"
@@ -54,15 +55,15 @@ class _Plan:
 
 
 async def act_on_certificate(
-    gateway: Gateway, caller: Caller, ca_id: str, serial: bytes, action: Action
+    gateway: Gateway, caller: Caller, ca_id: str, serial: bytes, action: Action, *, channel: Channel = "gateway-api"
 ) -> ActionResult:
-    """Carry out an action on one certificate.
+    """Carry out an action on one certificate; ``channel`` is where it was asked for, for renewals.
 
     Deactivating a certificate ends its subscription: it is revoked with cessationOfOperation. Raises Unauthenticated,
     Forbidden, NotFound, NotSupported, InvalidInput, StateConflict, and for renewals what an enrolment raises.
     """
     if action.type in (ActionType.RENEW, ActionType.REISSUE):
-        enrollment = await renew(gateway, caller, ca_id, serial, action)
+        enrollment = await renew(gateway, caller, ca_id, serial, action, channel=channel)
         return ActionResult(new_id(), action, None, None, enrollment=enrollment)
 
     async def act(access: Access, connector: Connector, epoch: int) -> ActionResult:

@@ -10,7 +10,6 @@ from uuid import UUID
 
 from intaglio import __version__
 from intaglio.authority.context import Authority
-from intaglio.authority.options import KeySizePolicy
 from intaglio.core.errors import IntaglioError, InvalidInput, NotFound, NotSupported
 from intaglio.core.identifiers import serial_from_hex
 from intaglio.core.logging import correlation_id, get_logger
@@ -57,29 +56,19 @@ def gateway_app(
     authority: Authority,
     *,
     refusals: RefusalSink | None = None,
-    minimum_keysize: KeySizePolicy | None = None,
     is_current: Callable[[], bool] | None = None,
-    requests_per_second: float | None = None,
-    burst: int = 100,
-    show_documentation: bool = True,
 ) -> GatewayApp:
-    """The application of the gateway listener.
-
-    Arguments: those of :class:`Gateway`; ``requests_per_second`` and ``burst`` limit each client, per process;
-    ``show_documentation`` switches the HTML pages.
-    """
-    gateway = Gateway(authority, refusals=refusals, minimum_keysize=minimum_keysize, is_current=is_current)
-    return GatewayApp(gateway, RateLimiter(requests_per_second, burst), show_documentation=show_documentation)
+    """The application of the gateway listener. Arguments: those of :class:`Gateway`."""
+    return GatewayApp(Gateway(authority, refusals=refusals, is_current=is_current))
 
 
 class GatewayApp:
     """ASGI application. Every answer, whatever happened, is JSON of a known ``type`` (pages for people apart)."""
 
-    def __init__(self, gateway: Gateway, limiter: RateLimiter, *, show_documentation: bool = True) -> None:
+    def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self.body_limit = gateway.authority.settings.request_limit
-        self.show_documentation = show_documentation
-        self._limiter = limiter
+        self._limiter = RateLimiter()
         self._router = Router(ROUTES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -107,7 +96,9 @@ class GatewayApp:
             caller = self.gateway.callers.caller(snapshot, request.client_certificate, request.source)
             principal = caller.principal
             scope["intaglio.role"] = principal.kind
-            self._limiter.take(principal.name)
+            settings = self.gateway.settings(snapshot)
+            if settings.requests_per_second is not None:
+                self._limiter.take(principal.name, settings.requests_per_second, settings.burst)
             if method == "POST":
                 _check_content_type(request)
                 request.body = await read_body(receive, self.body_limit)
@@ -165,16 +156,16 @@ async def _openapi(app: GatewayApp, request: Request, caller: Caller) -> Respons
 
 
 async def _documentation(app: GatewayApp, request: Request, caller: Caller) -> Response:
-    return _page(app, documentation.reference_page)
+    return await _page(app, documentation.reference_page)
 
 
 async def _explorer(app: GatewayApp, request: Request, caller: Caller) -> Response:
     host = request.header(b"host") or ""
-    return _page(app, lambda: documentation.explorer_page(host))
+    return await _page(app, lambda: documentation.explorer_page(host))
 
 
-def _page(app: GatewayApp, render: Callable[[], str]) -> Response:
-    if not app.show_documentation:
+async def _page(app: GatewayApp, render: Callable[[], str]) -> Response:
+    if not app.gateway.settings(await app.gateway.snapshot()).documentation:
         raise NotFound("The documentation pages are switched off.", code="route-unknown")
     return Response(200, render().encode(), b"text/html; charset=utf-8", documentation.SECURITY_HEADERS)
 

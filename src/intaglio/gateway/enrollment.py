@@ -75,8 +75,7 @@ async def enroll(
     """
     draft = await _draft(gateway, caller, ca_id, request, channel, dry=False)
     idempotency = None if idempotency_key is None else _idempotency(draft, idempotency_key)
-    connector = gateway.connector(draft.access.ca)
-    issued = await connector.issue(caller.principal, draft.decide, idempotency)
+    issued = await gateway.issue(caller, gateway.connector(draft.access.ca), draft.decide, idempotency)
     if issued.repeated and draft.private_key is not None:
         raise StateConflict(
             "The certificate of this Idempotency-Key was issued before, and its private key is not kept.",
@@ -146,7 +145,8 @@ class _Draft:
         access, details = self.access, self.request.optionalCertificateRequestDetails
         spki, algorithm = self._key
         ca = access.ca
-        sizes = {"the gateway": self.gateway.minimum_keysize, f"CA {ca.full_id}": ca.options.minimum_keysize}
+        overall = self.gateway.settings(snapshot).minimum_keysize
+        sizes = {"the gateway": overall, f"CA {ca.full_id}": ca.options.minimum_keysize}
         self.warnings = [*self._remarks(), *check_key_size(algorithm, sizes)]
         order = IssuanceInput(
             subject=self._subject,

@@ -148,7 +148,7 @@ class Router(Generic[HandlerType]):
                 continue
             if route.method == method:
                 return route, values
-            allowed.add(route.method)
+            allowed.update({"GET", "HEAD"} if route.method == "GET" else {route.method})
         if allowed:
             raise MethodNotAllowed(method, allowed)
         raise NotFound(
@@ -206,29 +206,25 @@ async def read_body(receive: Receive, limit: int) -> bytes:
 
 
 class RateLimiter:
-    """Lets each caller through ``rate`` times a second on average, ``burst`` times at once (a token bucket).
+    """A token bucket per caller, counted per process."""
 
-    Counted per process; None as ``rate`` lets everybody through.
-    """
-
-    def __init__(self, rate: float | None, burst: int) -> None:
-        self._rate = rate
-        self._burst = burst
+    def __init__(self) -> None:
         self._buckets: dict[str, tuple[float, float]] = {}
 
-    def take(self, caller: str) -> None:
-        """Count one request. Raises RateLimited with the seconds to wait."""
-        if self._rate is None:
-            return
+    def take(self, caller: str, rate: float, burst: int) -> None:
+        """Count one request: ``rate`` a second on average, ``burst`` at once.
+
+        Raises RateLimited with the seconds to wait.
+        """
         now = monotonic()
-        tokens, since = self._buckets.pop(caller, (float(self._burst), now))
-        tokens = min(self._burst, tokens + (now - since) * self._rate)
+        tokens, since = self._buckets.pop(caller, (float(burst), now))
+        tokens = min(burst, tokens + (now - since) * rate)
         # Popped and put back, a bucket moves to the end; the first is the one not used for longest.
         self._buckets[caller] = (tokens - 1 if tokens >= 1 else tokens, now)
         if len(self._buckets) > _MAX_BUCKETS:
             del self._buckets[next(iter(self._buckets))]
         if tokens < 1:
-            seconds = max(1, round((1 - tokens) / self._rate))
+            seconds = max(1, round((1 - tokens) / rate))
             raise RateLimited(
                 "Too many requests.", remedy=f"Try again in {seconds} s.", retry_after=seconds, extra={"step": "rate"}
             )

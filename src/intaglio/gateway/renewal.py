@@ -19,13 +19,16 @@ from intaglio.gateway.schemas import Action, ActionType, Format
 from intaglio.gateway.service import Gateway
 from intaglio.gateway.validity import parse_validity_period
 from intaglio.profiles.engine import IssuanceInput, RequestedValidity
+from intaglio.profiles.model import Channel
 from intaglio.x509.certificates import CertificateInfo, read_certificate
 from intaglio.x509.requests import CertificateRequest, parse_request
 
 _VALIDITY = "/action/validityPeriod"
 
 
-async def renew(gateway: Gateway, caller: Caller, ca_id: str, serial: bytes, action: Action) -> Enrollment:
+async def renew(
+    gateway: Gateway, caller: Caller, ca_id: str, serial: bytes, action: Action, *, channel: Channel = "gateway-api"
+) -> Enrollment:
     """Issue a certificate with subject and names of a recorded one, byte for byte, under the profile as it is now.
 
     RenewAction keeps the key and starts a new validity. ReissueAction certifies the key of ``action.csr``, or the same
@@ -44,8 +47,8 @@ async def renew(gateway: Gateway, caller: Caller, ca_id: str, serial: bytes, act
         )
     old = await connector.certificate(access.ca, serial)
     _check_renewable(old)
-    draft = _Renewal(gateway, caller, ca_id, action, old)
-    issued = await connector.issue(caller.principal, draft.decide, None)
+    draft = _Renewal(gateway, caller, ca_id, action, old, channel)
+    issued = await gateway.issue(caller, connector, draft.decide, None)
     body = await encode(issued.der, issued.chain, action.requiredFormat, action.includeCa)
     warnings = (*draft.warnings, *issued.warnings)
     return Enrollment(issued, action.requiredFormat.format, body, bool(action.includeCa), warnings)
@@ -58,6 +61,7 @@ class _Renewal:
     ca_id: str
     action: Action
     old: StoredCertificate
+    channel: Channel
     warnings: list[str] = field(default_factory=list)
 
     def decide(self, snapshot: Snapshot) -> Order:
@@ -70,14 +74,15 @@ class _Renewal:
         ca = access.ca
         profile = ca.profile(self.old.profile)
         spki, algorithm = self._key
-        sizes = {"the gateway": self.gateway.minimum_keysize, f"CA {ca.full_id}": ca.options.minimum_keysize}
+        overall = self.gateway.settings(snapshot).minimum_keysize
+        sizes = {"the gateway": overall, f"CA {ca.full_id}": ca.options.minimum_keysize}
         self.warnings = check_key_size(algorithm, sizes)
         asked = self.action.validityPeriod is not None
         order = IssuanceInput(
             subject=self._info.subject,
             spki=spki,
             key_algorithm=algorithm,
-            channel="gateway-api",
+            channel=self.channel,
             mode="csr" if "csr" in profile.issuance_modes else profile.issuance_modes[0],
             san=self._info.san,
             extensions=tuple(e for e in self._info.extensions if e.oid in profile.request_extension_oids),

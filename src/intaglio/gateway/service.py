@@ -6,21 +6,30 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
-from sqlalchemy import select
-
 from intaglio.authority.context import Authority
 from intaglio.authority.directory import CaView, Snapshot
-from intaglio.authority.options import KeySizePolicy
+from intaglio.authority.issuance import Decide, Idempotency, Issued
 from intaglio.core.errors import IntaglioError, StateConflict
 from intaglio.core.principal import Principal
-from intaglio.db.journal import EpochMoved, journal_head
+from intaglio.db.journal import EpochMoved
 from intaglio.gateway.callers import Access, Caller, CallerDirectory
 from intaglio.gateway.connector import Connector, NativeConnector
+from intaglio.gateway.settings import GatewaySettings
+from intaglio.platform import live_settings
 
 T = TypeVar("T")
 
 _GENERATED_AT_A_TIME = 2
-_ATTEMPTS = 8
+ATTEMPTS = 8
+
+
+class SettingsMoved(StateConflict):
+    """The settings in memory belong to another configuration; take a new snapshot and decide again."""
+
+    default_code = "configuration-changed"
+
+    def __init__(self) -> None:
+        super().__init__("The configuration changed while the request was being decided.")
 
 
 class RefusalSink(Protocol):
@@ -43,9 +52,8 @@ class RefusalSink(Protocol):
 class Gateway:
     """Authority, connectors, callers and policies.
 
-    Arguments: ``refusals`` records refused requests; ``minimum_keysize`` is the key-size policy for all CAs, besides
-    those of CA and profile; ``is_current`` says whether this process has heard of every change of configuration (when
-    it has not, the gateway looks before it decides).
+    Arguments: ``refusals`` records refused requests; ``is_current`` says whether this process has heard of every
+    change of configuration (when it has not, the gateway looks before it decides).
     """
 
     def __init__(
@@ -53,25 +61,40 @@ class Gateway:
         authority: Authority,
         *,
         refusals: RefusalSink | None = None,
-        minimum_keysize: KeySizePolicy | None = None,
         is_current: Callable[[], bool] | None = None,
     ) -> None:
         self.authority = authority
         self.callers = CallerDirectory()
-        self.minimum_keysize = minimum_keysize or KeySizePolicy()
         self.key_generation = asyncio.Semaphore(_GENERATED_AT_A_TIME)
         self._native = NativeConnector(authority)
         self._refusals = refusals
         self._is_current = is_current
+        self._settings = GatewaySettings()
+        self._settings_epoch = -1
 
     async def snapshot(self) -> Snapshot:
         """The configuration to decide on. Raises Unavailable when it cannot be known."""
-        snapshot = await self.authority.snapshot()
-        if self._is_current is None or self._is_current():
-            return snapshot
+        known = self._is_current is None or self._is_current()
+        for _ in range(ATTEMPTS):
+            snapshot = await (self.authority.snapshot() if known else self.authority.current())
+            if snapshot.epoch > self._settings_epoch:
+                await self._read_settings(snapshot)
+            # Otherwise another request has read those of a later configuration meanwhile.
+            if snapshot.epoch == self._settings_epoch:
+                return snapshot
+        raise _keeps_changing()
+
+    def settings(self, snapshot: Snapshot) -> GatewaySettings:
+        """The settings that belong to a configuration. Raises SettingsMoved when others are in memory."""
+        if snapshot.epoch != self._settings_epoch:
+            raise SettingsMoved
+        return self._settings
+
+    async def _read_settings(self, snapshot: Snapshot) -> None:
         async with self.authority.database.read() as view:
-            epoch = int(await view.scalar(select(journal_head.c.epoch)))
-        return snapshot if epoch == snapshot.epoch else await self.authority.directory.reload(beyond=epoch - 1)
+            settings = await live_settings.current(view, GatewaySettings)
+        if snapshot.epoch > self._settings_epoch:
+            self._settings, self._settings_epoch = settings, snapshot.epoch
 
     async def access(self, caller: Caller, ca_id: str) -> tuple[Access, Connector]:
         """The caller's access to a CA, and the way to it. Raises Unauthenticated, Forbidden, NotFound."""
@@ -90,14 +113,25 @@ class Gateway:
         ``act`` gets access, connector and epoch, and raises EpochMoved when nothing was written because the epoch has
         passed.
         """
-        snapshot = await self.snapshot()
-        for _ in range(_ATTEMPTS):
+        for _ in range(ATTEMPTS):
+            snapshot = await self.snapshot()
             access = caller.access(snapshot, ca_id)
             try:
                 return await act(access, self.connector(access.ca), snapshot.epoch)
             except EpochMoved:
-                snapshot = await self.authority.directory.reload(beyond=snapshot.epoch)
-        raise StateConflict("The configuration keeps changing.", code="configuration-changed", remedy="Try again.")
+                await self.authority.directory.reload(beyond=snapshot.epoch)
+        raise _keeps_changing()
+
+    async def issue(
+        self, caller: Caller, connector: Connector, decide: Decide, idempotency: Idempotency | None
+    ) -> Issued:
+        """Issue what ``decide`` orders; a decision taken with settings of another configuration is taken again."""
+        for _ in range(ATTEMPTS):
+            try:
+                return await connector.issue(caller.principal, decide, idempotency)
+            except SettingsMoved:
+                await self.snapshot()
+        raise _keeps_changing()
 
     def refused(
         self, principal: Principal, action: str, object_kind: str, object_name: str, error: IntaglioError
@@ -108,3 +142,7 @@ class Gateway:
             self._refusals.record(
                 principal, action, object_kind, object_name, error, organization=organization if tilde else None
             )
+
+
+def _keeps_changing() -> StateConflict:
+    return StateConflict("The configuration keeps changing.", code="configuration-changed", remedy="Try again.")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from intaglio.asn1.algorithms import KeyAlgorithm
 from intaglio.authority.certificates import RevocationReason, StoredCertificate
 from intaglio.authority.directory import CaView
 from intaglio.core import clock
@@ -22,6 +23,7 @@ Json = dict[str, Any]
 
 #: Stored status -> what clients of this API call it.
 CERTIFICATE_STATUS: Final = {"valid": "normal", "held": "held", "revoked": "revoked", "expired": "expired"}
+_SIGNATURE_NAMES: Final = {algorithm.signature_oid: algorithm.signature_name for algorithm in KeyAlgorithm}
 #: Clients tell a CA of this platform from others by this name.
 _CONNECTOR_ALIASES: Final = {"native": "com.entrust.PKIHub"}
 
@@ -166,7 +168,7 @@ def certificate_view(certificate: StoredCertificate) -> Json:
         "rfc2253EscapedSubjectName": certificate.subject,
         "subjectAltNames": list(certificate.sans),
         "subjectPublicKeyInfo": {"publicKeyAlg": _key_family(info), "subjectPublicKey": b64(info.spki)},
-        "certificateSignatureAlg": info.signature_oid,
+        "certificateSignatureAlg": _SIGNATURE_NAMES.get(info.signature_oid, info.signature_oid),
         "certificateData": b64(certificate.der),
         "profileId": certificate.profile,
         "issuedAt": rfc3339(certificate.issued_at),

@@ -316,7 +316,8 @@ async def _renewed(
     asker.require(Permission.CA_OPERATE)
     caller = await _caller(services, asker)
     with translated():
-        done = await act_on_certificate(_gateway(request), caller, ca, serial_from_hex(serial), action)
+        number = serial_from_hex(serial)
+        done = await act_on_certificate(_gateway(request), caller, ca, number, action, channel="console")
     renewed = done.enrollment
     assert renewed is not None, "a renewal makes a certificate"
     issued = renewed.issued
