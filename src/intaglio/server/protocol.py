@@ -16,6 +16,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from intaglio.server.coalescing import CoalescingTransport
 from intaglio.server.tls_stream import TlsTransport
 from intaglio.server.unix_socket import admitted, peer_of
 
@@ -50,7 +51,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._extensions: dict[str, Any] = {}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(CoalescingTransport(transport, self.loop))
         self.head_since = self.loop.time()
         if isinstance(transport, TlsTransport):
             self._extensions["tls"] = tls_extension(transport.get_extra_info("ssl_object"))
