@@ -5,41 +5,33 @@ Every command is shown as it runs, and what it did is held against what it shoul
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import re
 import shlex
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
+from lib.installation import Installation, keep, temporary_folder
 from lib.walkthrough import Step, Unexpected, Walkthrough
 
-_ROOT = Path(__file__).resolve().parent.parent
-_COMMANDS = _ROOT / ".venv" / "bin"
-_PORTS = {"public": 8080, "console": 8443, "gateway": 8444, "health": 9444}
 _START_ATTEMPTS = 3
 _PORT_TAKEN = "in use by another program"
-_LONGEST_FOLDER = 60  # characters: names of Unix sockets below it must stay under 108
 _PUBLICATION_SECONDS = 5.0
 _CALL = "curl -sS --fail-with-body --cacert platform.pem --cert alice.pem -H Content-Type:application/json \\\n "
 _CRL_NUMBER = "openssl crl -inform DER -in issuing.crl -noout -crlnumber"
 _SERVER_LOG = "server.log"
 _SERVICE_LOG = "service.log"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> int:
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in _SIGNALS:
         signal.signal(number, signal.default_int_handler)
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
-    with _temporary_folder() as folder:
+    with temporary_folder("intaglio-demo-") as folder:
         demo = Demo(folder)
         try:
             return demo.run(once=bool(os.environ.get("ONCE")))
@@ -47,10 +39,10 @@ def main() -> int:
             print("\nInterrupted.", flush=True)
             return 130
         finally:
-            with _undisturbed():
-                demo.walk.stop_all()
+            demo.stop()
             if demo.walk.failed:
-                _keep(folder)
+                keep(folder)
+                print(f"What is left of it: {folder}", file=sys.stderr, flush=True)
 
 
 class Demo:
@@ -58,26 +50,28 @@ class Demo:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.ports = dict(_PORTS)
-        self.walk = Walkthrough(folder, self._environment())
+        self.installation = Installation(folder)
+        self.walk = Walkthrough(folder, self.installation.environment())
         self.server: subprocess.Popen[bytes] | None = None
         self.service: subprocess.Popen[bytes] | None = None
         self.service_port = 0
 
     def run(self, *, once: bool) -> int:
-        """Walk through; then, unless ``once``, stay up until Ctrl-C. Returns the exit status."""
-        self._write_settings()
+        """Walk through; then, unless ``once`` or something failed, stay up until Ctrl-C. Returns the exit status."""
         self.walk.say(f"A public key infrastructure in {self.folder}, with the commands that make it")
         self.walk.walk(self._chapters())
-        failed = self.walk.failed
-        if not once and not failed:
-            self._stay()
-        else:
+        if once or self.walk.failed:
             self.walk.say("")
-        with _undisturbed():
-            self.walk.stop_all()
-        self.walk.say(f"demo: {self.walk.passed} steps passed, {failed} failed")
-        return 1 if failed else 0
+        else:
+            self._stay()
+        self.stop()
+        self.walk.say(f"demo: {self.walk.passed} steps passed, {self.walk.failed} failed")
+        return 1 if self.walk.failed else 0
+
+    def stop(self) -> None:
+        """End everything that runs, whatever the terminal says meanwhile."""
+        _ignore_signals()
+        self.walk.stop_all()
 
     def _chapters(self) -> dict[str, list[Step]]:
         return {
@@ -86,12 +80,12 @@ class Demo:
                 Step("The server is ready on 127.0.0.1", self._serve, essential=True),
             ],
             "Create certificate authorities": [
-                Step("An organization holds CAs and the clients that use them", self._create_organization, essential=True),
+                Step("An organization holds CAs and their clients", self._create_organization, essential=True),
                 Step("A root CA has its key and signed itself", self._create_root, essential=True),
                 Step("An issuing CA is signed by the root", self._create_issuing, essential=True),
             ],
             "Issue certificates through the gateway": [
-                Step("Alice, its administrator, has a client certificate for the gateway", self._unpack, essential=True),
+                Step("Alice, its administrator, has a client certificate", self._unpack, essential=True),
                 Step("The gateway knows her", self._greet),
                 Step("The gateway answers nobody without a client certificate", self._greet_nobody),
                 Step("A TLS server has a certificate", self._issue_server, essential=True),
@@ -120,32 +114,24 @@ class Demo:
 
     def _init(self) -> None:
         self.walk.run("intaglio init | tee init.txt", expect="admin (created)")
-        mode = (self.folder / "data/master.key").stat().st_mode & 0o777
+        mode = (self.installation.data / "master.key").stat().st_mode & 0o777
         if mode != 0o600:
             raise Unexpected("only its owner may read data/master.key (mode 600)", f"mode {mode:o}")
 
     def _serve(self) -> str:
         for attempt in range(1, _START_ATTEMPTS + 1):
-            self._choose_ports()
+            for port, instead in self.installation.choose_ports().items():
+                self.walk.say(f"   port {port} is taken: {instead} instead")
             self.server = self.walk.start("intaglio serve", _SERVER_LOG)
             try:
-                self.walk.wait_until("the server gets ready", self._is_ready, self.server, _SERVER_LOG)
+                self.walk.wait_until("the server gets ready", self.installation.is_ready, self.server, _SERVER_LOG)
                 break
             except Unexpected as failure:
                 # Somebody else may take a port between the look at it and the start of the server.
                 if _PORT_TAKEN not in failure.seen or attempt == _START_ATTEMPTS:
                     raise
-        self._write_environment()
-        self.walk.run(f"curl -sS {self._url('health')}/readyz", expect='"status":"UP"')
-        return ", ".join(f"{name} {port}" for name, port in self.ports.items())
-
-    def _choose_ports(self) -> None:
-        """The default ports, or free ones in their place, on this machine's own address only."""
-        for name, port in _PORTS.items():
-            self.ports[name] = port if _is_free(port) else _free_port()
-            if self.ports[name] != port:
-                self.walk.say(f"   port {port} is taken, so the {name} listener gets {self.ports[name]}")
-        self._write_settings()
+        self.walk.run(f"curl -sS {self.installation.url('health')}/readyz", expect='"status":"UP"')
+        return ", ".join(f"{name} {port}" for name, port in self.installation.ports.items())
 
     # -- certificate authorities -------------------------------------------------------------------------------------
 
@@ -337,7 +323,7 @@ class Demo:
             raise Unexpected(f"that {self._serial()} was issued, then revoked", output)
 
     def _verify_audit(self) -> None:
-        self.walk.run("intaglio audit verify", output_shown=True)
+        self.walk.run("intaglio audit verify", expect="intact", output_shown=True)
 
     # -- staying up --------------------------------------------------------------------------------------------------
 
@@ -352,9 +338,9 @@ class Demo:
             self.walk.say("\nStopping.")
 
     def _invitation(self) -> str:
-        environment = shlex.quote(str(self.folder / "env"))
+        environment = shlex.quote(str(self.installation.write_environment(CA=self._issuing_ca)))
         return f"""
-It keeps running until Ctrl-C, which also removes the folder. In another terminal:
+{self.walk.passed} steps passed. It all keeps running until Ctrl-C, which also removes the folder. In another terminal:
 
    source {environment}
 
@@ -364,66 +350,26 @@ It keeps running until Ctrl-C, which also removes the folder. In another termina
      --key-out www.key --out www.pem
    intaglio cert list
    intaglio audit list
-   curl --cacert platform.pem --cert alice.pem {self._gateway}/certificate-authorities/demo~issuing/profiles
+   curl --cacert platform.pem --cert alice.pem $CA/profiles
    intaglio --help
 
    {self._gateway:<42} CA gateway, reference at /docs (client certificate: alice.pem)
-   {self._url("console") + "/api/v1":<42} management API, contract at /openapi.json
-   {self._url("public"):<42} OCSP, CRLs, CA certificates
-   {self._url("health") + "/metrics":<42} metrics
+   {self.installation.url("console") + "/api/v1":<42} management API, contract at /openapi.json
+   {self.installation.url("public"):<42} OCSP, CRLs, CA certificates
+   {self.installation.url("health") + "/metrics":<42} metrics
 
 The one-time secret of the administrator "admin" is in init.txt. Guides: docs/guides
 """
 
-    # -- places ------------------------------------------------------------------------------------------------------
+    # -- facts -------------------------------------------------------------------------------------------------------
 
     @property
     def _gateway(self) -> str:
-        return f"{self._url('gateway')}/cagw/v1"
+        return f"{self.installation.url('gateway')}/cagw/v1"
 
     @property
     def _issuing_ca(self) -> str:
         return f"{self._gateway}/certificate-authorities/demo~issuing"
-
-    def _url(self, listener: str) -> str:
-        scheme = "https" if listener in ("console", "gateway") else "http"
-        return f"{scheme}://localhost:{self.ports[listener]}"
-
-    def _environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("INTAGLIO_", "CURL_", "PYTHON"))}
-        path = f"{_COMMANDS}:{os.environ.get('PATH', os.defpath)}"
-        # A proxy must not come between programs of this machine.
-        local = {"NO_PROXY": "localhost,127.0.0.1", "no_proxy": "localhost,127.0.0.1"}
-        return {**kept, **local, "PATH": path, "INTAGLIO_DATA_DIR": str(self.folder / "data")}
-
-    def _write_environment(self) -> None:
-        """The file that makes another terminal work on this installation."""
-        lines = [
-            f"cd {shlex.quote(str(self.folder))}",
-            f"export INTAGLIO_DATA_DIR={shlex.quote(str(self.folder / 'data'))}",
-            f"export PATH={shlex.quote(str(_COMMANDS))}:$PATH",
-            f"CA={self._issuing_ca}",
-        ]
-        (self.folder / "env").write_text("\n".join(lines) + "\n")
-
-    def _write_settings(self) -> None:
-        data = self.folder / "data"
-        data.mkdir(exist_ok=True)
-        data.chmod(0o711)  # started by root, the embedded database runs as another account and passes through
-        lines = ['hostname = "localhost"']
-        for name, port in self.ports.items():
-            lines += ["", f"[{name}]", 'host = "127.0.0.1"', f"port = {port}"]
-        (data / "intaglio.toml").write_text("\n".join(lines) + "\n")
-
-    def _is_ready(self) -> bool:
-        return bool(self._runtime().get("ready"))
-
-    def _runtime(self) -> dict[str, object]:
-        try:
-            found: dict[str, object] = json.loads((self.folder / "data/runtime.json").read_text())
-        except FileNotFoundError:
-            return {}
-        return found
 
     def _serial(self) -> str:
         return self.walk.ask("openssl x509 -in bob.pem -noout -serial").partition("=")[2]
@@ -434,62 +380,10 @@ The one-time secret of the administrator "admin" is in init.txt. Guides: docs/gu
         return f"valid until {day} {month} {year}"
 
 
-@contextlib.contextmanager
-def _temporary_folder() -> Iterator[Path]:
-    os.umask(0o077)
-    wanted = os.environ.get("TMPDIR", "/tmp")
-    base = wanted if len(wanted) <= _LONGEST_FOLDER and os.access(wanted, os.W_OK | os.X_OK) else "/tmp"
-    folder = Path(tempfile.mkdtemp(prefix="intaglio-demo-", dir=base)).resolve()
-    folder.chmod(0o711)
-    try:
-        yield folder
-    finally:
-        if not (folder / "kept").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _keep(folder: Path) -> None:
-    (folder / "kept").touch()
-    print(f"What is left of it: {folder}", file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Signals wait until everything is stopped: a second Ctrl-C must not leave a server behind."""
-    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _is_free(port: int) -> bool:
-    """Whether neither spelling of this machine's own address is taken at that port."""
-    for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
-        try:
-            with socket.socket(family, socket.SOCK_STREAM) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((host, port))
-        except OSError:
-            if family == socket.AF_INET or _has_ipv6():
-                return False
-    return True
-
-
-def _has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _ignore_signals() -> None:
+    """From here on everything is being stopped, and a second Ctrl-C must not leave a server behind."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Walking through commands: show each, run it, hold what it did against what it should have done, say how long it took."""
+"""Walking through commands: show each, run it, hold what it did against what it should have done, take its time."""
 
 from __future__ import annotations
 
@@ -90,7 +90,9 @@ class Walkthrough:
 
     # -- commands ----------------------------------------------------------------------------------------------------
 
-    def run(self, command: str, *, expect: str | None = None, status: int | None = 0, output_shown: bool = False) -> str:
+    def run(
+        self, command: str, *, expect: str | None = None, status: int | None = 0, output_shown: bool = False
+    ) -> str:
         """Show and run a shell command; returns its output, standard error included.
 
         Raises Unexpected unless it ends with ``status`` (None: anything but 0) and ``expect`` occurs in the output.
@@ -146,7 +148,7 @@ class Walkthrough:
             self.stop(process)
 
     def wait_until(self, what: str, condition: Callable[[], bool], process: subprocess.Popen[bytes], log: str) -> None:
-        """Wait for a program started before. Raises Unexpected, with the end of its log, when it ends or takes a minute."""
+        """Wait for a program started before. Raises Unexpected when it ends or takes a minute."""
         deadline = time.monotonic() + _PATIENCE
         while not condition():
             if process.poll() is not None or time.monotonic() > deadline:
@@ -170,7 +172,8 @@ class Walkthrough:
                 timeout=_PATIENCE,
             )
         except subprocess.TimeoutExpired as late:
-            raise Unexpected(f"an end within {_PATIENCE:g} seconds", (late.stdout or b"").decode(errors="replace")) from None
+            output = (late.stdout or b"").decode(errors="replace")
+            raise Unexpected(f"an end within {_PATIENCE:g} seconds", output) from None
         return done.stdout.decode(errors="replace"), done.returncode
 
     # -- printing ----------------------------------------------------------------------------------------------------
