@@ -1,0 +1,180 @@
+"""The installation as a document: reading, comparing, applying."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+import yaml
+from httpx import AsyncClient
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.server.management_client import Management
+
+from intaglio.core.errors import InvalidInput, Refused
+from intaglio.server.management.declarative import document
+from intaglio.server.management.declarative.difference import difference
+from intaglio.server.management.declarative.document import Document
+
+WANTED = """
+organizations:
+- name: demo
+  description: Demonstration
+  cas:
+  - {name: issuing, kind: issuing, issuer: root, key_algorithm: P-256, subject: "CN=Issuing,O=Demo",
+     profiles: [my-web], administrators: [alice], auditors: [bob], tenants: {ci: policy-constrained-tenant}}
+  - {name: root, kind: root, key_algorithm: P-384, subject: "CN=Root,O=Demo", profiles: [privatessl-tls-server],
+     administrators: [alice], options: {crl_interval_hours: 12}}
+profiles:
+- {id: my-web, title: Web, group: privatessl, channels: [console, gateway-api], require_san_for_server: true,
+   key_usage: [digitalSignature], extended_key_usage: [serverAuth], validity: {default: P90D}}
+settings:
+  logging: {level: WARN}
+"""
+
+
+async def apply(client: AsyncClient, text: str, **query: Any) -> dict[str, Any]:
+    """What the server answers to a declaration."""
+    answer = await client.post("/declaration", json={"declaration": text}, params=query)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def test_a_declaration_is_applied_once_and_then_changes_nothing(operator: AsyncClient) -> None:
+    planned = await apply(operator, WANTED, dry_run=True)
+    assert (await operator.get("/organizations")).json()["items"] == []
+    done = await apply(operator, WANTED)
+    assert [each["object"] for each in done["changes"]] == [each["object"] for each in planned["changes"]]
+    order = [each["object"] for each in done["changes"]]
+    assert order == ["settings logging", "profile my-web", "organization demo", "ca demo~root", "ca demo~issuing"]
+    assert sorted(each["name"] for each in done["credentials"]) == ["alice", "bob", "ci"]
+    assert (await apply(operator, WANTED))["changes"] == []
+    assert (await operator.get("/cas/demo~issuing")).json()["tenants"] == ["ci"]
+
+
+async def test_an_export_is_a_declaration_of_what_is_there(operator: AsyncClient, management: Management) -> None:
+    done = await apply(operator, WANTED)
+    exported = (await operator.get("/declaration")).json()["declaration"]
+    assert (await apply(operator, exported, prune=True, dry_run=True))["changes"] == []
+    for secret in [each["password"] for each in done["credentials"]]:
+        assert secret not in exported
+    assert "PRIVATE KEY" not in exported
+
+
+async def test_only_the_difference_is_applied(operator: AsyncClient) -> None:
+    await apply(operator, WANTED)
+    changed = WANTED.replace("crl_interval_hours: 12", "crl_interval_hours: 6").replace("[bob]", "[bob, eve]")
+    done = await apply(operator, changed.replace("default: P90D", "default: P30D"))
+    assert {(each["action"], each["object"]) for each in done["changes"]} == {
+        ("change", "profile my-web"),
+        ("change", "ca demo~root"),
+        ("change", "ca demo~issuing"),
+    }
+    assert [each["name"] for each in done["credentials"]] == ["eve"]
+    assert (await operator.get("/cas/demo~root")).json()["options"]["crl_interval_hours"] == 6
+    profile = (await operator.get("/profiles/my-web")).json()
+    assert (profile["version"], profile["state"]) == (2, "active")
+
+
+async def test_nothing_is_deleted_unless_asked(operator: AsyncClient) -> None:
+    await apply(operator, WANTED)
+    assert (await apply(operator, "organizations: []"))["changes"] == []
+    done = await apply(operator, "organizations: []", prune=True)
+    assert [each["object"] for each in done["changes"]] == ["ca demo~issuing", "ca demo~root", "organization demo"]
+    assert (await operator.get("/cas")).json()["items"] == []
+
+
+async def test_a_refusal_says_what_was_done_and_hands_over_what_was_made(operator: AsyncClient) -> None:
+    broken = WANTED.replace("profiles: [my-web]", "profiles: [no-such-profile]")
+    answer = await operator.post("/declaration", json={"declaration": broken})
+    problem = answer.json()
+    assert answer.status_code >= 400
+    assert "ca demo~issuing" in problem["detail"]
+    assert problem["done"][-1] == "create ca demo~root"
+    assert [each["name"] for each in problem["credentials"]] == ["alice"]
+    assert [each["object"] for each in (await apply(operator, WANTED))["changes"]] == ["ca demo~issuing"]
+
+
+async def test_what_is_frozen_is_refused_before_anything_changes(operator: AsyncClient) -> None:
+    await apply(operator, WANTED)
+    changed = WANTED.replace("CN=Root,O=Demo", "CN=Other,O=Demo").replace("level: WARN", "level: INFO")
+    answer = await operator.post("/declaration", json={"declaration": changed})
+    assert (answer.status_code, answer.json()["code"]) == (422, "setting-frozen")
+    assert "demo~root" in answer.json()["detail"]
+    assert (await operator.get("/settings/logging")).json()["values"]["level"] == "WARN"
+
+
+async def test_a_user_exports_what_he_sees(operator: AsyncClient, management: Management) -> None:
+    await apply(operator, WANTED)
+    stranger = await management.user("stranger", "auditor")
+    exported = yaml.safe_load((await stranger.get("/declaration")).json()["declaration"])
+    assert exported.get("organizations", []) == []
+    assert "settings" not in exported
+
+
+@pytest.mark.parametrize(
+    ("text", "pointer"),
+    [
+        ("organisations: []", "/organisations"),
+        ("organizations: [{name: demo, cas: [{name: x, kind: root}]}]", "/organizations/0/cas/0/root/key_algorithm"),
+        ("organizations: [{name: demo, cas: [{name: x, kind: client}]}]", "/organizations/0/cas/0"),
+        ("organizations: [{name: a}, {name: a}]", "/"),
+        ("just text", "/"),
+        ("intaglio: 2", "/intaglio"),
+    ],
+)
+def test_what_is_wrong_in_a_document_is_named_by_its_place(text: str, pointer: str) -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        document.parse(text)
+    assert refusal.value.code == "declaration-invalid"
+    assert refusal.value.fields[0][0] == pointer
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: [",
+        "&x {a: *x}",
+        "settings: &a {x: {y: 1}}\nprofiles: [*a]",
+        "[" * 100,
+        "x: " + "a" * (1 << 20),
+        "a: 2001-13-45",
+    ],
+)
+def test_costly_or_broken_yaml_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        document.parse(text)
+
+
+@given(st.text(max_size=200) | st.binary(max_size=200).map(lambda data: data.decode("latin-1")))
+def test_no_text_does_worse_than_being_refused(text: str) -> None:
+    with contextlib.suppress(InvalidInput):
+        document.parse(text)
+
+
+def test_issuers_that_name_each_other_are_refused() -> None:
+    text = """
+organizations:
+- name: demo
+  cas:
+  - {name: aaa, kind: issuing, issuer: bbb, key_algorithm: P-256, subject: CN=A, profiles: [p], administrators: [x]}
+  - {name: bbb, kind: issuing, issuer: aaa, key_algorithm: P-256, subject: CN=B, profiles: [p], administrators: [x]}
+"""
+    with pytest.raises(InvalidInput, match="issuers of each other"):
+        difference(document.parse(text), Document(), prune=False)
+
+
+def test_a_ca_does_not_change_its_kind() -> None:
+    root = "{name: aaa, kind: root, key_algorithm: P-256, subject: CN=A, profiles: [p], administrators: [x]}"
+    current = document.parse(f"organizations: [{{name: demo, cas: [{root}]}}]")
+    wanted = document.parse("organizations: [{name: demo, cas: [{name: aaa, kind: external-root, certificate: x}]}]")
+    with pytest.raises(Refused, match="kind"):
+        difference(wanted, current, prune=False)
+
+
+def test_a_document_survives_being_written_and_read() -> None:
+    wanted = document.parse(WANTED)
+    assert document.parse(document.dump(wanted)) == wanted
+    assert difference(wanted, wanted, prune=True) == []
