@@ -58,7 +58,7 @@ def configure_logging(settings: Settings) -> None:
 def set_log_level(level: str) -> None:
     """Change the lowest level shown, at once."""
     logging.getLogger().setLevel(_LEVELS[level])
-    for noisy in ("httpx", "httpcore", "asyncio", "procrastinate", "psycopg", "alembic", "uvicorn.access"):
+    for noisy in ("httpx", "httpcore", "asyncio", "psycopg", "alembic", "uvicorn.access"):
         logging.getLogger(noisy).setLevel(max(_LEVELS[level], logging.WARNING))
 
 

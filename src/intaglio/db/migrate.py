@@ -25,7 +25,7 @@ _LOCK = 0x1A7A6110  # advisory lock: two processes that start at once must not m
 
 
 def migrate(url: str) -> list[str]:
-    """Bring the schema to this version, including the job tables. Returns the revisions applied; safe to repeat.
+    """Bring the schema to this version. Returns the revisions applied; safe to repeat.
 
     Raises Unavailable when the database cannot be reached, Refused when it is older than PostgreSQL 15 or newer than
     this version of Intaglio.
@@ -46,7 +46,6 @@ def migrate(url: str) -> list[str]:
                 )
             command.upgrade(configuration, "head")
             connection.commit()
-            _install_job_tables(connection)
             return list(reversed(known[: known.index(before)] if before else known))
         finally:
             connection.rollback()
@@ -70,15 +69,7 @@ def check(url: str) -> list[str]:
 
 def differences(connection: Connection) -> list[str]:
     """Differences between the tables in the code and in the database, as sentences."""
-    context = MigrationContext.configure(
-        connection,
-        opts={
-            "compare_type": True,
-            "include_object": lambda item, name, kind, reflected, other: (
-                not (kind == "table" and reflected and name.startswith("procrastinate_"))
-            ),
-        },
-    )
+    context = MigrationContext.configure(connection, opts={"compare_type": True})
     return [f"Difference: {entry}" for entry in compare_metadata(context, metadata)]
 
 
@@ -114,14 +105,6 @@ def _require_supported(connection: Connection) -> None:
             code="database-version",
             remedy="Use PostgreSQL 15 or newer.",
         )
-
-
-def _install_job_tables(connection: Connection) -> None:
-    from procrastinate.schema import SchemaManager
-
-    if connection.exec_driver_sql("SELECT to_regclass('procrastinate_jobs')").scalar() is None:
-        connection.exec_driver_sql(SchemaManager.get_schema().replace("%", "%%"))
-    connection.commit()
 
 
 @contextlib.contextmanager

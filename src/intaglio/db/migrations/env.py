@@ -9,9 +9,6 @@ context.configure(
     target_metadata=metadata,
     compare_type=True,
     compare_server_default=False,
-    include_object=lambda item, name, kind, reflected, other: (
-        not (kind == "table" and reflected and (name or "").startswith("procrastinate_"))
-    ),
 )
 with context.begin_transaction():
     context.run_migrations()
