@@ -190,9 +190,10 @@ async def test_refusals_are_recorded_with_who_what_and_why(clients: dict[str, Cl
 async def test_a_client_that_asks_too_often_is_told_when_to_come_back(
     authority: Authority, clients: dict[str, Client]
 ) -> None:
-    await configure(authority, requests_per_second=0.5, burst=2)
+    await configure(authority, requests_per_second=0.001, burst=2)
     busy, calm = clients["integrator"], clients["auditor"]
     answers = [await busy.get(CA_PATH) for _ in range(3)]
     assert [answer.status for answer in answers] == [200, 200, 429]
-    assert (answers[2].code, answers[2].headers["retry-after"]) == ("cagw-4029", "2")
+    assert answers[2].code == "cagw-4029"
+    assert 900 <= int(answers[2].headers["retry-after"]) <= 1000
     assert (await calm.get(CA_PATH)).status == 200

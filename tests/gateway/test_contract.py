@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import jsonschema_rs
 import pytest
 from tests.gateway.conftest import configure
 from tests.gateway.support import CA_PATH, Client, wish
@@ -170,6 +171,11 @@ def test_every_reference_in_the_document_leads_somewhere() -> None:
         assert name in document["components"][section]
     identifiers = [operation.identifier for operation in openapi.OPERATIONS]
     assert len(set(identifiers)) == len(identifiers)
+
+
+def test_every_schema_of_the_document_is_one() -> None:
+    for schema in openapi.document()["components"]["schemas"].values():
+        jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
 
 
 def test_every_translated_code_is_in_the_catalogue() -> None:

@@ -92,7 +92,7 @@ class Connector(Protocol):
         ...
 
     async def publish_crl(self, principal: Principal, ca: CaView) -> None:
-        """Issue and publish a CRL now."""
+        """Issue and publish all CRLs now; nothing happens at a CA that publishes none."""
         ...
 
 
@@ -179,8 +179,12 @@ class NativeConnector:
             return await crls.latest_facts(view, ca, ca.generation)
 
     async def publish_crl(self, principal: Principal, ca: CaView) -> None:
+        if ca.options.crl_interval is None:
+            return
         # What the role permits was decided before; the authority floor speaks of platform permissions.
         operating = replace(principal, permissions=principal.permissions | {Permission.CA_OPERATE})
-        partitions = range(1, ca.options.crl_partitions + 1) if ca.options.crl_partitions else ()
-        for partition in (0, *partitions):
-            await crls.issue_crl(self._authority, operating, ca, partition=partition)
+        generations = [key.generation for key in ca.keys.values() if key.certificate and key.key_id]
+        # Who revokes many asks for the CRL with the last one only, so every key and partition may be concerned.
+        for generation in sorted(generations):
+            for partition in range(ca.options.crl_partitions + 1):
+                await crls.issue_crl(self._authority, operating, ca, generation, partition=partition)
