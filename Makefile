@@ -20,7 +20,7 @@ check: ## Style, types, floors, migrations, generated reference
 	@scripts/check
 
 bench: ## Measure; FIGURE=name for one figure, JSON=file for the numbers
-	@scripts/ensure-venv run
+	@scripts/ensure-venv test
 	@.venv/bin/python -m bench $(FIGURE) $(if $(JSON),--json "$(JSON)")
 
 serve: ## Serve from this checkout, state in .scratch/serve; ARGS="--workers 2" for options

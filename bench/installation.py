@@ -82,7 +82,7 @@ def installation(*, options: tuple[str, ...] = (), **settings: str) -> Iterator[
     with tempfile.TemporaryDirectory(prefix="intaglio-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o711)
-        product = Installation(folder, **{"WORKERS": "2", "LOG_LEVEL": "WARN", **settings})
+        product = Installation(folder, **{"WORKERS": "2", **settings})
         product.run("init")
         try:
             product.start()

@@ -21,7 +21,7 @@ def measure() -> Figure:
         with tempfile.TemporaryDirectory(prefix="intaglio-bench-", ignore_cleanup_errors=True) as name:
             folder = Path(name)
             folder.chmod(0o711)
-            product = Installation(folder, WORKERS="2", LOG_LEVEL="WARN")
+            product = Installation(folder, WORKERS="2")
             began = time.perf_counter()
             product.run("init")
             product.start()
