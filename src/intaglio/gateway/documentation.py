@@ -66,12 +66,12 @@ def reference_page() -> str:
 
 
 def explorer_page(host: str) -> str:
-    """Every operation with a curl command for PEM and PKCS#12 credentials. ``host`` is the Host header."""
+    """Every operation with a curl command for PEM and PKCS#12 credentials (curl asks for the password). ``host`` is the Host header."""
     server = host if _HOST.fullmatch(host) else "localhost:8444"
     sections = "".join(
         f"<details><summary><b>{o.method}</b> <code>{escape(o.path)}</code> {escape(o.summary)}</summary>"
         f"<pre>{escape(_command(o, server, '--cert client.pem --key client.key'))}</pre>"
-        f"<pre>{escape(_command(o, server, '--cert-type P12 --cert client.p12:PASSWORD'))}</pre></details>"
+        f"<pre>{escape(_command(o, server, '--cert-type P12 --cert client.p12'))}</pre></details>"
         for o in OPERATIONS
     )
     return _page("CA gateway operations", f"<p><a href='/cagw/openapi.json'>openapi.json</a></p>{sections}")

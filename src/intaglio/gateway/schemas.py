@@ -179,9 +179,10 @@ class EnrollmentRequest(_Body):
     ] = CertificateRequestDetails()
 
     def ignored_fields(self) -> list[str]:
-        """Everything in the body that is not known, nested names dotted."""
+        """What is in the body and not known, nested names dotted; no more than are worth telling."""
         found = self.unknown_fields() + self.requiredFormat.unknown_fields("requiredFormat.")
-        return found + self.optionalCertificateRequestDetails.unknown_fields("optionalCertificateRequestDetails.")
+        found += self.optionalCertificateRequestDetails.unknown_fields("optionalCertificateRequestDetails.")
+        return found[:_MAX_PROBLEMS]
 
 
 class ActionType(StrEnum):
