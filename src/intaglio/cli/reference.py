@@ -34,10 +34,10 @@ def commands() -> Iterator[str]:
 
     yield (
         "Every command takes `--json` (exactly one JSON value per result) and says with its exit code whether it was "
-        "done (0), refused (1) or used wrongly (2). Commands that talk to a server take `--server URL`, `--token-file FILE` "
-        "(or `INTAGLIO_TOKEN`) and `--ca-file FILE`; without `--server` they use the unix socket of the data folder "
-        "(`--data-dir`, or `INTAGLIO_DATA_DIR`). Secrets come from files, the environment, standard input or a prompt, "
-        "never from arguments.\n"
+        "done (0), refused (1) or used wrongly (2). Commands that talk to a server take `--server URL`, "
+        "`--token-file FILE` (or `INTAGLIO_TOKEN`) and `--ca-file FILE`; without `--server` they use the unix socket "
+        "of the data folder (`--data-dir`, or `INTAGLIO_DATA_DIR`). Secrets come from files, the environment, standard "
+        "input or a prompt, never from arguments.\n"
     )
     for name in COMMANDS:
         yield from _command(f"intaglio {name}", load(name), 2)
