@@ -17,7 +17,9 @@ _FIRST = "first-steps"
 _OTHERS = sorted(page.stem for page in _GUIDES.glob("*.md") if page.stem not in (_FIRST, "README"))
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 #: The guides name the default ports; the test's server has whatever was free.
-_DEFAULT_PORTS = {"public": 8080, "console": 8443, "gateway": 8444}
+_DEFAULT_PORTS = {"public": 8080, "console": 8443, "gateway": 8444, "health": 9444}
+#: What only an installed service understands is done to the test's server instead.
+_SERVICE = re.compile(r"^(?:intaglio serve|systemctl (?:start|stop|restart) intaglio)$", re.MULTILINE)
 
 
 def _script(page: str) -> str:
@@ -26,8 +28,22 @@ def _script(page: str) -> str:
     return "".join(blocks)
 
 
-def _run(product: Product, script: str) -> str:
-    """Output of a script that a reader types into one terminal."""
+def _follow(product: Product, page: str) -> str:
+    """Do what a page says; what its reader sees."""
+    script = _script(page)
+    commands, services = _SERVICE.split(script), _SERVICE.findall(script)
+    seen = _type(product, commands[0])
+    for service, following in zip(services, commands[1:], strict=True):
+        if "stop" in service or "restart" in service:
+            product.stop()
+        if "stop" not in service:
+            product.start()
+        seen += _type(product, following)
+    return seen
+
+
+def _type(product: Product, script: str) -> str:
+    """Output of what a reader types into one terminal."""
     for listener, port in _DEFAULT_PORTS.items():
         if f"localhost:{port}" in script:
             script = script.replace(f"localhost:{port}", f"localhost:{product.runtime.port(listener)}")
@@ -53,12 +69,8 @@ def newcomer() -> Iterator[tuple[Product, str]]:
         folder.chmod(0o711)
         product = Product(folder)
         product.data = folder / "pki"
-        before, serve, after = _script(_FIRST).partition("intaglio serve\n")
-        assert serve
         try:
-            seen = _run(product, before)
-            product.start()
-            yield product, seen + _run(product, after)
+            yield product, _follow(product, _FIRST)
         finally:
             product.stop()
 
@@ -75,7 +87,7 @@ def test_the_first_steps_lead_to_a_certificate_that_is_good(newcomer: tuple[Prod
 @pytest.mark.parametrize("page", _OTHERS)
 def test_the_commands_of_a_guide_work(newcomer: tuple[Product, str], page: str) -> None:
     product, _ = newcomer
-    _run(product, _script(page))
+    _follow(product, page)
 
 
 def test_every_guide_is_listed() -> None:

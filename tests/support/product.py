@@ -90,10 +90,12 @@ class Product:
         return self
 
     def stop(self) -> int | None:
-        """End the server in order; its exit status, None when it was not running."""
+        """End the server in order; its exit status, None when it was not running. Started again, it keeps its ports."""
         if self.process is None:
             return None
         if self.process.poll() is None:
+            for name in self.runtime.listeners:
+                self.settings[f"{name.upper()}__PORT"] = str(self.runtime.port(name))
             self.process.send_signal(signal.SIGTERM)
         try:
             return self.process.wait(PATIENCE)
