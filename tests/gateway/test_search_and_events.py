@@ -97,6 +97,16 @@ async def test_the_list_is_filtered_sorted_and_paged(integrator: Client) -> None
         assert (await integrator.get(f"{CERTIFICATES}?{wrong}")).code == "cagw-4001"
 
 
+async def test_ids_in_paths_are_decoded_once(integrator: Client) -> None:
+    serial = await issued(integrator)
+    encoded = await integrator.get(f"{CA_PATH}/demo%7Eissuing/certificates/{serial}")
+    assert encoded.json["certificate"]["serialNumber"] == serial
+    assert (await integrator.get(f"{CA_PATH}/demo%257Eissuing")).code == "cagw-4018"
+    await issued(integrator, "CN=100%25 pure,O=a/b")
+    subject = quote("CN=100%25 pure,O=a/b", safe="")
+    assert (await integrator.get(f"{CA_PATH}/demo~issuing/subjects/{subject}")).status == 200
+
+
 # ---- events ----------------------------------------------------------------------------------------------------------
 
 

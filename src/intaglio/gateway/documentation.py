@@ -66,7 +66,10 @@ def reference_page() -> str:
 
 
 def explorer_page(host: str) -> str:
-    """Every operation with a curl command for PEM and PKCS#12 credentials (curl asks for the password). ``host`` is the Host header."""
+    """Every operation with a curl command for PEM and PKCS#12 credentials (curl asks for the password).
+
+    ``host`` is the Host header.
+    """
     server = host if _HOST.fullmatch(host) else "localhost:8444"
     sections = "".join(
         f"<details><summary><b>{o.method}</b> <code>{escape(o.path)}</code> {escape(o.summary)}</summary>"
