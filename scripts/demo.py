@@ -97,7 +97,7 @@ class Demo:
             ],
             "Mutual TLS": [
                 Step("The OCSP responder calls Bob's certificate good", self._ask_good),
-                Step("A service admits only clients of this CA that its CRL does not name", self._start_service),
+                Step("A service admits only clients of this CA, and no revoked ones", self._start_service),
                 Step("Bob is let in", self._visit),
                 Step("Whoever has no certificate is not", self._visit_without),
             ],
