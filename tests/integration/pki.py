@@ -51,7 +51,11 @@ class Pki:
         self.issuing = f"{organization}~issuing"
         self.clients: dict[str, Path] = {}
         self.passwords: dict[str, str] = {}
+        # Asked for once: a server that is started again keeps its ports, and one that is gone cannot be asked.
+        self._gateway = product.url("gateway", "/cagw/v1/certificate-authorities")
+        self._public = product.url("public")
         self._anchor = ""
+        self._chain: list[x509.Certificate] = []
 
     @classmethod
     def create(cls, product: Product, organization: str, **options: Any) -> Pki:
@@ -70,8 +74,6 @@ class Pki:
                     made.keep(credential)
             made._chain = x509.load_pem_x509_certificates(ok(http.get(f"/cas/{made.issuing}/chain")).content)
         return made
-
-    _chain: list[x509.Certificate]
 
     @property
     def issuer(self) -> x509.Certificate:
@@ -101,24 +103,30 @@ class Pki:
             context.load_cert_chain(self.clients[client])
         return context
 
-    def http(self, client: str | None = "alice", *, timeout: float = PATIENCE, connections: int = 20) -> Gateway:
+    def http(self, presenting: str | None = "alice", *, timeout: float = PATIENCE, connections: int = 20) -> Gateway:
         """A client of the gateway."""
         transport = httpx.AsyncHTTPTransport(
-            verify=self.tls(client), limits=httpx.Limits(max_connections=connections), trust_env=False
+            verify=self.tls(presenting), limits=httpx.Limits(max_connections=connections), trust_env=False
         )
-        base = self.product.url("gateway", "/cagw/v1/certificate-authorities")
-        return Gateway(self, httpx.AsyncClient(transport=transport, base_url=base, timeout=timeout, trust_env=False))
+        client = httpx.AsyncClient(transport=transport, base_url=self._gateway, timeout=timeout, trust_env=False)
+        return Gateway(self, client)
 
     def database(self) -> psycopg.Connection[Any]:
         """A look behind the scenes."""
         url = self.product.settings.get("DATABASE_URL") or EmbeddedPostgres(self.product.data).url
         return psycopg.connect(url, autocommit=True)
 
-    def crl(self, ca: str = "issuing") -> x509.CertificateRevocationList:
+    @property
+    def crl_url(self) -> str:
+        return f"{self._public}/crl/{self.organization}/issuing/crl.crl"
+
+    @property
+    def ocsp_url(self) -> str:
+        return f"{self._public}/ocsp/{self.organization}/issuing"
+
+    def crl(self) -> x509.CertificateRevocationList:
         """The CRL as relying parties get it."""
-        answer = httpx.get(
-            self.product.url("public", f"/crl/{self.organization}/{ca}/crl.crl"), timeout=PATIENCE, trust_env=False
-        )
+        answer = httpx.get(self.crl_url, timeout=PATIENCE, trust_env=False)
         return x509.load_der_x509_crl(ok(answer).content)
 
     def crl_number(self) -> int:
@@ -134,7 +142,7 @@ class Pki:
     def ocsp(self, issued: Issued, *, timeout: float = PATIENCE) -> ocsp.OCSPResponse:
         """The responder's answer about one certificate."""
         answer = httpx.post(
-            self.product.url("public", f"/ocsp/{self.organization}/issuing"),
+            self.ocsp_url,
             content=self.ocsp_request(issued),
             headers={"content-type": "application/ocsp-request"},
             timeout=timeout,
