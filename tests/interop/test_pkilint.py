@@ -20,7 +20,7 @@ from intaglio.authority.certificates import RevocationReason
 from intaglio.authority.context import Authority
 from intaglio.authority.directory import CaView, Snapshot
 from intaglio.authority.issuance import Order
-from intaglio.authority.ocsp_signers import current_signer
+from intaglio.authority.ocsp_signers import ensure_signer
 from intaglio.authority.options import CaOptions
 from intaglio.authority.revocation import change_status, hold, revocation
 from intaglio.core.principal import SYSTEM
@@ -68,15 +68,12 @@ async def ca(authority: Authority, organization: str) -> CaView:
     await create_root(authority, OPERATOR, organization, root_wish())
     wish = issuing_wish(profiles=OFFERED, path_length=2)
     await create_issuing(authority, OPERATOR, organization, wish)
-    await upkeep.renew_ocsp_signers(authority)
     return (await authority.snapshot()).ca(f"{organization}~issuing")
 
 
 async def test_a_certificate_of_every_profile_passes(authority: Authority, ca: CaView, requests: Requests) -> None:
     issued = {profile_id: await _issue(authority, registry.get(profile_id), requests) for profile_id in OFFERED}
-    async with authority.database.read() as view:
-        signer = await current_signer(view, ca, ca.generation)
-    assert signer is not None
+    signer = await ensure_signer(authority, ca, ca.generation)
     issued |= {"basic-ca-subord": ca.chain[0], "basic-ca-root": ca.chain[1], "basic-ocsp": signer.certificate}
     assert sorted(issued) == sorted(registry.builtin_profiles())
     assert len(issued) == 79
