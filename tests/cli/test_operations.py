@@ -158,3 +158,44 @@ def test_server_certificates_are_shown_and_replaced(product: Product, org: str, 
     assert product.attempt("tls", "import", *files, stdin="wrong\n").status == 1
     assert [e["origin"] for e in product.json("tls", "show") if e["listener"] == "enroll"] == ["imported"]
     product.run("tls", "remove", "--listener", "enroll", "--yes")
+
+
+def test_a_refused_declaration_keeps_the_credentials_made_before(product: Product, tmp_path: Path) -> None:
+    name = f"d{secrets.token_hex(4)}"
+    wanted = tmp_path / "pki.yaml"
+    wanted.write_text(f"""
+organizations:
+- name: {name}
+  cas:
+  - {{name: good, kind: root, key_algorithm: P-256, subject: "CN=Good", profiles: [privatessl-tls-server],
+     administrators: [alice]}}
+  - {{name: wrong, kind: root, key_algorithm: P-256, subject: "CN=Wrong", profiles: [no-such-profile],
+     administrators: [alice]}}
+""")
+    refused = product.attempt("apply", "-f", wanted, "--credentials-dir", tmp_path)
+    assert refused.status == 1
+    assert f"+ ca {name}~good" in refused.output
+    assert f"error: ca {name}~wrong: " in refused.output
+    assert (tmp_path / "alice.p12").exists()
+
+
+def test_rights_are_given_and_taken_one_by_one(product: Product, issuing: str, tmp_path: Path) -> None:
+    name = f"ci-{secrets.token_hex(3)}"
+    command = ("ca", "grant", issuing, name, "--right", "policy-constrained-tenant", "--credentials-dir", tmp_path)
+    product.run(*command)
+    assert (tmp_path / f"{name}.p12").exists()
+    assert {"name": name, "right": "policy-constrained-tenant"} in product.json("ca", "grants", issuing)
+    product.run("ca", "revoke-grant", issuing, name, "--yes")
+    assert name not in product.run("ca", "grants", issuing)
+    refused = product.attempt("ca", "revoke-grant", issuing, "alice", "--yes")
+    assert (refused.status, "last administrator" in refused.output) == (1, True)
+
+
+def test_members_come_and_go(product: Product, org: str) -> None:
+    names = [f"m{secrets.token_hex(4)}" for _ in range(2)]
+    for name in names:
+        product.run("user", "create", name)
+        product.run("org", "add-member", org, name)
+    assert {each["user"] for each in product.json("org", "members", org)} >= set(names)
+    product.run("org", "remove-member", org, names[0], "--yes")
+    assert names[0] not in product.run("org", "members", org)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from typing import Any
 
 import pytest
@@ -178,3 +179,13 @@ def test_a_document_survives_being_written_and_read() -> None:
     wanted = document.parse(WANTED)
     assert document.parse(document.dump(wanted)) == wanted
     assert difference(wanted, wanted, prune=True) == []
+
+
+async def test_a_long_document_is_answered_step_by_step(operator: AsyncClient) -> None:
+    headers = {"accept": "application/x-ndjson"}
+    broken = WANTED.replace("profiles: [my-web]", "profiles: [no-such-profile]")
+    answer = await operator.post("/declaration", json={"declaration": broken}, headers=headers)
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+    assert [each["changes"][0]["object"] for each in lines[:-1]][-1] == "ca demo~root"
+    assert [each["name"] for line in lines[:-1] for each in line["credentials"]] == ["alice"]
+    assert lines[-1]["problem"]["detail"].startswith("ca demo~issuing: ")

@@ -121,8 +121,6 @@ def _verified(cli: Cli, checkpoint: str | None) -> dict[str, Any]:
                 print("\r\033[K", end="", file=sys.stderr)
             report: dict[str, Any] = line["report"]
             return report
-        if "problem" in line:
-            raise Unavailable(line["problem"]["detail"], code=line["problem"]["code"])
         if shown and line["total"]:
             print(f"\r{line['done']} of {line['total']} records", end="", file=sys.stderr, flush=True)
     raise Unavailable("The server ended the verification without a result.", code="verification-aborted")

@@ -1,4 +1,4 @@
-"""`intaglio ca edit|delete|upload-certificate|renew|rekey`."""
+"""`intaglio ca`: edit, rights, delete, upload-certificate, renew, rekey."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from intaglio.cli.credential_files import CredentialsDir, Force, Passwords, save
 from intaglio.cli.files import read_pem_or_der
 
 Ca = Annotated[str, typer.Argument(metavar="CA", help="ORGANIZATION~ID")]
+Client = Annotated[str, typer.Argument(metavar="CLIENT", help="Name of the gateway client.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Names = Annotated[list[str] | None, typer.Option(help="Repeat for more.")]
 
@@ -21,6 +22,9 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module to the noun."""
     example = "intaglio ca edit demo~issuing --add-profile privatessl-tls-client --remove-auditor bob"
     command(app, "edit", example=example)(edit)
+    command(app, "grants", example="intaglio ca grants demo~issuing")(grants)
+    command(app, "grant", example="intaglio ca grant demo~issuing ci --right policy-constrained-tenant")(grant)
+    command(app, "revoke-grant", example="intaglio ca revoke-grant demo~issuing ci --yes")(revoke_grant)
     command(app, "delete", example="intaglio ca delete demo~issuing --revoke-all --yes")(delete)
     upload = "intaglio ca upload-certificate demo~issuing issuing.pem"
     command(app, "upload-certificate", example=upload)(upload_certificate)
@@ -64,6 +68,48 @@ def edit(
         body["credentials"] = {"compatibility": encoding}
     made = cli.client.patch(path, body)
     save_credentials(cli, made, f"Changed {ca}.", credentials_dir, save_passwords=save_passwords, force=force)
+
+
+def grants(cli: Cli, ca: Ca) -> None:
+    """List who may do what on a CA through the gateway."""
+    found = cli.client.get(f"/cas/{segment(ca)}/grants", limit=1000)["items"]
+    cli.out.table(found, {"name": "CLIENT", "right": "RIGHT"}, empty="Nobody.")
+
+
+def grant(
+    cli: Cli,
+    ca: Ca,
+    name: Client,
+    right: Annotated[
+        str,
+        typer.Option(
+            help="administrator, auditor, policy-override-tenant, policy-constrained-tenant or read-only-tenant."
+        ),
+    ] = "administrator",
+    csr: Annotated[str | None, typer.Option(help="Certificate request: a new client keeps its own key.")] = None,
+    encoding: Encoding = "modern",
+    credentials_dir: CredentialsDir = ".",
+    save_passwords: Passwords = False,
+    force: Force = False,
+) -> None:
+    """Give a client a right on a CA in place of the one it has. A new client gets a credential."""
+    wish = {"compatibility": encoding, "csr": read_pem_or_der(csr) if csr else None}
+    path = f"/cas/{segment(ca)}/grants/{segment(name)}"
+    made = cli.client.put(path, {"right": right, "credential": wish})
+    answer = {
+        "name": made["name"],
+        "right": made["right"],
+        "credentials": [made["credential"]] * bool(made["credential"]),
+    }
+    text = f"{name} is {right} of {ca}."
+    save_credentials(cli, answer, text, credentials_dir, save_passwords=save_passwords, force=force)
+
+
+def revoke_grant(cli: Cli, ca: Ca, name: Client, yes: Yes = False) -> None:
+    """Take a client's right on a CA; it is refused there at once."""
+    cli.confirm(f"Take the right of {name} on {ca}?", yes=yes)
+    cli.client.delete(f"/cas/{segment(ca)}/grants/{segment(name)}")
+    cli.out.result({"revoked": name}, f"{name} has no right on {ca} any more.")
 
 
 def delete(

@@ -101,18 +101,25 @@ class Client:
         self._http.headers["authorization"] = f"Bearer {token}"
         return self
 
-    def lines(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
-        """An answer that grows: one JSON object per line, as it comes."""
-        with (
-            self._reachable(),
-            self._http.stream("GET", _PREFIX + path, params=_query(query), timeout=None) as response,
-        ):
+    def lines(self, path: str, body: Mapping[str, Any] | None = None, **query: Any) -> Iterator[dict[str, Any]]:
+        """An answer that grows: one JSON object per line, as it comes; a line with a problem is raised."""
+        streamed = self._http.stream(
+            "GET" if body is None else "POST",
+            _PREFIX + path,
+            json=body,
+            params=_query(query),
+            headers={"accept": "application/x-ndjson"},
+            timeout=httpx.Timeout(None, connect=10.0),  # the answer may take long, as long as it moves
+        )
+        with self._reachable(), streamed as response:
             if response.is_error:
                 response.read()
             _raise_refusal(response)
-            for line in response.iter_lines():
-                if line:
-                    yield json.loads(line)
+            for line in filter(None, response.iter_lines()):
+                found = json.loads(line)
+                if "problem" in found:
+                    raise _refusal(found["problem"]["status"], found["problem"])
+                yield found
 
     @contextlib.contextmanager
     def _reachable(self) -> Iterator[None]:
@@ -193,9 +200,14 @@ def _raise_refusal(response: httpx.Response) -> None:
             code="answer-unreadable",
             remedy="Is this the console address of an Intaglio server?",
         ) from None
-    raise _BY_STATUS.get(response.status_code, IntaglioError)(
-        detail,
-        code=code,
+    raise _refusal(response.status_code, {**problem, "detail": detail, "code": code})
+
+
+def _refusal(status: int, problem: Mapping[str, Any]) -> IntaglioError:
+    """The error a problem object was made from."""
+    return _BY_STATUS.get(status, IntaglioError)(
+        problem["detail"],
+        code=problem["code"],
         remedy=str(problem.get("remedy", "")),
         target=problem.get("target"),
         fields=[(str(e.get("pointer", "")), str(e.get("message", ""))) for e in problem.get("errors", ())],

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from intaglio.cli.commands import Cli, command, noun
 from intaglio.cli.credential_files import CredentialsDir, Force, Passwords, save_credentials
 from intaglio.cli.files import read_text, write_public
-from intaglio.core.errors import IntaglioError
 
 _MARKS = {"create": "+", "change": "~", "delete": "-"}
 
@@ -34,34 +33,33 @@ def apply_(
 
     New gateway clients get their credentials as with `intaglio ca create`.
     """
-    declaration = read_text(file)
-    if prune and not dry_run:
-        planned = cli.client.post("/declaration", {"declaration": declaration}, dry_run=True, prune=True)
-        gone = [each["object"] for each in planned["changes"] if each["action"] == "delete"]
-        if gone:
-            cli.confirm(f"Delete {', '.join(gone)}?", yes=yes)
-    with cli.out.waiting("Comparing" if dry_run else "Applying"):
-        try:
-            done = cli.client.post("/declaration", {"declaration": declaration}, dry_run=dry_run, prune=prune)
-        except IntaglioError as error:
-            _save_before_refusal(cli, error, credentials_dir, save_passwords=save_passwords, force=force)
-            raise
+    body = {"declaration": read_text(file)}
+    planned = cli.client.post("/declaration", body, dry_run=True, prune=prune)
+    if dry_run:
+        cli.out.result(planned, _summary(planned, " (dry run)"))
+        return
+    if gone := [each["object"] for each in planned["changes"] if each["action"] == "delete"]:
+        cli.confirm(f"Delete {', '.join(gone)}?", yes=yes)
+    done: dict[str, Any] = {"dry_run": False, "changes": [], "credentials": [], "notes": []}
+    try:
+        with cli.out.waiting(f"Making {len(planned['changes'])} changes"):
+            for line in cli.client.lines("/declaration", body, prune=prune):
+                for name in ("changes", "credentials", "notes"):
+                    done[name] += line[name]
+    finally:
+        # Whatever ended it: credentials made until then are shown by the server only this once.
+        save_credentials(cli, done, _summary(done), credentials_dir, save_passwords=save_passwords, force=force)
+
+
+def _summary(outcome: dict[str, Any], remark: str = "") -> str:
     lines: list[str] = []
-    for each in done["changes"]:
+    for each in outcome["changes"]:
         lines.append(f"{_MARKS[each['action']]} {each['object']}")
         lines += [f"    {name}: {before} -> {after}" for name, before, after in each["fields"]]
-    lines += [f"note: {text}" for text in done["notes"]]
-    summary = f"{len(done['changes'])} changes" if done["changes"] else "Nothing to change"
-    lines.append(f"{summary}{' (dry run).' if dry_run else '.'}")
-    save_credentials(cli, done, "\n".join(lines), credentials_dir, save_passwords=save_passwords, force=force)
-
-
-def _save_before_refusal(cli: Cli, error: IntaglioError, folder: str, *, save_passwords: bool, force: bool) -> None:
-    """Keep what was made before a step was refused: the server shows it only this once."""
-    made = error.extra.pop("credentials", [])
-    if made or error.extra.get("done"):
-        text = "\n".join(f"done: {each}" for each in error.extra.get("done", ()))
-        save_credentials(cli, {"credentials": made}, text, folder, save_passwords=save_passwords, force=force)
+    lines += [f"note: {text}" for text in outcome["notes"]]
+    count = len(outcome["changes"])
+    summary = f"{count} change{'' if count == 1 else 's'}" if count else "Nothing to change"
+    return "\n".join([*lines, f"{summary}{remark}."])
 
 
 @command(export, "export", example="intaglio export --out pki.yaml")

@@ -62,3 +62,52 @@ def delete(cli: Cli, name: Name, yes: Yes = False) -> None:
     cli.confirm(f"Delete organization {name}?", yes=yes)
     cli.client.delete(f"/organizations/{segment(name)}")
     cli.out.result({"deleted": name}, f"Deleted organization {name}.")
+
+
+# ---- members ---------------------------------------------------------------------------------------------------------
+
+User = Annotated[str, typer.Argument(help="User name.")]
+
+
+@command(app, "members", example="intaglio org members demo")
+def members(cli: Cli, name: Name) -> None:
+    """List members, requests to join and invitations."""
+    found = cli.client.get(f"/organizations/{segment(name)}/members", limit=1000)["items"]
+    cli.out.table(found, {"user": "USER", "state": "STATE", "since": "SINCE"}, empty="No members.")
+
+
+@command(app, "add-member", example=("intaglio org add-member demo bob", "intaglio org add-member demo bob --invite"))
+def add_member(
+    cli: Cli,
+    name: Name,
+    user: User,
+    invite: Annotated[bool, typer.Option("--invite", help="Let him decide: he joins with `org join`.")] = False,
+) -> None:
+    """Make a user a member; this also approves his request to join."""
+    body = {"state": "invited" if invite else "member"}
+    found = cli.client.put(f"/organizations/{segment(name)}/members/{segment(user)}", body)
+    cli.out.result(found, f"{user}: {found['state']} of {name}.")
+
+
+@command(app, "remove-member", example="intaglio org remove-member demo bob --yes")
+def remove_member(cli: Cli, name: Name, user: User, yes: Yes = False) -> None:
+    """Take a member out, turn down his request, or withdraw his invitation."""
+    cli.confirm(f"Remove {user} from {name}?", yes=yes)
+    cli.client.delete(f"/organizations/{segment(name)}/members/{segment(user)}")
+    cli.out.result({"removed": user}, f"Removed {user} from {name}.")
+
+
+@command(app, "join", example="intaglio org join demo --server https://pki.example:8443")
+def join(cli: Cli, name: Name) -> None:
+    """Join an organization, ask to join, or accept an invitation, as its policy says."""
+    found = cli.client.post(f"/organizations/{segment(name)}/join")
+    text = f"Joined {name}." if found["state"] == "member" else f"Asked to join {name}; a member must approve."
+    cli.out.result(found, text)
+
+
+@command(app, "leave", example="intaglio org leave demo --yes")
+def leave(cli: Cli, name: Name, yes: Yes = False) -> None:
+    """Leave an organization, or take back the request to join."""
+    cli.confirm(f"Leave {name}?", yes=yes)
+    cli.client.post(f"/organizations/{segment(name)}/leave")
+    cli.out.result({"left": name}, f"Left {name}.")

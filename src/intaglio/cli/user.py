@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ from intaglio.cli.client import segment
 from intaglio.cli.commands import Cli, command, noun
 from intaglio.cli.files import read_secret
 from intaglio.cli.listing import All, Filter, Limit, Sort, listed
+from intaglio.cli.logins import store_token
 
 app = noun("Users: named accounts with roles.")
 
@@ -82,3 +84,22 @@ def reset_password(cli: Cli, name: Name) -> None:
     """Replace the password of a user by a one-time secret, shown once, and end his sessions."""
     made = cli.client.post(f"/users/{segment(name)}/reset-password")
     cli.out.result(made, f"One-time secret of {name}, shown only now and good for 7 days: {made['secret']}")
+
+
+@command(app, "change-password", example="intaglio user change-password --server https://pki.example:8443")
+def change_password(
+    cli: Cli,
+    current_file: Annotated[
+        str | None, typer.Option(help="File with the current password (or INTAGLIO_PASSWORD, or a prompt).")
+    ] = None,
+    new_file: Annotated[
+        str | None, typer.Option(help="File with the new password (or INTAGLIO_NEW_PASSWORD, or a prompt).")
+    ] = None,
+) -> None:
+    """Change one's own password; all sessions end, this one is renewed."""
+    current = read_secret("Current password", file=current_file, variable="INTAGLIO_PASSWORD")
+    new = read_secret("New password", file=new_file, variable="INTAGLIO_NEW_PASSWORD", confirm=True)
+    answer = cli.client.post("/me/password", {"current": current, "new": new})
+    if server := cli.connection.server or os.environ.get("INTAGLIO_SERVER"):
+        store_token(server, answer["token"])
+    cli.out.result({"user": answer["user"]["name"]}, f"Changed the password of {answer['user']['name']}.")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -15,48 +15,44 @@ from intaglio.authority.credentials import NewCredential
 from intaglio.core.errors import Forbidden, IntaglioError
 from intaglio.core.principal import Principal
 from intaglio.platform import live_settings
-from intaglio.server.management import encoding
 from intaglio.server.management.declarative.difference import Section, Step
 from intaglio.server.management.declarative.document import DeclaredExternalRoot, DeclaredIssuing
 from intaglio.server.services import Services
 
 
-@dataclass
-class Applied:
-    """What came of it: credentials of new clients, shown this once, and what a person has still to do."""
+@dataclass(frozen=True)
+class Taken:
+    """A step that was taken: credentials of new clients, shown this once, and what a person has still to do."""
 
-    credentials: list[NewCredential] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    step: Step
+    credentials: tuple[NewCredential, ...]
+    notes: tuple[str, ...]
 
 
-async def apply(services: Services, principal: Principal, steps: list[Step]) -> Applied:
-    """Take the steps in order, each in its own transaction; the first refusal ends it.
+async def apply(services: Services, principal: Principal, steps: list[Step]) -> AsyncIterator[Taken]:
+    """Take the steps in order, each in its own transaction, and tell of each when it is durable.
 
-    A refusal carries in ``extra`` what was ``done`` until then and the ``credentials`` made until then, which would be
-    lost otherwise; applying the same document again continues there.
+    The first refusal ends it, naming the object; applying the same document again continues there.
     """
-    run = _Run(services, principal)
-    done: list[str] = []
     for step in steps:
+        run = _Run(services, principal)
         try:
             await run.take(step)
         except IntaglioError as error:
             error.detail = f"{step.object}: {error.detail}"
-            error.extra["done"] = done
-            error.extra["credentials"] = [
-                encoding.credential(made).model_dump(mode="json") for made in run.applied.credentials
-            ]
             raise
-        done.append(f"{step.action} {step.object}")
-    return run.applied
+        yield Taken(step, tuple(run.credentials), tuple(run.notes))
 
 
 class _Run:
+    """One step under way."""
+
     def __init__(self, services: Services, principal: Principal) -> None:
         self._services = services
         self._authority = services.authority
         self._principal = principal
-        self.applied = Applied()
+        self.credentials: list[NewCredential] = []
+        self.notes: list[str] = []
 
     async def take(self, step: Step) -> None:
         if step.action == "delete":
@@ -83,7 +79,7 @@ class _Run:
         except Forbidden as error:
             if error.code != "approval-by-author":
                 raise
-            self.applied.notes.append(f"Profile {made.profile.id} is a draft until somebody else activates it.")
+            self.notes.append(f"Profile {made.profile.id} is a draft until somebody else activates it.")
 
     async def _put_organization(self, step: Step) -> None:
         put = organizations.create_organization if step.action == "create" else organizations.edit_organization
@@ -115,9 +111,9 @@ class _Run:
             made = await create.create_issuing(*place, NewIssuing(**values))
         else:
             made = await create.create_root(*place, NewRoot(**values))
-        self.applied.credentials += made.credentials
+        self.credentials += made.credentials
         if made.ca.state == "awaiting-certificate":
-            self.applied.notes.append(f"CA {made.ca.id} waits for its certificate from {made.ca.issuer}.")
+            self.notes.append(f"CA {made.ca.id} waits for its certificate from {made.ca.issuer}.")
         await self._put_tenants(step, {})
 
     async def _change_ca(self, step: Step) -> None:
@@ -128,7 +124,7 @@ class _Run:
             if not isinstance(step.wanted, DeclaredExternalRoot):
                 values["credentials"] = step.wanted.credentials
             made = await edit.edit_ca(self._authority, self._principal, ca, CaChanges(**values))
-            self.applied.credentials += made.credentials
+            self.credentials += made.credentials
         if "tenants" in changed:
             present = await rights.list_rights(self._authority, self._principal, ca)
             await self._put_tenants(step, present)
@@ -141,7 +137,7 @@ class _Run:
                 made = await rights.grant_right(
                     self._authority, self._principal, ca, name, right, step.wanted.credentials.wish
                 )
-                self.applied.credentials += [made] if made else []
+                self.credentials += [made] if made else []
         kept = {*wanted, *step.wanted.administrators, *step.wanted.auditors}
         for name in present:
             if name not in kept:
