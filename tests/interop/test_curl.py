@@ -73,7 +73,7 @@ def test_a_self_made_certificate_with_the_right_names_is_refused_in_the_handshak
 def test_an_expired_credential_is_refused(pki: Pki) -> None:
     carol = _new_client(pki, "carol")
     assert pki.call(_CAS, client="carol").status == 200
-    end = clock.rfc3339(clock.now() + timedelta(seconds=2))
+    end = clock.rfc3339(clock.now() + timedelta(seconds=5))
     pki.product.run(
         "credential", "reissue", "carol", "--org", pki.organization, "--not-after", end,
         "--credentials-dir", pki.folder, "--save-passwords", "--force",

@@ -1,4 +1,4 @@
-"""nginx as a server that lets clients in by our CA and keeps them out by our CRL."""
+"""nginx as a server that lets clients in by our CA and keeps them out by our CRL, or by OCSP."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ http {{
         ssl_client_certificate {chain};
         ssl_verify_client on;
         ssl_verify_depth 2;
-        ssl_crl crls.pem;
+        {revocation}
         location / {{ return 200 "hello $ssl_client_s_dn\\n"; }}
     }}
 }}
@@ -68,20 +68,36 @@ class Nginx:
 
 @pytest.fixture
 def nginx(pki: Pki, tmp_path: Path) -> Iterator[Nginx]:
+    """A server that looks into the CRLs of the chain."""
+    lists = [pki.crl(tmp_path, ca).read_text() for ca in ("issuing", "root")]
+    (tmp_path / "crls.pem").write_text("".join(lists))
+    with _running(pki, tmp_path, "ssl_crl crls.pem;") as running:
+        yield running
+
+
+@pytest.fixture
+def asking_nginx(pki: Pki, tmp_path: Path) -> Iterator[Nginx]:
+    """A server that asks about every certificate of the chain; any responder address knows all CAs."""
+    responder = f"http://127.0.0.1:{pki.product.runtime.port('public')}/ocsp"
+    with _running(pki, tmp_path, f"ssl_ocsp on; ssl_ocsp_responder {responder};") as running:
+        yield running
+
+
+@contextmanager
+def _running(pki: Pki, tmp_path: Path, revocation: str) -> Iterator[Nginx]:
     server = pki.enroll(tmp_path, "www.demo.example")
     (tmp_path / "server-chain.pem").write_text(
         server.certificate.read_text() + (pki.folder / "issuing.pem").read_text()
     )
-    lists = [pki.crl(tmp_path, ca).read_text() for ca in ("issuing", "root")]
-    (tmp_path / "crls.pem").write_text("".join(lists))
     chain = pki.folder / "chain.pem"
-    (tmp_path / "nginx.conf").write_text(_CONFIGURATION.format(folder=tmp_path, server=server, chain=chain))
-    with _running(tmp_path) as process:
+    configuration = _CONFIGURATION.format(folder=tmp_path, server=server, chain=chain, revocation=revocation)
+    (tmp_path / "nginx.conf").write_text(configuration)
+    with _process(tmp_path) as process:
         yield Nginx(pki, tmp_path, process)
 
 
 @contextmanager
-def _running(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _process(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     with open(folder / "nginx.log", "wb") as log:
         process = subprocess.Popen(
             [program("nginx"), "-p", folder, "-c", "nginx.conf", "-e", "stderr"], stdout=log, stderr=log
@@ -106,6 +122,16 @@ def test_a_client_is_let_in_until_the_crl_names_it(pki: Pki, nginx: Nginx, tmp_p
     nginx.fetch_crls()
     assert "The SSL certificate error" in nginx.get(mallory).output
     assert "hello CN=alice" in nginx.get(alice).output
+
+
+def test_a_client_is_let_in_until_ocsp_says_revoked(pki: Pki, asking_nginx: Nginx, tmp_path: Path) -> None:
+    alice, mallory = (pki.enroll(tmp_path, name, "privatessl-tls-client") for name in ("alice", "mallory"))
+    assert "hello CN=alice" in asking_nginx.get(alice).output
+    pki.act(mallory, "RevokeAction", reason="keyCompromise")
+    eventually(
+        lambda: "The SSL certificate error" in asking_nginx.get(mallory).output, what="nginx hears of the revocation"
+    )
+    assert "hello CN=alice" in asking_nginx.get(alice).output
 
 
 def test_strangers_are_kept_out(pki: Pki, nginx: Nginx) -> None:
