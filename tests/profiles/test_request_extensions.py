@@ -352,3 +352,14 @@ def test_no_request_changes_what_the_authority_decides(
         )
     }  # fmt: skip
     assert {extension.oid.dotted_string for extension in certificate.extensions} <= allowed
+
+
+def test_extended_key_usage_asked_for_as_critical_by_the_caller_is_critical(desk: Any) -> None:
+    wanted = eku("emailProtection")
+    wanted = Extension(wanted.oid, True, wanted.value)
+    usage = desk.issue("est-digital-signature", explicit_extensions=(wanted,)).extensions.get_extension_for_class(
+        pyca.ExtendedKeyUsage
+    )
+    assert usage.critical
+    from_csr = desk.issue("est-digital-signature", extensions=(wanted,))
+    assert not from_csr.extensions.get_extension_for_class(pyca.ExtendedKeyUsage).critical

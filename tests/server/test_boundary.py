@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from tests.support.eventually import eventually
 
 from intaglio.core.errors import IntaglioError, NotFound
 from intaglio.core.logging import correlation_id
@@ -183,7 +184,7 @@ async def test_metrics_name_route_and_role_and_never_the_path(log_file: int) -> 
 
     await Listening(routed, log_file).ask(method="BREW")
     labels = {"listener": "test", "route": "/x/{id}", "method": "other", "status": "200", "role": "auditor"}
-    assert REGISTRY.get_sample_value("intaglio_requests_total", labels) == 1
+    await eventually(lambda: REGISTRY.get_sample_value("intaglio_requests_total", labels) == 1)
 
 
 async def test_access_log_cannot_be_forged(log_file: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -299,7 +299,7 @@ def test_actuator_answers_in_the_shape_of_the_gateway(house: House) -> None:
     disk = httpx.get(f"{base}/health/custom/diskSpace", trust_env=False).json()
     assert set(disk["details"]) == {"total", "free", "threshold", "exists"}
     assert httpx.get(f"{base}/health/other/ping", trust_env=False).status_code == 404
-    assert b"intaglio_requests_total" in httpx.get(f"{base}/prometheus", trust_env=False).content
+    assert b"intaglio_watch_current" in httpx.get(f"{base}/prometheus", trust_env=False).content
 
 
 def test_one_scrape_answers_for_all_workers(house: House) -> None:
@@ -309,9 +309,10 @@ def test_one_scrape_answers_for_all_workers(house: House) -> None:
         if served_by == set(house.workers):
             break
     assert served_by == set(house.workers)
-    text = httpx.get(house.url("health", "/metrics"), trust_env=False).text
+    counted = 'intaglio_requests_total{listener="public",method="GET",role="",route="/who",status="200"}'
+    eventually(lambda: counted in _metrics(house), what="the requests are counted")
+    text = _metrics(house)
     assert all(f'intaglio_watch_current{{process="{name}"}}' in text for name in ("worker-0", "worker-1", "jobs"))
-    assert 'intaglio_requests_total{listener="public",method="GET",role="",route="/who",status="200"}' in text
     assert 'intaglio_certificate_expiry_timestamp_seconds{kind="listener",name="gateway"}' in text
 
 
@@ -349,3 +350,7 @@ def _receive(connection: socket.socket) -> bytes:
         return connection.recv(65536)
     except ConnectionResetError:
         return b""
+
+
+def _metrics(house: House) -> str:
+    return httpx.get(house.url("health", "/metrics"), trust_env=False).text

@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,7 +90,8 @@ class Boundary:
         self._in_flight = requests_in_flight.labels(listener)
         self._running: set[_Exchange] = set()
         self._sweep: asyncio.TimerHandle | None = None
-        self._counters: dict[tuple[str, str, int, str], Any] = {}
+        # Requests since the last sweep; a counter shared between processes costs more than a dictionary.
+        self._tally: Counter[tuple[str, str, int, str]] = Counter()
         self._timers: dict[str, Any] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -117,19 +119,22 @@ class Boundary:
             if now > exchange.deadline:
                 exchange.time_out()
         self._in_flight.set(len(self._running))
+        self._count()
         self._sweep = asyncio.get_running_loop().call_later(_SWEEP, self._look_at_running) if self._running else None
+
+    def _count(self) -> None:
+        tally, self._tally = self._tally, Counter()
+        for (route, method, status, role), number in tally.items():
+            requests_total.labels(self.listener, route, method, str(status), role).inc(number)
 
     def _measure(self, exchange: _Exchange) -> None:
         scope, seconds = exchange.scope, monotonic() - exchange.started
         route = str(scope.get("intaglio.route") or getattr(scope.get("route"), "path", _UNMATCHED))
         method: str = scope["method"] if scope["method"] in _METHODS else "other"
         key = (route, method, exchange.status, str(scope.get("intaglio.role", "")))
-        if (counter := self._counters.get(key)) is None:
-            counter = requests_total.labels(self.listener, route, method, str(exchange.status), key[3])
-            self._counters[key] = counter
         if (timer := self._timers.get(route)) is None:
             timer = self._timers[route] = request_seconds.labels(self.listener, route)
-        counter.inc()
+        self._tally[key] += 1
         timer.observe(seconds)
         if self.access_log.enabled and (self._log_successes or exchange.status >= 400):
             client = scope.get("client")

@@ -42,7 +42,7 @@ class CompiledProfile:
         self._authority = _authority_extensions(profile, issuer)
         self._publication = _publication_extensions(profile, issuer)
         self._usage = _usage_extension(profile.key_usage)
-        self._purposes = _purposes_extension(profile, profile.default_purpose_oids)
+        self._purposes = _purposes_extension(profile.default_purpose_oids, profile.extended_key_usage_critical)
         self._fixed = self._usage + self._purposes + self._publication
         self._needs_names_check = _concerns_names(profile.default_purpose_oids)
 
@@ -124,7 +124,8 @@ class CompiledProfile:
         else:
             parts.append(self._usage if choice.key_usage is None else _usage_extension(choice.key_usage))
             granted = choice.purposes
-            parts.append(self._purposes if granted is None else _purposes_extension(self.profile, granted))
+            critical = choice.purposes_critical or self.profile.extended_key_usage_critical
+            parts.append(self._purposes if granted is None else _purposes_extension(granted, critical))
             parts.append(self._publication)
         if san is not None:
             parts.append(x509.extension(x509.SUBJECT_ALT_NAME, request.subject.is_empty, san.der))
@@ -244,11 +245,8 @@ def _usage_extension(usages: tuple[str, ...]) -> bytes:
     return x509.extension(x509.KEY_USAGE, True, x509.key_usage(usages))
 
 
-def _purposes_extension(profile: CertificateProfile, oids: tuple[str, ...]) -> bytes:
-    if not oids:
-        return b""
-    value = x509.extended_key_usage(oids)
-    return x509.extension(x509.EXTENDED_KEY_USAGE, profile.extended_key_usage_critical, value)
+def _purposes_extension(oids: tuple[str, ...], critical: bool) -> bytes:
+    return x509.extension(x509.EXTENDED_KEY_USAGE, critical, x509.extended_key_usage(oids)) if oids else b""
 
 
 def _private_key_usage_period(percentage: int, not_before: datetime, not_after: datetime) -> bytes:

@@ -27,11 +27,15 @@ class Choice:
 
     key_usage: tuple[str, ...] | None = None
     purposes: tuple[str, ...] | None = None
+    purposes_critical: bool = False
     copied: dict[str, bytes] = field(default_factory=dict)
 
 
 def choose(profile: CertificateProfile, request: IssuanceInput, warnings: list[str]) -> Choice:
-    """Filter the extensions of the request and of the caller by the profile. All copies are non-critical.
+    """Filter the extensions of the request and of the caller by the profile.
+
+    All copies are non-critical, but for extended key usages that a caller explicitly asks for as critical, as time
+    stamping needs them (RFC 3161 section 2.3).
 
     Raises Refused (``extension-not-allowed``, ``eku-not-allowed``, ``requester-mismatch``), Forbidden
     (``forbidden-extension``) and InvalidInput (``extension-malformed``).
@@ -98,6 +102,9 @@ def _explicit(
         choice.key_usage = purposes.overriding_key_usage(profile, tuple(usages))
     elif not _taken(profile, request, extension, choice) and not _already_granted(profile, extension):
         _unlisted(profile, extension, request.on_unlisted or "reject", warnings)
+    elif oid == x509.EXTENDED_KEY_USAGE and extension.critical:
+        choice.purposes = choice.purposes or profile.default_purpose_oids
+        choice.purposes_critical = True
 
 
 def _taken(profile: CertificateProfile, request: IssuanceInput, extension: RequestedExtension, choice: Choice) -> bool:

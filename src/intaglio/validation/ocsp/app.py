@@ -62,9 +62,7 @@ class OcspApp:
             if (found := await self._cached((path, body))) is not None:
                 await found.send(send)
             elif (signed := self.responder.answer_again(body, _posted_to(path))) is not None:
-                # What is posted is not stored by caches (RFC 9110 section 9.3.3), so nothing has to be said about it.
-                headers = [_CONTENT_TYPE_HEADER, (b"content-length", b"%d" % len(signed))]
-                await send({"type": "http.response.start", "status": 200, "headers": headers})
+                await send({"type": "http.response.start", "status": 200, "headers": _posted_headers(signed)})
                 await send({"type": "http.response.body", "body": signed})
             else:
                 await (await self._post(path, body)).send(send)
@@ -104,16 +102,18 @@ class OcspApp:
     def _document(self, question: str | tuple[str, bytes], answer: Answer) -> Document:
         if not answer.cacheable or answer.this_update is None or answer.next_update is None:
             return document(answer.body, _CONTENT_TYPE)
-        seconds = int((answer.next_update - answer.this_update).total_seconds())
-        # An answer leaves our cache at half of its life, so a cache that keeps it for the other half never serves it
-        # after nextUpdate.
-        made = document(
-            answer.body,
-            _CONTENT_TYPE,
-            last_modified=answer.this_update,
-            expires=answer.next_update,
-            max_age=seconds // 2,
-        )
+        if isinstance(question, str):
+            # An answer leaves our cache at half of its life, so a cache that keeps it for the other half never serves
+            # it after nextUpdate.
+            made = document(
+                answer.body,
+                _CONTENT_TYPE,
+                last_modified=answer.this_update,
+                expires=answer.next_update,
+                max_age=int((answer.next_update - answer.this_update).total_seconds()) // 2,
+            )
+        else:
+            made = Document(answer.body, _posted_headers(answer.body))
         self._cache.put(question, made, about=answer.about, octets=len(answer.body), stale_at=answer.stale_at)
         return made
 
@@ -122,6 +122,11 @@ class OcspApp:
             self._cache.clear()
         else:
             self._cache.drop(keys)
+
+
+def _posted_headers(body: bytes) -> list[tuple[bytes, bytes]]:
+    # What is posted is not stored by caches (RFC 9110 section 9.3.3), so nothing has to be said about it.
+    return [_CONTENT_TYPE_HEADER, (b"content-length", b"%d" % len(body))]
 
 
 @lru_cache(maxsize=4096)
