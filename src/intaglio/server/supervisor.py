@@ -73,7 +73,7 @@ class Supervisor:
         self._hurry = False
         self._announced: Runtime | None = None
         self._exit_status = 0
-        self._started_at = clock.rfc3339(clock.now())
+        self._started_at = clock.now().isoformat()  # exact: compared with the age of files
         self._wake_read, self._wake_write = socket.socketpair()
 
     def run(self) -> int:

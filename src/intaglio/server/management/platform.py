@@ -105,7 +105,7 @@ async def get_status(services: Given, asker: Asker) -> Status:
         version=__version__,
         hostname=services.settings.hostname,
         public_url=services.settings.public_base,
-        started_at=datetime.fromisoformat(runtime.started_at) if runtime else None,
+        started_at=datetime.fromisoformat(runtime.started_at).replace(microsecond=0) if runtime else None,
         database="up" if reachable else "down",
         configuration_current=services.watch.current,
         listeners=_addresses(runtime),
