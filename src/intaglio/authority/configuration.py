@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from intaglio.authority import locks
 from intaglio.authority.context import Authority
-from intaglio.authority.directory import Snapshot, load_snapshot
+from intaglio.authority.directory import Snapshot
+from intaglio.authority.loading import load_snapshot
 from intaglio.core.principal import Permission, Principal
 from intaglio.db.engine import Transaction
 

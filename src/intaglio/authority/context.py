@@ -5,7 +5,8 @@ from __future__ import annotations
 from sqlalchemy import select
 
 from intaglio.authority.commit import GroupCommit
-from intaglio.authority.directory import Directory, Snapshot
+from intaglio.authority.directory import Snapshot
+from intaglio.authority.loading import Directory
 from intaglio.core.settings import Settings
 from intaglio.db.engine import Database
 from intaglio.db.journal import journal_head
