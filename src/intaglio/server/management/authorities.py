@@ -7,11 +7,10 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Query
 from fastapi.responses import PlainTextResponse
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from intaglio.authority.cas import create, delete, edit, external, views
 from intaglio.authority.cas.values import CaChanges, CaDetails, NewExternalRoot, NewIssuing, NewRoot
-from intaglio.core.errors import InvalidInput
 from intaglio.server import problems
 from intaglio.server.management import encoding
 from intaglio.server.management.access import Asked, Asker, Given
@@ -41,6 +40,24 @@ class WantedExternalRoot(NewExternalRoot):
 
     kind: Literal["external-root"]
     certificate: str = Field(max_length=262144)
+
+
+class WantedChanges(CaChanges):
+    """What can be changed of a CA; what is left out stays.
+
+    Names that are missing from a list lose that right at once.
+    """
+
+    # A frozen field must be refused by its name, not as an unknown one.
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    def checked(self) -> CaChanges:
+        """The changes. Raises Refused (``setting-frozen``), InvalidInput for an unknown field."""
+        try:
+            return CaChanges.parse({name: getattr(self, name) for name in self.model_fields_set})
+        except ValidationError as error:
+            found = problems.invalid_request([{**each, "loc": ("body", *each["loc"])} for each in error.errors()])
+            raise found from None
 
 
 class Deleted(BaseModel):
@@ -91,17 +108,12 @@ async def get_ca(services: Given, asker: Asker, ca: str) -> CaDetails:
 
 
 @router.patch("/cas/{ca}")
-async def edit_ca(
-    services: Given,
-    asker: Asker,
-    ca: str,
-    changes: Annotated[dict[str, Any], Body(json_schema_extra=CaChanges.model_json_schema())],
-) -> NewCaAnswer:
+async def edit_ca(services: Given, asker: Asker, ca: str, changes: WantedChanges) -> NewCaAnswer:
     """Change profiles, administrators, auditors, label or options; what is left out stays.
 
     Names that are missing from a list lose that right at once; names that are new get a credential, shown this once.
     """
-    return encoding.created_ca(await edit.edit_ca(services.authority, asker, ca, _changes(changes)))
+    return encoding.created_ca(await edit.edit_ca(services.authority, asker, ca, changes.checked()))
 
 
 @router.delete("/cas/{ca}")
@@ -127,14 +139,3 @@ async def get_chain(
     """The certificate of the CA and those of its issuers up to the root, PEM."""
     chain = await views.get_chain(services.authority, asker, ca, generation=generation)
     return PlainTextResponse(encoding.bundle(chain), media_type=PEM)
-
-
-def _changes(content: dict[str, Any]) -> CaChanges:
-    # Not declared as the type of the body: a frozen field must be refused by its name, not as an unknown one.
-    try:
-        return CaChanges.parse(content)
-    except ValidationError as error:
-        found: InvalidInput = problems.invalid_request(
-            [{**each, "loc": ("body", *each["loc"])} for each in error.errors()]
-        )
-        raise found from None
