@@ -230,7 +230,7 @@ def refusal(answer: httpx.Response, *statuses: int) -> dict[str, Any]:
 
 
 async def eventually(condition: Any, *, what: str, timeout: float = PATIENCE) -> Any:
-    """The first truthy value of ``condition()``, which may be a coroutine function; fails when there is none in time."""
+    """The first truthy value of ``condition()``, a function or coroutine function; fails when there is none in time."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     while True:

@@ -19,7 +19,7 @@ import psycopg
 
 from intaglio.core.errors import IntaglioError, TimedOut, Unavailable
 from intaglio.core.logging import get_logger
-from intaglio.db.engine import Database, translated_errors
+from intaglio.db.engine import Database, is_usable, translated_errors
 from intaglio.db.journal import EpochMoved
 
 log = get_logger(__name__)
@@ -174,7 +174,8 @@ class GroupCommit:
             self._settle(batch, None if written else EpochMoved())
 
     async def _execute(self, rows: Sequence[IssuedRow], epoch: int) -> bool:
-        if self._connection is None or self._connection.closed:
+        if self._connection is None or not is_usable(self._connection):
+            await self._disconnect()
             self._connection = await self._database.raw_connection()
         count = len(rows)
         columns = [list(column) for column in zip(*(row.parameters for row in rows), strict=True)]

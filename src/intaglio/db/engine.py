@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import psycopg
+from psycopg import waiting
+from psycopg.abc import RV, PQGen
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Executable, text
 from sqlalchemy.engine import CursorResult
@@ -28,6 +31,7 @@ log = get_logger(__name__)
 Row = Mapping[Any, Any]
 
 _CONNECT_TIMEOUT = 5
+_FAREWELL = 0.5  # seconds a server may take to hear that a statement is no longer wanted
 
 
 class Transaction:
@@ -157,7 +161,7 @@ class Database:
         )
         asked = conninfo_to_dict(self.url)
         try:
-            return await psycopg.AsyncConnection.connect(
+            return await _Connection.connect(
                 self.url,
                 connect_timeout=asked.get("connect_timeout") or _CONNECT_TIMEOUT,
                 application_name=asked.get("application_name") or "intaglio",
@@ -169,6 +173,37 @@ class Database:
             )
         except OSError as error:
             raise Unavailable("The database is not reachable.", code="database-unavailable", retry_after=1) from error
+
+
+def is_usable(connection: psycopg.AsyncConnection[Any]) -> bool:
+    """Whether a connection on which nothing is going on can be used, as far as this side can tell without asking.
+
+    A server that ended has closed its side, perhaps with a farewell; either makes the idle socket readable. Without
+    this look the first statement after an outage would fail, though the database is back.
+    """
+    if connection.closed:
+        return False
+    waiting = select.poll()
+    waiting.register(connection.fileno(), select.POLLIN)
+    return not waiting.poll(0)
+
+
+class _Connection(psycopg.AsyncConnection[Any]):
+    """A connection that is given up when whoever uses it is cancelled.
+
+    psycopg would wait up to ten seconds for the server to confirm; a request whose time is up has not got them when
+    the server hangs.
+    """
+
+    async def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        try:
+            return await waiting.wait_async(gen, self.pgconn.socket, interval=interval, timeout=timeout)
+        except asyncio.CancelledError:
+            # Ask the server to let go of its locks now, not at its own timeout; then nobody waits for it any more.
+            with contextlib.suppress(psycopg.Error, OSError):
+                await self.cancel_safe(timeout=_FAREWELL)
+            self.pgconn.finish()
+            raise
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -13,7 +14,7 @@ from intaglio.asn1 import der
 from intaglio.authority.context import Authority
 from intaglio.core import clock
 from intaglio.core.clock import monotonic
-from intaglio.core.errors import IntaglioError, InvalidInput, NotSupported
+from intaglio.core.errors import IntaglioError, InvalidInput, NotSupported, TimedOut
 from intaglio.core.logging import get_logger
 from intaglio.db.listen import Watch
 from intaglio.validation.ocsp import responses
@@ -82,6 +83,8 @@ class Responder:
     ) -> None:
         self._authority = authority
         self._watch = watch
+        # A relying party that is told to try later can; one that is left waiting gives up or goes on unchecked.
+        self._patience = authority.database.timeout
         self._tell = on_change
         self._signers = Signers(authority)
         # By URL and by what stands before and behind the nonce.
@@ -99,6 +102,13 @@ class Responder:
 
     async def catch_up(self) -> None:
         """Take note of what the watch heard, and of the configuration it speaks of. Raises Unavailable, TimedOut."""
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._catch_up()
+        except TimeoutError:
+            raise TimedOut("The database did not answer in time.", code="database-timeout") from None
+
+    async def _catch_up(self) -> None:
         await self.status.catch_up()
         snapshot = await self._authority.snapshot()
         if snapshot.epoch < self._watch.epoch:
@@ -127,7 +137,10 @@ class Responder:
         except InvalidInput:
             return _MALFORMED
         try:
-            return await self._answer(data, request, path)
+            async with asyncio.timeout(self._patience):
+                return await self._answer(data, request, path)
+        except TimeoutError:
+            return _TRY_LATER
         except NotSupported:
             return _UNAUTHORIZED  # a CA that has expired since its configuration was read
         except IntaglioError as error:

@@ -20,7 +20,7 @@ from sqlalchemy import select
 from intaglio.authority import models
 from intaglio.core.errors import TimedOut, Unavailable
 from intaglio.core.logging import get_logger
-from intaglio.db.engine import Database, translated_errors
+from intaglio.db.engine import Database, is_usable, translated_errors
 from intaglio.db.journal import journal_head
 from intaglio.db.listen import Watch
 from intaglio.validation.ocsp import responses
@@ -194,7 +194,8 @@ class _BatchedLookup:
                         answer.set_result(status)
 
     async def _execute(self, keys: Sequence[Key]) -> list[Status]:
-        if self._connection is None or self._connection.closed:
+        if self._connection is None or not is_usable(self._connection):
+            await self._disconnect()
             self._connection = await self._database.raw_connection()
         with translated_errors():
             async with self._connection.cursor(binary=True) as cursor:
