@@ -61,7 +61,7 @@ async def test_the_creator_becomes_its_administrator_and_others_do_not_see_it(au
     assert hidden.value.detail.replace("hers", "none") == unknown.value.detail
 
 
-@pytest.mark.parametrize("name", ["ab", "a" * 15, "Upper", "with space", "tilde~", "", "platform", *RESERVED_WORDS])
+@pytest.mark.parametrize("name", ["ab", "a" * 15, "Upper", "with space", "tilde~", "", "platform", *sorted(RESERVED_WORDS)])
 async def test_names_outside_the_grammar_are_refused(authority: Authority, name: str) -> None:
     with pytest.raises(InvalidInput) as refusal:
         await organizations.create_organization(authority, CAROL, name)
