@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from typing import Annotated, Any
 
 import typer
@@ -88,20 +90,24 @@ def follow(
     once: Annotated[bool, typer.Option("--once", help="Stop when there are no further events.")] = False,
 ) -> None:
     """Print certificate events (issued, revoked, held, unheld) as they happen, one per line. Ctrl-C ends it."""
-    import json
-    import time
-
     position = _newest(cli, ca) if after is None else after
-    while True:
-        feed = cli.client.get("/events", ca=ca, after=position, limit=1000)
-        for event in feed["items"]:
-            print(json.dumps(event) if cli.out.as_json else _line(event), flush=True)
-        position = feed["next"]
-        if feed["more"]:
-            continue
-        if once:
-            return
-        time.sleep(1)
+    try:
+        while True:
+            position, more = _print_events(cli, ca, position)
+            if not more:
+                if once:
+                    return
+                time.sleep(1)
+    except KeyboardInterrupt:
+        return
+
+
+def _print_events(cli: Cli, ca: str | None, after: int) -> tuple[int, bool]:
+    """Print a page of events. Returns where to continue, and whether there is more already."""
+    feed = cli.client.get("/events", ca=ca, after=after, limit=1000)
+    for event in feed["items"]:
+        print(json.dumps(event) if cli.out.as_json else _line(event), flush=True)
+    return int(feed["next"]), bool(feed["more"])
 
 
 def _newest(cli: Cli, ca: str | None) -> int:
