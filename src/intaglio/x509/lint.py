@@ -150,12 +150,17 @@ def _check_names(tbs: _Tbs) -> Iterator[Finding]:
 def _check_attribute(attribute: Attribute) -> Iterator[Finding]:
     oid, value, raw = attribute
     known = BY_OID.get(oid)
+    if _DECEPTIVE.search(value):
+        # Programs that end a text at NUL, or show it as it comes, would see another name than the one certified.
+        yield Finding("error", "control-character", f"{known.name if known else oid} has control characters")
     if raw[0] == der.PRINTABLE_STRING and not PRINTABLE_TEXT.fullmatch(value):
         yield Finding("warning", "printable-string", f"{oid} has characters that a PrintableString must not have")
     if known is None:
         return
     if known.is_country and (len(value) != 2 or not value.isalpha() or raw[0] != der.PRINTABLE_STRING):
         yield Finding("error", "country", f"{known.name} is not a PrintableString of two letters")
+    elif not attribute.is_text:
+        yield Finding("error", "attribute-type", f"{known.name} is no character string")
     elif len(value) > known.upper_bound:
         yield Finding("error", "attribute-length", f"{known.name} is longer than {known.upper_bound} characters")
     elif not value:
@@ -269,6 +274,8 @@ def _oid_content(dotted: str) -> bytes:
 
 
 _ABSENT: tuple[bool, bytes] = (False, b"")
+#: Control characters (C0, DEL, C1), line and paragraph separators, and what turns the direction of writing.
+_DECEPTIVE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]")
 _BASIC_CONSTRAINTS = _oid_content(ext.BASIC_CONSTRAINTS)
 _KEY_USAGE = _oid_content(ext.KEY_USAGE)
 _EXTENDED_KEY_USAGE = _oid_content(ext.EXTENDED_KEY_USAGE)
