@@ -30,6 +30,18 @@ def test_the_environment_wins_over_the_file_and_the_file_over_defaults(
     assert (settings.console.port, settings.public.port, settings.only) == (2222, 8080, ["ocsp", "crl"])
 
 
+@pytest.mark.parametrize("source", ["environment", "file"])
+def test_a_listener_keeps_what_is_not_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str) -> None:
+    if source == "environment":
+        monkeypatch.setenv("INTAGLIO_HEALTH__PORT", "1111")
+        monkeypatch.setenv("INTAGLIO_GATEWAY__HOST", "127.0.0.1")
+    else:
+        (tmp_path / "intaglio.toml").write_text('[health]\nport = 1111\n[gateway]\nhost = "127.0.0.1"\n')
+    settings = Settings()
+    assert (settings.health.host, settings.health.port) == ("127.0.0.1", 1111)
+    assert (settings.gateway.host, settings.gateway.port) == ("127.0.0.1", 8444)
+
+
 @pytest.mark.parametrize("values", [{"workers": 0}, {"gateway": {"port": 70000}}, {"log_level": "LOUD"}])
 def test_wrong_values_stop_the_start(values: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

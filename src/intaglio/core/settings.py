@@ -43,7 +43,12 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="INTAGLIO_", env_nested_delimiter="__", extra="ignore", validate_default=True
+        env_prefix="INTAGLIO_",
+        env_nested_delimiter="__",
+        # Who changes only the port of a listener keeps its address: that of health must not become every address.
+        nested_model_default_partial_update=True,
+        extra="ignore",
+        validate_default=True,
     )
 
     data_dir: Path = Field(default=Path("/var/lib/intaglio"), description="Folder of keys, embedded database, sockets.")
