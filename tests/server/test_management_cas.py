@@ -72,6 +72,15 @@ async def test_what_is_wrong_with_a_new_ca_is_named(
     assert answer.json()["detail"]
 
 
+async def test_every_wrong_field_of_a_new_ca_is_named_by_its_place(operator: AsyncClient) -> None:
+    wrong = root_body("fresh", not_after="soon", options={"crl_interval_hours": -1}, subject=[{"type": "CN"}])
+    answer = await operator.post("/organizations/demo/cas", json=wrong)
+    assert answer.status_code == 400
+    places = [error["pointer"] for error in answer.json()["errors"]]
+    assert {"/not_after", "/options/crl_interval_hours"} <= set(places)
+    assert all(place.split("/")[1] in wrong for place in places)
+
+
 async def test_an_external_root_takes_its_issuing_ca_from_request_to_certificate(operator: AsyncClient) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "External")])

@@ -119,7 +119,7 @@ async def test_a_user_exports_what_he_sees(operator: AsyncClient, management: Ma
     ("text", "pointer"),
     [
         ("organisations: []", "/organisations"),
-        ("organizations: [{name: demo, cas: [{name: x, kind: root}]}]", "/organizations/0/cas/0/root/key_algorithm"),
+        ("organizations: [{name: demo, cas: [{name: x, kind: root}]}]", "/organizations/0/cas/0/key_algorithm"),
         ("organizations: [{name: demo, cas: [{name: x, kind: client}]}]", "/organizations/0/cas/0"),
         ("organizations: [{name: a}, {name: a}]", "/"),
         ("just text", "/"),

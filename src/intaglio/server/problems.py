@@ -7,7 +7,7 @@ input, and the unexpected, of which the client learns only the correlation id.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -111,12 +111,13 @@ def framework_error(status: int, detail: str | None = None) -> IntaglioError:
     return _HttpStatus(status, detail)
 
 
-def invalid_request(errors: list[dict[str, Any]]) -> InvalidInput:
-    """pydantic's findings as one refusal, each with the JSON pointer (RFC 6901) of its field.
+def invalid_request(errors: list[dict[str, Any]], body: Any = None) -> InvalidInput:
+    """pydantic's findings about a request, and about its ``body`` as it came, as one refusal.
 
-    Values are left out: what was sent may be a secret.
+    Each names its field by JSON pointer (RFC 6901). Values are left out: what was sent may be a secret.
     """
-    fields = [(_location(error.get("loc", ())), str(error.get("msg", "is invalid"))) for error in errors[:_MAX_FIELDS]]
+    found = errors[:_MAX_FIELDS]
+    fields = [(_location(error.get("loc", ()), body), str(error.get("msg", "is invalid"))) for error in found]
     if any(error.get("type") == "json_invalid" for error in errors):
         return InvalidInput("The body is not valid JSON.", code="invalid-json", remedy="Send a JSON document.")
     count = len(errors)
@@ -140,7 +141,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:
-    return response(invalid_request(list(error.errors())))  # type: ignore[attr-defined]
+    return response(invalid_request(list(error.errors()), getattr(error, "body", None)))  # type: ignore[attr-defined]
 
 
 async def _on_unexpected(request: Request, error: Exception) -> Response:
@@ -148,11 +149,32 @@ async def _on_unexpected(request: Request, error: Exception) -> Response:
     return response(Unexpected())
 
 
-def _location(parts: Any) -> str:
-    path = [str(part) for part in parts]
-    if path and path[0] == "body":
-        return "/" + "/".join(part.replace("~", "~0").replace("/", "~1") for part in path[1:])
-    return ".".join(path)
+def json_pointer(location: Sequence[str | int], document: Any) -> str:
+    """The JSON pointer (RFC 6901) of a place that pydantic names in ``document``.
+
+    pydantic also names which kind of a union it tried; that is no place in the document and is left out.
+    """
+    parts: list[str] = []
+    for part in location:
+        if isinstance(document, Mapping) and part not in document and part == document.get("kind"):
+            continue
+        parts.append(str(part).replace("~", "~0").replace("/", "~1"))
+        document = _member(document, part)
+    return "/" + "/".join(parts)
+
+
+def _member(document: Any, name: str | int) -> Any:
+    if isinstance(document, Mapping):
+        return document.get(name)
+    if isinstance(document, list) and isinstance(name, int) and name < len(document):
+        return document[name]
+    return None
+
+
+def _location(location: Sequence[str | int], body: Any) -> str:
+    if location and location[0] == "body":
+        return json_pointer(location[1:], body)
+    return ".".join(map(str, location))
 
 
 def _pointer(target: str) -> str:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from intaglio.authority.cas.values import NewExternalRoot, NewIssuing, NewRoot
 from intaglio.core.errors import InvalidInput
+from intaglio.server.problems import json_pointer
 
 LARGEST: Final = 1 << 20  # octets
 _DEEPEST, _MOST_NODES = 12, 50_000
@@ -95,7 +96,7 @@ def parse(text: str) -> Document:
         return Document.model_validate(content)
     except ValidationError as error:
         found = error.errors(include_input=False, include_url=False)
-        fields = [("/" + "/".join(map(str, each["loc"])), str(each["msg"])) for each in found[:_MOST_FIELDS]]
+        fields = [(json_pointer(each["loc"], content), str(each["msg"])) for each in found[:_MOST_FIELDS]]
         raise InvalidInput(
             f"The declaration is wrong in {fields[0][0]}: {fields[0][1]}.",
             code="declaration-invalid",
