@@ -64,7 +64,8 @@ class Sealer:
         """Seal until cancelled. Trouble with the database or the key is logged and tried again."""
         while True:
             try:
-                while await seal_once(self._database, await self._signer()):
+                # Less than a full seal means that the end was reached; what comes in meanwhile waits for the next one.
+                while await seal_once(self._database, await self._signer()) == CHUNK:
                     pass
             except (IntaglioError, OSError) as error:
                 log.error("audit records could not be sealed; trying again", reason=str(error))
