@@ -164,11 +164,13 @@ class Gateway:
     async def __aexit__(self, *_: object) -> None:
         await self.client.aclose()
 
-    async def enroll(self, csr: str | bytes, *, key: str | None = None, **changes: Any) -> httpx.Response:
+    async def enroll(
+        self, csr: str | bytes, *, key: str | None = None, ca: str = "issuing", **changes: Any
+    ) -> httpx.Response:
         """Ask for a certificate; ``key`` is the Idempotency-Key, ``csr`` is text or DER."""
         body = {"profileId": PROFILE, "csr": csr if isinstance(csr, str) else base64.b64encode(csr).decode(), **changes}
         headers = {} if key is None else {"idempotency-key": key}
-        return await self.client.post(f"/{self.pki.issuing}/enrollments", json=body, headers=headers)
+        return await self.client.post(f"/{self.pki.organization}~{ca}/enrollments", json=body, headers=headers)
 
     async def act(self, issued: Issued, action: str, **values: Any) -> httpx.Response:
         """Revoke, hold and so on."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from intaglio.audit import record as audit
 from intaglio.authority import models
@@ -46,7 +46,8 @@ async def delete_ca(
 
     ``force`` deletes a CA although there are CAs below it, which stay and can be deleted later; ``revoke_all`` first
     revokes every certificate it issued that is still valid, and the one it has from a CA of ours
-    (cessationOfOperation). Needs ``ca.configure``, and ``ca.operate`` to revoke. Raises NotFound, StateConflict
+    (cessationOfOperation); it offers no profiles from the beginning of that, so a deletion that is broken off is simply
+    asked for again. Needs ``ca.configure``, and ``ca.operate`` to revoke. Raises NotFound, StateConflict
     (``ca-has-subordinates``, with their list), Refused for the platform's own CAs.
     """
     snapshot = await authority.current()
@@ -56,6 +57,7 @@ async def delete_ca(
     revoked = 0
     if revoke_all:
         principal.require(Permission.CA_OPERATE)
+        await _close(authority, principal, full_id)
         revoked = await _revoke_issued(authority, principal, ca) + await _revoke_own(authority, principal, snapshot, ca)
     async with changing(authority, principal, Permission.CA_CONFIGURE) as change:
         snapshot = await change.locked()
@@ -88,6 +90,17 @@ def _check_deletable(snapshot: Snapshot, ca: CaView, force: bool) -> tuple[str, 
             extra={"cas": below},
         )
     return tuple(below)
+
+
+async def _close(authority: Authority, principal: Principal, full_id: str) -> None:
+    """Take the CA's profiles away, so that nothing is issued while, or after, everything is being revoked."""
+    async with changing(authority, principal, Permission.CA_CONFIGURE) as change:
+        snapshot = await change.locked()
+        ca = await require_ca(change.tx, snapshot, principal, full_id, Permission.CA_CONFIGURE)
+        await change.tx.execute(update(models.ca).where(models.ca.c.id == ca.id).values(profiles=[]))
+        audit.record(
+            change.tx, principal, "ca.edit", "ca", full_id, organization=ca.organization, changed={"profiles": []}
+        )
 
 
 async def _revoke_issued(authority: Authority, principal: Principal, ca: CaView) -> int:
