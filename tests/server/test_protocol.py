@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from tests.server import certificates
 from uvicorn.config import Config
 from uvicorn.server import ServerState
@@ -156,6 +156,60 @@ def test_head_beyond_the_limit_is_refused_in_json() -> None:
     assert json.loads(body)["code"] == "head-too-large"
 
 
+_CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def test_endless_trailers_end_the_connection() -> None:
+    trailers = [b"x: " + b"y" * 1000 + b"\r\n"] * (HEAD_LIMIT // 500)
+    for parts in (trailers, [b"x: ", *[b"y" * 1000] * (HEAD_LIMIT // 500)]):
+        assert asyncio.run(_cut_off(_CHUNKED + b"1\r\nx\r\n0\r\n", parts, echo))
+
+
+def test_a_head_behind_a_request_under_way_has_its_limit_too() -> None:
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.Event().wait()
+
+    headers = [b"x: " + b"y" * 1000 + b"\r\n"] * (HEAD_LIMIT // 500)
+    assert asyncio.run(_cut_off(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\n", headers, slow))
+
+
+async def _cut_off(start: bytes, parts: list[bytes], app: ASGIApp) -> bool:
+    """Whether the connection is given up before all parts are taken."""
+    config = Config(app, ws="none", lifespan="off", interface="asgi3", log_config=None, access_log=False)
+    wire, connection = _Wire(), HttpProtocol(config, ServerState(), {}, asyncio.get_running_loop())
+    connection.connection_made(wire)
+    for part in [start, *parts]:
+        if wire.closed:
+            break
+        connection.data_received(part)
+    closed = wire.closed
+    connection.connection_lost(None)
+    for task in connection.tasks:
+        task.cancel()
+    return closed
+
+
+async def test_a_trailer_is_no_header() -> None:
+    seen: list[Scope] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await echo(scope, receive, send)
+        seen.append(scope)
+
+    answer = await _fed([_CHUNKED + b"1\r\nx\r\n0\r\nAuthorization: Bearer a\r\n\r\n"], app)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert [name for name, _ in seen[0]["headers"]] == [b"host", b"transfer-encoding"]
+
+
+async def test_a_body_in_chunks_of_one_octet_is_read(plain: Open) -> None:
+    reader, writer = await plain()
+    writer.write(_CHUNKED + b"1\r\nx\r\n" * HEAD_LIMIT + b"0\r\n\r\n")
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200")
+    assert await reader.readexactly(HEAD_LIMIT) == b"x" * HEAD_LIMIT
+    writer.close()
+
+
 @given(st.binary(min_size=1, max_size=600))
 def test_no_octets_bring_the_tls_stream_down(data: bytes) -> None:
     assert asyncio.run(_shaken(data)) in (["protocol-error"], ["abandoned"])
@@ -192,8 +246,8 @@ class _Wire(asyncio.Transport):
     resume_reading = pause_reading
 
 
-async def _fed(parts: list[bytes]) -> bytes:
-    config = Config(echo, ws="none", lifespan="off", interface="asgi3", log_config=None, access_log=False)
+async def _fed(parts: list[bytes], app: ASGIApp = echo) -> bytes:
+    config = Config(app, ws="none", lifespan="off", interface="asgi3", log_config=None, access_log=False)
     wire, connection = _Wire(), HttpProtocol(config, ServerState(), {}, asyncio.get_running_loop())
     connection.connection_made(wire)
     for part in parts:

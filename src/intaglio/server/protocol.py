@@ -22,6 +22,7 @@ from intaglio.server.unix_socket import admitted, peer_of
 
 HEAD_TIMEOUT = 10.0  # seconds from the first octet of a request (or the connection) to the end of its head
 HEAD_LIMIT = 1 << 16  # octets of request line and headers
+_FRAMING = 16  # octets of chunk sizes and extensions that may come with an octet of the body
 
 _TLS_VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
 
@@ -48,6 +49,9 @@ class HttpProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.head_since: float | None = None
         self._head_octets = 0
+        self._in_head = False
+        self._arrived = 0  # octets of the segment that is being parsed
+        self._surplus = 0  # octets since the head that were no body, less what chunks may cost
         self._extensions: dict[str, Any] = {}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -66,19 +70,35 @@ class HttpProtocol(HttpToolsProtocol):
             return
         if self.head_since is None and (self.cycle is None or self.cycle.response_complete):
             self.head_since = self.loop.time()
+        self._arrived = len(data)
         super().data_received(data)
         if self.head_since is not None:
             self._head_octets += len(data)
             if self._head_octets > HEAD_LIMIT:
                 self._refuse(431, "head-too-large", f"The request head exceeds {HEAD_LIMIT} octets.")
+            return
+        self._surplus += len(data)
+        if self._surplus > HEAD_LIMIT:
+            # Endless trailers, chunk extensions, or the head of a request behind one that is still being answered.
+            self.transport.abort()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = self._extensions
+        self._in_head = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # trailers must not pass for headers (RFC 9110 section 6.5.1), and nothing here uses them
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self.head_since, self._head_octets = None, 0
+        self._in_head, self._surplus = False, -self._arrived
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._surplus -= _FRAMING * len(body)
+        super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, "not-http", "The request is not valid HTTP/1.1.")
