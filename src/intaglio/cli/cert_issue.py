@@ -47,6 +47,9 @@ def issue(
     profile: Annotated[str, typer.Option("--profile", "-p", help="Profile that the CA offers.")],
     csr: Annotated[str | None, typer.Option(help="Certificate request (PEM or DER); - is standard input.")] = None,
     subject: Annotated[str | None, typer.Option(help='"CN=www.example.com,O=Demo"; wins over that of the CSR.')] = None,
+    variable: Annotated[
+        Names, typer.Option(help="NAME=VALUE for the subject that the profile builds; repeat for more.")
+    ] = None,
     dns: Annotated[Names, typer.Option(help="DNS name; repeat for more. Names win over those of the CSR.")] = None,
     ip: Annotated[Names, typer.Option(help="IP address; repeat for more.")] = None,
     email: Annotated[Names, typer.Option(help="E-mail address; repeat for more.")] = None,
@@ -82,6 +85,9 @@ def issue(
     body: dict[str, Any] = {
         "profile": profile,
         "subject": subject,
+        "variables": [
+            dict(zip(("name", "value"), _pair(text, "--variable"), strict=True)) for text in variable or ()
+        ],
         "names": _names(
             dNSName=dns, iPAddress=ip, rfc822Name=email, uniformResourceIdentifier=uri, userPrincipalName=upn
         ),
@@ -96,7 +102,7 @@ def issue(
         body["csr"] = read_pem_or_der(csr)
     elif key_out is not None:
         private_key, body["csr"] = _make_key(key or "P-256")
-        body["subject"] = subject or (f"CN={dns[0]}" if dns else None)
+        body["subject"] = subject or (f"CN={dns[0]}" if dns and not variable else None)
     else:
         password = read_secret(
             "Password of the PKCS #12", file=password_file, variable="INTAGLIO_P12_PASSWORD", confirm=True

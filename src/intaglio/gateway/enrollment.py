@@ -149,7 +149,7 @@ class _Draft:
         sizes = {"the gateway": overall, f"CA {ca.full_id}": ca.options.minimum_keysize}
         self.warnings = [*self._remarks(), *check_key_size(algorithm, sizes)]
         order = IssuanceInput(
-            subject=self._subject,
+            subject=self._subject(profile),
             spki=spki,
             key_algorithm=algorithm,
             channel=self.channel,
@@ -217,10 +217,8 @@ class _Draft:
             extra={"step": "csr"},
         )
 
-    @cached_property
-    def _subject(self) -> Name:
-        details = self.request.optionalCertificateRequestDetails
-        return subject_of(details.subjectDn, self.request.subjectVariables, self._csr)
+    def _subject(self, profile: CertificateProfile) -> Name:
+        return subject_of(profile, self.request, self._csr)
 
     @cached_property
     def _alternative_names(self) -> GeneralNames | None:

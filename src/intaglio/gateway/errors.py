@@ -84,6 +84,8 @@ TRANSLATION: Final[Mapping[str, str]] = {
     "san-required": "cagw-4004",
     "invalid-name": "cagw-4005",
     "subject-attribute-required": "cagw-4005",
+    "subject-template-unresolved": "cagw-4005",
+    "subject-names-ambiguous": "cagw-4005",
     "subject-and-san-empty": "cagw-4005",
     "subject-is-issuer": "cagw-4005",
     "subject-required": "cagw-4005",

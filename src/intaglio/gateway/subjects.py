@@ -5,22 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from intaglio.core.errors import InvalidInput
-from intaglio.gateway.schemas import SubjectAltName, SubjectVariable, decode_base64
+from intaglio.gateway.schemas import EnrollmentRequest, SubjectAltName, decode_base64
+from intaglio.profiles.engine import check_variables
+from intaglio.profiles.model import CertificateProfile
 from intaglio.x509.general_names import GeneralNames
-from intaglio.x509.names import EMPTY_NAME, Name
+from intaglio.x509.names import Name
 from intaglio.x509.requests import CertificateRequest
 
 
-def subject_of(subject_dn: str | None, variables: Sequence[SubjectVariable], csr: CertificateRequest | None) -> Name:
-    """The subject: the full name asked for, else what the variables build, else that of the CSR, else empty.
+def subject_of(profile: CertificateProfile, request: EnrollmentRequest, csr: CertificateRequest | None) -> Name:
+    """The subject: the full name asked for, else what the profile's builder makes of variables, CSR and names.
 
-    Raises InvalidInput (``invalid-name``).
+    Raises InvalidInput (``subject-variable-required``, ``invalid-name``, ``subject-template-unresolved``,
+    ``subject-names-ambiguous``).
     """
-    if subject_dn is not None:
-        return read_name(subject_dn, target="/optionalCertificateRequestDetails/subjectDn")
-    if variables:
-        return _from_variables(variables)
-    return csr.subject if csr is not None else EMPTY_NAME
+    details = request.optionalCertificateRequestDetails
+    variables = [(variable.type, variable.value) for variable in request.subjectVariables]
+    check_variables(profile, variables)
+    if details.subjectDn is not None:
+        return read_name(details.subjectDn, target="/optionalCertificateRequestDetails/subjectDn")
+    builder = profile.subject_builder
+    names: list[GeneralNames | None] = []
+    if builder.name == "san":
+        # The names of the request win over those of the CSR here, also when both go into the certificate.
+        names.append(alternative_names_of(request.subjectAltNames, None, None))
+        names.append(csr.san if csr is not None and details.useSANFromCSR is not False else None)
+    try:
+        return builder.subject(variables, None if csr is None else csr.subject, names)
+    except InvalidInput as error:
+        raise _at(error, "/subjectAltNames" if error.target == "subjectAltNames" else "/subjectVariables") from None
 
 
 def read_name(text: str, *, target: str) -> Name:
@@ -50,17 +63,6 @@ def alternative_names_of(
     return GeneralNames.build(dict.fromkeys(names))
 
 
-def _from_variables(variables: Sequence[SubjectVariable]) -> Name:
-    """The variables in order of arrival are the text of the name, so the first becomes its last RDN.
-
-    They never pass through a text parser: a value cannot bring further attributes.
-    """
-    try:
-        return Name.build([(variable.type, variable.value) for variable in reversed(variables)])
-    except InvalidInput as error:
-        raise _at(error, "/subjectVariables") from None
-
-
 def _encoded(entry: SubjectAltName, index: int) -> tuple[str, bytes]:
     """(type, DER) of one requested name, each checked on its own so that a refusal points at it."""
     target = f"/subjectAltNames/{index}"
@@ -88,5 +90,5 @@ def _not_a_name(why: str, target: str) -> InvalidInput:
 
 
 def _at(error: InvalidInput, target: str) -> InvalidInput:
-    step = "san" if "AltName" in target else "subject"
+    step = "subject" if "AltName" not in target or error.code.startswith("subject-") else "san"
     return InvalidInput(error.detail, code=error.code, remedy=error.remedy, target=target, extra={"step": step})

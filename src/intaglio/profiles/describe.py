@@ -58,10 +58,22 @@ def _facts(profile: CertificateProfile) -> Iterator[tuple[str, str]]:
     if profile.subject_variable_requirements:
         variables = profile.subject_variable_requirements
         yield "subject variables", ", ".join(_optional(entry.name, entry.required) for entry in variables)
+    if profile.subject_builder.name != "basic":
+        yield "subject is made", _builder(profile)
     if profile.san_requirements:
         yield "SAN types", ", ".join(_optional(entry.type, entry.required) for entry in profile.san_requirements)
     yield "EKU from the request", _purposes_rule(profile)
     yield "other extensions in the request", _unlisted_rule(profile)
+
+
+def _builder(profile: CertificateProfile) -> str:
+    builder = profile.subject_builder
+    source = (
+        "from the subject variables, or without them from the CSR"
+        if builder.name == "template"
+        else f"from the first of {', '.join(builder.san_type_order)}"
+    )
+    return f"{builder.template} {source}, unless it is asked for in full"
 
 
 def _validity(profile: CertificateProfile) -> str:
@@ -112,6 +124,8 @@ def _extensions(profile: CertificateProfile) -> Iterator[ExtensionDescription]:
     if profile.ocsp_no_check:
         yield _row(x509.OCSP_NO_CHECK, "NULL", "profile")
     filled = ", then the CNs that are DNS names" if profile.fill_san_dns_with_cn else ""
+    if profile.copy_cn_to_san:
+        filled = ", then the CNs that are DNS names, IP or mail addresses"
     yield _row(
         x509.SUBJECT_ALT_NAME,
         f"any names of the request, unchanged{filled}; critical when the subject is empty",

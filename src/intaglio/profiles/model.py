@@ -11,6 +11,7 @@ from intaglio.asn1.algorithms import KeyAlgorithm
 from intaglio.core.errors import InvalidInput
 from intaglio.profiles import vocabulary
 from intaglio.profiles.durations import DurationField
+from intaglio.profiles.subject_builders import SubjectBuilder
 from intaglio.x509 import extensions as x509
 from intaglio.x509.attribute_types import BY_ALIAS, BY_OID
 
@@ -162,8 +163,14 @@ class CertificateProfile(_Part):
         default=(), description="Attribute types (alias or OID) the subject must have; empty: any subject."
     )
     subject_variable_requirements: Annotated[tuple[SubjectVariable, ...], Field(max_length=32)] = ()
+    subject_builder: SubjectBuilder = Field(
+        default=SubjectBuilder(), description="What makes the subject of a request that does not spell it out."
+    )
     san_requirements: Annotated[tuple[SanRequirement, ...], Field(max_length=16)] = ()
     fill_san_dns_with_cn: bool = False
+    copy_cn_to_san: bool = Field(
+        default=False, description="Add every CN as iPAddress, rfc822Name or dNSName, whichever it has the form of."
+    )
     require_san_for_server: bool = Field(
         default=False, description="Refuse serverAuth without a DNS name or IP address; otherwise only warn."
     )
@@ -247,7 +254,12 @@ class CertificateProfile(_Part):
 
 def _contradictions(profile: CertificateProfile) -> list[str]:
     """What a declaration may not say at the same time; each entry is one sentence about one rule."""
-    return [*_authority_contradictions(profile), *_purpose_contradictions(profile), *_validity_contradictions(profile)]
+    return [
+        *_authority_contradictions(profile),
+        *_name_contradictions(profile),
+        *_purpose_contradictions(profile),
+        *_validity_contradictions(profile),
+    ]
 
 
 def _authority_contradictions(profile: CertificateProfile) -> list[str]:
@@ -268,6 +280,19 @@ def _authority_contradictions(profile: CertificateProfile) -> list[str]:
         found.append(f"a profile of kind {profile.kind} cannot offer the mode p12: its subject holds its own key")
     if profile.ocsp_no_check and profile.kind != "ocsp-signer":
         found.append("ocsp_no_check is only for OCSP signers (RFC 6960 section 4.2.2.2.1)")
+    return found
+
+
+def _name_contradictions(profile: CertificateProfile) -> list[str]:
+    found = []
+    if profile.fill_san_dns_with_cn and profile.copy_cn_to_san:
+        found.append("fill_san_dns_with_cn and copy_cn_to_san are two ways to do the same; choose one")
+    names = [entry.name for entry in profile.subject_variable_requirements]
+    for placeholder in profile.subject_builder.unknown_placeholders(names):
+        found.append(
+            f"nothing can fill <{placeholder}> of the subject template: it is neither a subject variable of the "
+            "profile nor an attribute type"
+        )
     return found
 
 

@@ -106,6 +106,12 @@ class GeneralNames:
             return tuple(e for e in self.entries if e.type == "otherName" and e.text.startswith(f"{_UPN_LABEL}="))
         return tuple(entry for entry in self.entries if entry.type == wanted)
 
+    def with_names(self, others: GeneralNames) -> GeneralNames:
+        """These names followed by those of ``others`` that are not among them (compared by type, without case)."""
+        present = {(entry.type, entry.text.lower()) for entry in self.entries}
+        added = b"".join(e.der for e in others.entries if (e.type, e.text.lower()) not in present)
+        return GeneralNames.from_der(der.tlv(der.SEQUENCE, der.read_tlv(self.der).content + added)) if added else self
+
     def with_dns(self, names: Iterable[str]) -> GeneralNames:
         """These names followed by those of the DNS ``names`` that are not among them (compared without case)."""
         present = {entry.text.lower() for entry in self.of_type("dNSName")}

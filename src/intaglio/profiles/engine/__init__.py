@@ -5,6 +5,7 @@ Pure and synchronous: no clock, no randomness, no database, no key. ``compile_pr
 """
 
 from intaglio.profiles.engine.compile import CompiledProfile, compile_profile
+from intaglio.profiles.engine.names import check_variables
 from intaglio.profiles.engine.values import IssuanceInput, Issuer, PreparedCertificate, RequestedValidity
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "Issuer",
     "PreparedCertificate",
     "RequestedValidity",
+    "check_variables",
     "compile_profile",
 ]

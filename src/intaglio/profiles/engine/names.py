@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from ipaddress import ip_address
 from typing import Final
 
 from intaglio.core.errors import InvalidInput
@@ -21,16 +23,7 @@ _SMTP_UTF8_MAILBOX: Final = "1.3.6.1.5.5.7.8.9;"
 def check_subject(profile: CertificateProfile, issuer: Issuer, request: IssuanceInput) -> None:
     """Refuse a subject that the profile, or its kind of certificate, does not permit."""
     subject = request.subject
-    given = {name.lower() for name, value in request.subject_variables if value}
-    for name in profile.required_variables:
-        if name.lower() not in given:
-            raise invalid(
-                "subject",
-                "subject-variable-required",
-                f'Profile "{profile.id}" needs the subject variable "{name}".',
-                "Send it in subjectVariables.",
-                target="subjectVariables",
-            )
+    check_variables(profile, request.subject_variables)
     for name, oid in profile.required_attribute_oids:
         if not any(value.strip() for value in subject.values(oid)):
             raise invalid(
@@ -60,6 +53,20 @@ def check_subject(profile: CertificateProfile, issuer: Issuer, request: Issuance
         )
 
 
+def check_variables(profile: CertificateProfile, variables: Sequence[tuple[str, str]]) -> None:
+    """Refuse a request without the subject variables (name, value) that the profile requires."""
+    given = {name.lower() for name, value in variables if value}
+    for name in profile.required_variables:
+        if name.lower() not in given:
+            raise invalid(
+                "subject",
+                "subject-variable-required",
+                f'Profile "{profile.id}" needs the subject variable "{name}".',
+                "Send it in subjectVariables.",
+                target="subjectVariables",
+            )
+
+
 def san_of(profile: CertificateProfile, request: IssuanceInput, warnings: list[str]) -> GeneralNames | None:
     """The subject alternative names: those of the request byte for byte, then missing CNs where the profile fills."""
     san = request.san
@@ -67,6 +74,8 @@ def san_of(profile: CertificateProfile, request: IssuanceInput, warnings: list[s
         san = None
     if profile.fill_san_dns_with_cn:
         san = _filled(request, san, warnings)
+    elif profile.copy_cn_to_san:
+        san = _with_common_names(request, san, warnings)
     if san is None and request.subject.is_empty:
         raise invalid(
             "san",
@@ -119,6 +128,32 @@ def _filled(request: IssuanceInput, san: GeneralNames | None, warnings: list[str
     if not missing:
         return san
     return (san or GeneralNames.build([("dNSName", missing[0])])).with_dns(missing)
+
+
+def _with_common_names(
+    request: IssuanceInput, san: GeneralNames | None, warnings: list[str]
+) -> GeneralNames | None:
+    for common_name in request.subject.common_names:
+        try:
+            copied = GeneralNames.build([(_name_type(common_name), common_name)])
+        except InvalidInput:
+            warnings.append(
+                f'the CN "{printable(common_name)}" is no DNS name, IP or mail address and was not copied to the SAN'
+            )
+            continue
+        san = copied if san is None else san.with_names(copied)
+    return san
+
+
+def _name_type(text: str) -> str:
+    """The type of general name that ``text`` could be."""
+    if "@" in text:
+        return "rfc822Name"
+    try:
+        ip_address(text.strip())
+    except ValueError:
+        return "dNSName"
+    return "iPAddress"
 
 
 def _check_required_types(profile: CertificateProfile, san: GeneralNames | None) -> None:

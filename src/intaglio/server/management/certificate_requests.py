@@ -21,6 +21,7 @@ T = TypeVar("T", bound=BaseModel)
 _TARGETS = {
     "profileId": "profile",
     "subjectAltNames": "names",
+    "subjectVariables": "variables",
     "requiredFormat/protection/password": "pkcs12/password",
     "requiredFormat": "pkcs12",
     "optionalCertificateRequestDetails/subjectDn": "subject",
@@ -58,6 +59,7 @@ def enrollment(wanted: WantedCertificate) -> EnrollmentRequest:
             "profileId": wanted.profile,
             "csr": None if wanted.csr is None else base64_der(wanted.csr),
             "requiredFormat": required,
+            "subjectVariables": [{"type": each.name, "value": each.value} for each in wanted.variables],
             "subjectAltNames": [each.model_dump() for each in wanted.names],
             "properties": wanted.properties,
             "optionalCertificateRequestDetails": details,

@@ -47,6 +47,13 @@ class SubjectName(_Body):
     value: str = Field(max_length=4096)
 
 
+class SubjectVariable(_Body):
+    """A value for the subject: an attribute type, or the name of a variable of the profile."""
+
+    name: str = Field(min_length=1, max_length=200)
+    value: str = Field(max_length=4096)
+
+
 class Extension(_Body):
     """An extension to ask for: base64 DER of its value, or for the extended key usage a dotted OID."""
 
@@ -73,6 +80,9 @@ class WantedCertificate(_Body):
     csr: str | None = Field(default=None, max_length=131072, description="PEM, or base64 of DER.")
     pkcs12: Pkcs12 | None = None
     subject: str | None = Field(default=None, max_length=4096)
+    variables: list[SubjectVariable] = Field(
+        default=[], max_length=100, description="What the profile builds the subject from when there is none."
+    )
     names: list[SubjectName] = Field(default=[], max_length=100)
     names_of_csr: bool | None = Field(
         default=None,
