@@ -243,3 +243,18 @@ def test_memory_is_bounded_and_what_was_unused_longest_goes_first() -> None:
     assert memory.get("a") == 0
     memory.put("d", 3, about=(), octets=100)
     assert [memory.get(question) for question in "abcd"] == [0, None, 2, 3]
+
+
+async def test_long_questions_count_as_much_as_they_take(
+    authority: Authority, issuing: CaView, public: PublicApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaf = await issue_leaf(authority)
+    request = ocsp_request(leaf.der, issuing.certificate.der)
+    await eventually(lambda: _is_cached(public, request))
+    memory = public._ocsp._cache
+    monkeypatch.setattr(memory, "_limit", 200_000)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(public), base_url="http://pki.example") as client:
+        for letter in "abcdefgh":
+            answer = await client.post(f"/ocsp/{letter * 50_000}", content=request)
+            assert ocsp.load_der_ocsp_response(answer.content).certificate_status is _GOOD
+    assert sum(len("".join(map(str, question))) for question in memory._entries) <= 200_000

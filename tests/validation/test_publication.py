@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -35,6 +36,19 @@ async def test_the_crl_is_at_the_url_in_the_certificate(
     assert got.headers["content-type"] == "application/pkix-crl"
     seconds = int(got.headers["cache-control"].split(",")[0].removeprefix("max-age="))
     assert 0 < seconds <= 24 * 3600
+
+
+async def test_caches_keep_a_crl_no_longer_than_what_is_left_of_it(
+    authority: Authority, issuing: CaView, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (crl,) = await crls.issue_crl(authority, OPERATOR, issuing)
+    first = await client.get("/crl/demo/issuing/crl.crl")
+    later = crl.facts.this_update + timedelta(hours=23)
+    monkeypatch.setattr("intaglio.validation.publication.clock.now", lambda: later)
+    for headers in ({}, {"if-none-match": first.headers["etag"]}):
+        again = await client.get("/crl/demo/issuing/crl.crl", headers=headers)
+        assert again.headers["cache-control"].startswith("max-age=3600,")
+        assert again.headers["expires"] == first.headers["expires"]
 
 
 async def test_a_copy_that_is_still_current_is_not_sent_again(

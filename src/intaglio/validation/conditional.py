@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any
@@ -43,12 +43,18 @@ def document(
     if max_age is None:
         return Document(body, [*headers, (b"cache-control", b"no-store")])
     etag = b'"%s"' % hashlib.sha256(body).hexdigest()[:40].encode()
-    headers += [(b"etag", etag), (b"cache-control", b"max-age=%d, public, no-transform, must-revalidate" % max_age)]
+    headers += [(b"etag", etag), _cache_control(max_age)]
     if last_modified is not None:
         headers.append((b"last-modified", http_date(last_modified)))
     if expires is not None:
         headers.append((b"expires", http_date(expires)))
     return Document(body, headers, etag, last_modified)
+
+
+def with_lifetime(made: Document, *, expires: datetime, max_age: int) -> Document:
+    """The same document with what is left of its lifetime by now; ``max_age`` in seconds."""
+    others = [entry for entry in made.headers if entry[0] not in (b"cache-control", b"expires")]
+    return replace(made, headers=[*others, _cache_control(max_age), (b"expires", http_date(expires))])
 
 
 def plain(text: str, *extra: tuple[bytes, bytes]) -> Document:
@@ -58,6 +64,10 @@ def plain(text: str, *extra: tuple[bytes, bytes]) -> Document:
 
 
 NOT_FOUND = plain("Not found.")
+
+
+def _cache_control(max_age: int) -> tuple[bytes, bytes]:
+    return b"cache-control", b"max-age=%d, public, no-transform, must-revalidate" % max_age
 
 
 def http_date(moment: datetime) -> bytes:

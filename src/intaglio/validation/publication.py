@@ -31,6 +31,7 @@ from intaglio.validation.conditional import (
     is_not_modified,
     plain,
     send_not_modified,
+    with_lifetime,
 )
 from intaglio.x509.certificates import pem
 
@@ -119,10 +120,10 @@ class _CrlCache:
         if parsed is None or parsed[0] not in ca.keys:
             return None
         scope = (ca.id, *parsed)
-        if (document := self._fresh(scope)) is not None:
+        if (document := self._fresh(ca, scope)) is not None:
             return document
         async with self._locks.setdefault(scope, asyncio.Lock()):
-            if (document := self._fresh(scope)) is not None:
+            if (document := self._fresh(ca, scope)) is not None:
                 return document
             try:
                 return await self._refresh(ca, scope, *parsed)
@@ -131,14 +132,14 @@ class _CrlCache:
                 if kept is None or kept.facts.next_update <= clock.now():
                     raise
                 kept.checked_at = monotonic()
-                return kept.document
+                return _aged(kept, ca)
             finally:
                 if scope not in self._kept:
                     self._locks.pop(scope, None)
 
-    def _fresh(self, scope: tuple[object, ...]) -> Document | None:
+    def _fresh(self, ca: CaView, scope: tuple[object, ...]) -> Document | None:
         kept = self._kept.get(scope)
-        return kept.document if kept is not None and monotonic() - kept.checked_at < _RECHECK_SECONDS else None
+        return _aged(kept, ca) if kept is not None and monotonic() - kept.checked_at < _RECHECK_SECONDS else None
 
     async def _refresh(
         self, ca: CaView, scope: tuple[object, ...], generation: int, partition: int, delta: bool
@@ -149,7 +150,7 @@ class _CrlCache:
             if kept is not None and facts == kept.facts:
                 kept.checked_at = started
                 self._kept.move_to_end(scope)
-                return kept.document
+                return _aged(kept, ca)
             self._forget(scope)
             found = await crls.latest_crl(view, ca, generation, partition, delta) if facts is not None else None
         if found is None:
@@ -177,6 +178,13 @@ def _next_issue(ca: CaView, facts: CrlFacts) -> datetime:
     if interval is None or ca.state == "deleted":
         return facts.next_update
     return min(facts.this_update + interval, facts.next_update)
+
+
+def _aged(kept: _Kept, ca: CaView) -> Document:
+    """A kept CRL with the time that is left of it now: to a cache max-age counts from when it gets the answer."""
+    next_issue = _next_issue(ca, kept.facts)
+    left = max(timedelta(0), next_issue - clock.now())
+    return with_lifetime(kept.document, expires=next_issue, max_age=int(left.total_seconds()))
 
 
 def _crl_document(body: bytes, facts: CrlFacts, next_issue: datetime) -> Document:

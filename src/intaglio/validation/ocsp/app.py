@@ -34,6 +34,7 @@ CACHE_OCTETS = 48 * 1024 * 1024
 _CONTENT_TYPE = b"application/ocsp-response"
 _CONTENT_TYPE_HEADER = (b"content-type", _CONTENT_TYPE)
 _LONGEST_GET = MAX_REQUEST_OCTETS * 4 // 3 + 512
+_LONGEST_CA_PATH = 200  # far more than two names; longer ones are not worth remembering
 # Names of organizations and CAs are lower case; the base64 of a SEQUENCE starts with "M".
 _CA_PATH = re.compile(r"(/ocsp/[a-z0-9_-]+/[a-z0-9_-]+)(?:/(.*))?", re.DOTALL)
 _NOT_ALLOWED = plain("Use GET or POST.", (b"allow", b"GET, POST"))
@@ -114,7 +115,9 @@ class OcspApp:
             )
         else:
             made = Document(answer.body, _posted_headers(answer.body))
-        self._cache.put(question, made, about=answer.about, octets=len(answer.body), stale_at=answer.stale_at)
+        # What is asked is kept as well, and can be made many times longer than what is answered.
+        asked = len(question) if isinstance(question, str) else len(question[0]) + len(question[1])
+        self._cache.put(question, made, about=answer.about, octets=asked + len(answer.body), stale_at=answer.stale_at)
         return made
 
     def _forget(self, keys: Sequence[Key] | None) -> None:
@@ -129,9 +132,13 @@ def _posted_headers(body: bytes) -> list[tuple[bytes, bytes]]:
     return [_CONTENT_TYPE_HEADER, (b"content-length", b"%d" % len(body))]
 
 
-@lru_cache(maxsize=4096)
 def _posted_to(path: str) -> str | None:
     """The path of a CA; None for the one that all CAs share."""
+    return _ca_path(path) if len(path) <= _LONGEST_CA_PATH else None
+
+
+@lru_cache(maxsize=4096)
+def _ca_path(path: str) -> str | None:
     matched = _CA_PATH.fullmatch(path.rstrip("/"))
     return matched.group(1) if matched else None
 
