@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from intaglio import __version__
-from intaglio.cli.commands import Connection
+from intaglio.cli.connection import Connection
 
 #: Command -> where it is (module, or module:name; a Typer `app` by default) and what it is for, in order of the help.
 COMMANDS: dict[str, tuple[str, str]] = {

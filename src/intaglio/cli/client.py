@@ -6,21 +6,19 @@ import contextlib
 import json
 import os
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 import httpx
 
 from intaglio import __version__
+from intaglio.cli.connection import Connection
 from intaglio.cli.files import read_text
 from intaglio.cli.logins import stored_token
 from intaglio.core import errors
 from intaglio.core.errors import IntaglioError, InvalidInput, Unavailable
-
-if TYPE_CHECKING:
-    from intaglio.cli.commands import Cli
 
 _PREFIX = "/api/v1"
 _TIMEOUT = httpx.Timeout(120.0, connect=10.0)
@@ -135,22 +133,22 @@ class Client:
             ) from None
 
 
-def connect(cli: Cli) -> Client:
+def connect(connection: Connection, admin_socket: Callable[[], Path]) -> Client:
     """The client for the chosen server: ``--server`` or INTAGLIO_SERVER, else the unix socket of the data folder."""
-    server = cli.connection.server or os.environ.get("INTAGLIO_SERVER")
+    server = connection.server or os.environ.get("INTAGLIO_SERVER")
     headers = {"user-agent": f"intaglio/{__version__}", "accept": "application/json, text/plain"}
     if server is None:
-        path = cli.settings.admin_socket_path
-        if token := _given_token(cli):
+        path = admin_socket()
+        if token := _given_token(connection):
             headers["authorization"] = f"Bearer {token}"
         transport = httpx.HTTPTransport(uds=str(path))
         http = httpx.Client(transport=transport, base_url="http://localhost", headers=headers, timeout=_TIMEOUT)
         return Client(http, str(path))
     if not server.startswith("https://"):
         raise InvalidInput(f'The server "{server}" is not an https URL.', target="--server")
-    if token := _given_token(cli) or stored_token(server):
+    if token := _given_token(connection) or stored_token(server):
         headers["authorization"] = f"Bearer {token}"
-    trust = cli.connection.ca_file or os.environ.get("INTAGLIO_CA_FILE")
+    trust = connection.ca_file or os.environ.get("INTAGLIO_CA_FILE")
     http = httpx.Client(base_url=server.rstrip("/"), headers=headers, timeout=_TIMEOUT, verify=_trust(trust))
     return Client(http, server)
 
@@ -160,9 +158,9 @@ def segment(text: str) -> str:
     return quote(text, safe="~")
 
 
-def _given_token(cli: Cli) -> str | None:
-    if cli.connection.token_file:
-        return read_text(cli.connection.token_file).strip()
+def _given_token(connection: Connection) -> str | None:
+    if connection.token_file:
+        return read_text(connection.token_file).strip()
     return os.environ.get("INTAGLIO_TOKEN", "").strip() or None
 
 

@@ -7,13 +7,13 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
+from intaglio.cli.connection import Connection
 from intaglio.cli.output import Output
 
 if TYPE_CHECKING:
@@ -21,21 +21,6 @@ if TYPE_CHECKING:
     from intaglio.core.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., None])
-
-
-@dataclass(frozen=True)
-class Connection:
-    """Where the server is and who asks, as given on the command line."""
-
-    server: str | None = None
-    token_file: str | None = None
-    ca_file: str | None = None
-    json: bool = False
-    data_dir: str | None = None
-
-    def overridden(self, **given: Any) -> Connection:
-        """With the values that were given after the noun, where they were given at all."""
-        return replace(self, **{name: value for name, value in given.items() if value})
 
 
 class Cli:
@@ -72,7 +57,7 @@ class Cli:
         """The management API of the chosen server."""
         from intaglio.cli.client import connect
 
-        return connect(self)
+        return connect(self.connection, lambda: self.settings.admin_socket_path)
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Ask before something that cannot be undone; ``--yes`` answers. Ends the command unless the answer is yes."""

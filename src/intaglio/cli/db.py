@@ -12,13 +12,17 @@ app = noun("The database: check, migrate, address.")
 
 @command(app, "check", example="intaglio db check", local=True)
 def check(cli: Cli) -> None:
-    """Say whether the database is reachable and has the schema of this version. Exit code 1 when not."""
+    """Say whether the database is reachable, has the schema of this version and agrees about the time. Exit code 1
+    when not. Warnings are about what works and could be safer."""
     import intaglio.tables  # noqa: F401 - the tables of every package are compared
-    from intaglio.db import migrate
+    from intaglio.db import diagnosis, migrate
 
     with database_running(cli.settings) as url:
-        found = migrate.check(url)
-    cli.out.result({"ok": not found, "findings": found}, "\n".join(found) or "The schema is that of this version.")
+        state = diagnosis.look(url)
+        found = [*migrate.check(url), *state.errors]
+    lines = [*found, *(f"warning: {each}" for each in state.warnings)]
+    text = "\n".join(lines if found else ["The schema is that of this version.", *lines])
+    cli.out.result({"ok": not found, "findings": found, "warnings": state.warnings}, text)
     if found:
         raise typer.Exit(1)
 
@@ -36,14 +40,12 @@ def migrate(cli: Cli) -> None:
 @command(app, "url", example='psql "$(intaglio db url)"', local=True)
 def url(cli: Cli) -> None:
     """Print the address of the database, without a password."""
-    from urllib.parse import urlsplit, urlunsplit
+    from intaglio.db.address import without_secrets
 
     if cli.settings.database_url is None:
         from intaglio.db.embedded import EmbeddedPostgres
 
         address = EmbeddedPostgres(cli.settings.data_dir).url
     else:
-        parts = urlsplit(cli.settings.database_url.get_secret_value())
-        account = f"{parts.username}@" if parts.username else ""
-        address = urlunsplit(parts._replace(netloc=account + parts.netloc.rpartition("@")[2]))
+        address = without_secrets(cli.settings.database_url.get_secret_value())
     cli.out.result({"url": address}, address)

@@ -39,7 +39,7 @@ class _Maker:
 
 def errors() -> Iterator[str]:
     """All codes of the management API and the command line, then those of the gateway."""
-    from intaglio.cli.reference import table
+    from intaglio.cli.markdown import table
     from intaglio.gateway.errors import CATALOGUE
 
     yield (
