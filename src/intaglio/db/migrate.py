@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
@@ -16,8 +15,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.pool import NullPool
 
-from intaglio.core.errors import Refused, Unavailable
+from intaglio.core.errors import Refused
 from intaglio.db.base import metadata
+from intaglio.db.diagnosis import open_connection
 from intaglio.db.engine import translated_errors
 
 MINIMUM_SERVER_VERSION = 150000
@@ -110,12 +110,9 @@ def _require_supported(connection: Connection) -> None:
 @contextlib.contextmanager
 def _connected(url: str) -> Iterator[Connection]:
     def connect() -> Any:
-        return psycopg.connect(url, connect_timeout=10, options="-c timezone=UTC")
+        return open_connection(url)
 
     with translated_errors():
-        try:
-            engine = create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool)
-            with engine.connect() as connection:
-                yield connection
-        except psycopg.OperationalError as error:
-            raise Unavailable(f"The database is not reachable: {error}", code="database-unavailable") from error
+        engine = create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool)
+        with engine.connect() as connection:
+            yield connection
