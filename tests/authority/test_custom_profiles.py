@@ -55,7 +55,7 @@ async def test_an_active_profile_is_offered_and_a_new_version_is_picked_up(
     await custom_profiles.activate_profile(authority, CAROL, "short-tls")
     ca = (await authority.snapshot()).ca("demo~issuing")
     assert str(ca.profile("short-tls").validity.default) == "P7D"
-    history = await custom_profiles.get_profile(authority, CAROL, "short-tls")
+    history = await custom_profiles.get_profile(authority, OPERATOR, "short-tls")
     assert [(each.profile.version, each.state) for each in history.versions] == [(2, "active"), (1, "retired")]
     assert history.offered_by == ("demo~issuing",)
 
@@ -118,16 +118,33 @@ async def test_a_profile_in_use_is_retired_only_by_force_and_then_issues_nothing
     await custom_profiles.activate_profile(authority, CAROL, "short-tls")
     await edit_ca(authority, OPERATOR, "demo~issuing", CaChanges(profiles=["short-tls", "privatessl-tls-client"]))
     with pytest.raises(StateConflict) as refusal:
-        await custom_profiles.retire_profile(authority, CAROL, "short-tls")
+        await custom_profiles.retire_profile(authority, OPERATOR, "short-tls")
     assert refusal.value.extra["cas"] == ["demo~issuing"]
     await custom_profiles.retire_profile(authority, CAROL, "short-tls", force=True)
     with pytest.raises(NotFound):
         (await authority.snapshot()).ca("demo~issuing").profile("short-tls")
 
 
+async def test_nobody_learns_from_a_profile_which_cas_other_organizations_have(
+    authority: Authority, organization: str
+) -> None:
+    await make_hierarchy(authority)
+    await _clone(authority)
+    await custom_profiles.activate_profile(authority, CAROL, "short-tls")
+    await edit_ca(authority, OPERATOR, "demo~issuing", CaChanges(profiles=["short-tls"]))
+    assert (await custom_profiles.get_profile(authority, CAROL, "short-tls")).offered_by == ()
+    with pytest.raises(StateConflict) as refusal:
+        await custom_profiles.retire_profile(authority, CAROL, "short-tls")
+    assert (refusal.value.code, refusal.value.extra["cas"]) == ("profile-in-use", [])
+    assert "demo" not in str(refusal.value)
+
+
 @pytest.mark.parametrize(
     ("source", "new_id", "changes", "code"),
     [
+        ("privatessl-tls-server", "basic-ca-subord-path-1", {}, "profile-exists"),
+        ("privatessl-tls-server", "client_credential", {}, "profile-exists"),
+        ("privatessl-tls-server", "platform-listener", {}, "profile-exists"),
         ("basic-ca-root", "my-root", {}, "profile-immutable"),
         ("privatessl-tls-server", "privatessl-tls-client", {}, "profile-exists"),
         ("privatessl-tls-server", "x", {}, "invalid-input"),

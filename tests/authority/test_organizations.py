@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import delete, insert, update
 from tests.support.authority import OPERATOR, root_wish, tenant
 
 from intaglio.authority import memberships, organizations
@@ -14,6 +14,7 @@ from intaglio.authority.cas.create import create_root
 from intaglio.authority.cas.delete import delete_ca
 from intaglio.authority.cas.views import list_cas
 from intaglio.authority.context import Authority
+from intaglio.authority.models import organization_member
 from intaglio.core import clock
 from intaglio.core.errors import Forbidden, InvalidInput, NotFound, Refused, StateConflict
 from intaglio.core.identifiers import RESERVED_WORDS, new_id
@@ -61,7 +62,9 @@ async def test_the_creator_becomes_its_administrator_and_others_do_not_see_it(au
     assert hidden.value.detail.replace("hers", "none") == unknown.value.detail
 
 
-@pytest.mark.parametrize("name", ["ab", "a" * 15, "Upper", "with space", "tilde~", "", "platform", *sorted(RESERVED_WORDS)])
+@pytest.mark.parametrize(
+    "name", ["ab", "a" * 15, "Upper", "with space", "tilde~", "", "platform", *sorted(RESERVED_WORDS)]
+)
 async def test_names_outside_the_grammar_are_refused(authority: Authority, name: str) -> None:
     with pytest.raises(InvalidInput) as refusal:
         await organizations.create_organization(authority, CAROL, name)
@@ -208,3 +211,32 @@ async def test_who_only_looks_changes_nothing(authority: Authority) -> None:
     viewer = Principal("user", "erin", frozenset({Permission.CA_VIEW}))
     with pytest.raises(Forbidden):
         await organizations.create_organization(authority, viewer, "mine")
+
+
+async def test_an_invitation_is_not_for_who_gets_the_name_later(authority: Authority, registered: None) -> None:
+    await _hers(authority, "invite")
+    await memberships.invite_member(authority, CAROL, "hers", "dave")
+    await _another_dave(authority)
+    with pytest.raises(NotFound):
+        await memberships.join_organization(authority, DAVE, "hers")
+    assert (await memberships.invite_member(authority, CAROL, "hers", "dave")).state == "invited"
+    assert (await memberships.join_organization(authority, DAVE, "hers")).state == "member"
+
+
+async def test_a_request_is_not_approved_for_who_gets_the_name_later(authority: Authority, registered: None) -> None:
+    await _hers(authority)
+    await memberships.join_organization(authority, DAVE, "hers")
+    await _another_dave(authority)
+    with pytest.raises(StateConflict):
+        await memberships.approve_request(authority, CAROL, "hers", "dave")
+    assert (await memberships.invite_member(authority, CAROL, "hers", "dave")).state == "invited"
+
+
+async def _another_dave(authority: Authority) -> None:
+    """The account is deleted, and made anew for somebody else."""
+    async with authority.database.transaction() as tx:
+        await tx.execute(delete(user_account).where(user_account.c.name == "dave"))
+        earlier = tx.now - timedelta(days=1)
+        his = organization_member.c.user_name == "dave"
+        await tx.execute(update(organization_member).where(his).values(since=earlier))
+        await tx.execute(insert(user_account).values(id=new_id(), name="dave", created_at=tx.now))

@@ -172,3 +172,20 @@ async def test_many_cas_are_created_at_once_by_several_processes(
     # Whoever came first made the credential of bob, and only he.
     assert [new.name for created in made for new in created.credentials] == ["bob"]
     assert len(await list_cas(authority, OPERATOR)) == 13
+
+
+async def test_issuing_goes_on_after_a_certificate_that_could_not_be_recorded(
+    authority: Authority, organization: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make_hierarchy(authority)
+
+    async def broken(*_: object) -> bool:
+        raise ValueError("a value that the driver cannot send")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(authority.commits, "_execute", broken)
+        with pytest.raises(ValueError, match="cannot send"):
+            async with asyncio.timeout(5):
+                await issue_server_certificate(authority, "demo~issuing")
+    async with asyncio.timeout(5):
+        await issue_server_certificate(authority, "demo~issuing")

@@ -170,6 +170,10 @@ class GroupCommit:
             else:
                 self._settle(batch, error if isinstance(error, IntaglioError) else Unavailable(
                     "The certificate could not be recorded.", code="database-unavailable"))  # fmt: skip
+        except Exception as error:  # whatever it was: everybody who waits hears of it, and this task must outlive it
+            log.exception("certificates could not be recorded", count=len(batch))
+            await self._disconnect()
+            self._settle(batch, error)
         else:
             self._settle(batch, None if written else EpochMoved())
 

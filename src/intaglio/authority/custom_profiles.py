@@ -18,8 +18,10 @@ from sqlalchemy import any_, func, insert, literal, select, update
 
 from intaglio.audit import record as audit
 from intaglio.authority import locks, models
+from intaglio.authority.access import visible_organizations
 from intaglio.authority.configuration import changing
 from intaglio.authority.context import Authority
+from intaglio.authority.directory import CaView, Snapshot
 from intaglio.core.errors import Forbidden, Refused, StateConflict
 from intaglio.core.principal import Permission, Principal
 from intaglio.db.engine import Transaction
@@ -51,7 +53,7 @@ class StoredProfile:
 
 @dataclass(frozen=True)
 class ProfileHistory:
-    """A profile with its versions, newest first, and the full ids of the CAs that offer it."""
+    """A profile with its versions, newest first, and the full ids of the CAs that offer it, as far as one sees them."""
 
     current: StoredProfile
     versions: tuple[StoredProfile, ...]
@@ -77,14 +79,12 @@ async def get_profile(authority: Authority, principal: Principal, profile_id: st
     """
     _require_viewer(principal)
     wanted, snapshot = registry.normal_id(profile_id), await authority.current()
-    offered_by = tuple(
-        sorted(ca.full_id for ca in snapshot.cas.values() if wanted in ca.profile_ids and ca.state != "deleted")
-    )
+    async with authority.database.read() as view:
+        offered_by, _ = await _offering(view, principal, snapshot, wanted)
+        versions = await _versions(view, wanted)
     if (built_in := registry.find(wanted)) is not None:
         found = StoredProfile(built_in, "built-in")
         return ProfileHistory(found, (found,), offered_by)
-    async with authority.database.read() as view:
-        versions = await _versions(view, wanted)
     if not versions:
         raise registry.unknown(profile_id)
     return ProfileHistory(_effective(versions), versions, offered_by)
@@ -207,18 +207,35 @@ async def retire_profile(authority: Authority, principal: Principal, profile_id:
     wanted = history.current.profile.id
     async with changing(authority, principal, Permission.PROFILES_MANAGE) as change:
         snapshot = await change.locked()
-        offering = sorted(c.full_id for c in snapshot.cas.values() if wanted in c.profile_ids and c.state != "deleted")
-        if offering and not force:
+        seen, unseen = await _offering(change.tx, principal, snapshot, wanted)
+        if (seen or unseen) and not force:
+            named = [*seen[:10], *([f"{unseen} of other organizations"] if unseen else [])]
             raise StateConflict(
-                f'The profile "{wanted}" is offered by {", ".join(offering[:10])}.',
+                f'The profile "{wanted}" is offered by {", ".join(named)}.',
                 code="profile-in-use",
                 remedy="Take it from these CAs first, or force it.",
-                extra={"cas": offering},
+                extra={"cas": list(seen)},
             )
         await locks.lock(change.tx, "custom-profile", wanted)
         for state in ("draft", "active"):
             await _set_state(change.tx, wanted, state, "retired")
+        offering = [ca.full_id for ca in _offering_all(snapshot, wanted)]
         audit.record(change.tx, principal, "profile.retire", "profile", wanted, offered_by=offering)
+
+
+async def _offering(
+    view: Transaction, principal: Principal, snapshot: Snapshot, profile_id: str
+) -> tuple[tuple[str, ...], int]:
+    """The full ids of the CAs that offer a profile and that the principal may know of, and how many others do."""
+    offering = _offering_all(snapshot, profile_id)
+    visible = {each.id for each in await visible_organizations(view, principal)}
+    seen = tuple(ca.full_id for ca in offering if ca.organization_id in visible)
+    return seen, len(offering) - len(seen)
+
+
+def _offering_all(snapshot: Snapshot, profile_id: str) -> list[CaView]:
+    found = [ca for ca in snapshot.cas.values() if profile_id in ca.profile_ids and ca.state != "deleted"]
+    return sorted(found, key=lambda ca: ca.full_id)
 
 
 async def _add_draft(

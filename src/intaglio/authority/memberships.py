@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, exists, func, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from intaglio.audit import record as audit
@@ -61,7 +61,7 @@ async def join_organization(authority: Authority, principal: Principal, organiza
         found = await find_organization(tx, organization, lock=True)
         if found is None:
             raise organization_unknown(organization)
-        current = await _state(tx, found.id, principal.name)
+        current = await _own_state(tx, found.id, principal.name)
         if current == "member":
             raise _already(principal.name, organization, "is a member of")
         if current == "requested" and found.join_policy != "open":
@@ -153,7 +153,7 @@ async def _change(
     u = user_account.c
     if await tx.scalar(select(u.id).where(u.name == user, ~u.disabled)) is None:
         raise NotFound(f'There is no user "{user[:40]}".', code="user-unknown", target="user")
-    current = await _state(tx, found.id, user)
+    current = await _own_state(tx, found.id, user)
     if current == "member":
         raise _already(user, organization, "is a member of")
     return found, current
@@ -200,6 +200,16 @@ async def _state(view: Transaction, organization_id: UUID, user: str) -> State |
     m = models.organization_member.c
     found: State | None = await view.scalar(
         select(m.state).where(m.organization_id == organization_id, m.user_name == user)
+    )
+    return found
+
+
+async def _own_state(view: Transaction, organization_id: UUID, user: str) -> State | None:
+    """Where the present holder of a name stands. What is from before his account was meant for somebody else."""
+    m, u = models.organization_member.c, user_account.c
+    later = exists().where(u.name == m.user_name, u.created_at > m.since)
+    found: State | None = await view.scalar(
+        select(m.state).where(m.organization_id == organization_id, m.user_name == user, ~later)
     )
     return found
 

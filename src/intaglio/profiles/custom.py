@@ -16,16 +16,18 @@ CUSTOM_ID: Final = Grammar("A profile id", 3, 64)
 
 #: What says which profile this is; never changed by `clone` or `revise`.
 _IDENTITY: Final = frozenset({"id", "version", "kind", "based_on", "configurable"})
+#: Under ids that begin so the platform issues to itself; what is recorded under them must not come from anybody else.
+_RESERVED: Final = ("basic-ca-", "basic-ocsp", "client-credential", "platform-")
 _CUSTOM_KINDS: Final = frozenset({"end-entity", "external-subordinate"})
 
 
 def check_custom_id(text: str) -> str:
     """The normal form of a custom profile id. Raises InvalidInput for anything outside the grammar, and for the id of a
-    built-in profile."""
+    built-in profile or one that the platform keeps for itself."""
     value = CUSTOM_ID.check(text.strip().lower(), target="id").replace("_", "-")
     if not value[0].isalpha() or value.endswith("-") or "--" in value:
         raise InvalidInput("A profile id starts with a letter and joins words with single hyphens.", target="id")
-    if registry.find(value) is not None:
+    if registry.find(value) is not None or value.startswith(_RESERVED):
         raise InvalidInput(
             f'"{value}" is the id of a built-in profile.',
             code="profile-exists",
