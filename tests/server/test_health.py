@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 import pytest_asyncio
 from tests.server.running import PATIENCE
+from tests.support.authority import OPERATOR, root_wish
 
+from intaglio.authority.cas.create import create_root
+from intaglio.authority.cas.delete import delete_ca
+from intaglio.authority.context import Authority
+from intaglio.authority.organizations import create_organization
+from intaglio.core import clock
 from intaglio.core.errors import Unavailable
 from intaglio.core.secrets import MasterKey
 from intaglio.core.settings import Settings
-from intaglio.server import health
+from intaglio.server import ca_health, health
 from intaglio.server.health import Health, HealthRegistry, health_app, standard_contributors
 from intaglio.server.services import Services
 
 
 @pytest_asyncio.fixture
 async def services(database_url: str, master_key: MasterKey, tmp_path: Path) -> AsyncIterator[Services]:
-    made = Services(Settings(data_dir=tmp_path), database_url, master_key=master_key)
+    settings = Settings(data_dir=tmp_path, hostname="pki.example")
+    made = Services(settings, database_url, master_key=master_key, make_authority=Authority)
     await made.start()
     yield made
     await made.stop()
@@ -120,6 +128,47 @@ async def test_full_disk_is_reported(services: Services, monkeypatch: pytest.Mon
     monkeypatch.setattr(health, "DISK_THRESHOLD", 1 << 62)
     answer = await _ask(services, f"{health.ACTUATOR}/health/custom/diskSpace")
     assert (answer.status_code, answer.json()["status"]) == (503, "DOWN")
+
+
+async def test_only_what_is_exposed_is_offered_to_gateway_monitors(services: Services) -> None:
+    offered = ("/health", "/health/custom/ping", "/health/custom/diskSpace", "/prometheus")
+    assert [(await _ask(services, health.ACTUATOR + path)).status_code for path in offered] == [200] * 4
+    assert (await _ask(services, f"{health.ACTUATOR}/health/other/ping")).status_code == 404
+    services.settings = services.settings.model_copy(update={"actuator": ["health"], "health_groups": ["ops", "dc2"]})
+    answer = await _ask(services, f"{health.ACTUATOR}/health")
+    assert answer.json() == {"status": "UP", "groups": ["ops", "dc2"]}
+    assert (await _ask(services, f"{health.ACTUATOR}/health/dc2/ping")).json() == {"status": "UP"}
+    assert (await _ask(services, f"{health.ACTUATOR}/prometheus")).status_code == 404
+    assert (await _ask(services, "/metrics")).status_code == 200
+
+
+async def test_the_numbers_say_which_parts_work(services: Services) -> None:
+    registry = HealthRegistry()
+    registry.register("sound part", _up)
+    registry.register("broken part", _down, critical=False)
+    told = (await _ask(services, "/metrics", registry)).text
+    assert 'intaglio_component_up{component="sound part"} 1.0' in told
+    assert 'intaglio_component_up{component="broken part"} 0.0' in told
+
+
+async def test_the_numbers_say_which_cas_can_issue(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    await create_organization(services.authority, OPERATOR, "numbers")
+    await create_root(services.authority, OPERATOR, "numbers", root_wish())
+    registry = HealthRegistry()
+    ca_health.register(services, registry)
+
+    async def told() -> str:
+        text = (await _ask(services, "/metrics", registry)).text
+        values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+        return values['intaglio_ca_up{ca="numbers~root"}']
+
+    assert await told() == "1.0"
+    ends = (await services.authority.snapshot()).ca("numbers~root").certificate.not_after
+    with monkeypatch.context() as later:
+        later.setattr(clock, "now", lambda: ends + timedelta(seconds=1))
+        assert await told() == "0.0"
+    await delete_ca(services.authority, OPERATOR, "numbers~root")
+    assert await told() == "NaN"
 
 
 async def test_unknown_paths_and_methods_are_problems(services: Services) -> None:

@@ -82,6 +82,14 @@ class Settings(BaseSettings):
         default=None, description="Further client CA certificates (PEM) trusted by the gateway listener."
     )
 
+    actuator: CommaList = Field(
+        default_factory=lambda: ["health", "prometheus"],
+        description="What the health listener offers under /cagw/management/actuator (health, prometheus).",
+    )
+    health_groups: CommaList = Field(
+        default_factory=lambda: ["custom"], description="Names of the health groups under /cagw/management/actuator."
+    )
+
     workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=256, description="Serving processes.")
     only: CommaList = Field(
         default_factory=list, description="Services to run; empty = all (ocsp, crl, gateway, api, jobs)."

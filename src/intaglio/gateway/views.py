@@ -48,7 +48,8 @@ def message(warnings: Sequence[str]) -> Json:
     if not warnings:
         return {}
     details = [{"message": warning} for warning in warnings]
-    return {"message": {"code": "warnings", "message": f"There are {len(warnings)} remarks.", "details": details}}
+    told = "There is 1 remark." if len(warnings) == 1 else f"There are {len(warnings)} remarks."
+    return {"message": {"code": "warnings", "message": told, "details": details}}
 
 
 def ca_view(ca: CaView, connector: str, fields: FieldSelection) -> Json:

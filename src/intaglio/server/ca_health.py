@@ -1,28 +1,38 @@
-"""How the CAs of the installation are doing: a health contributor and their expiry as metrics."""
+"""How the CAs of the installation are doing: a health contributor, and as metrics which can issue and when they end."""
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 
 from intaglio.authority.directory import CaView
 from intaglio.core import clock
 from intaglio.server.health import Health, HealthRegistry
-from intaglio.server.metrics import certificate_expiry
+from intaglio.server.metrics import ca_up, certificate_expiry
 from intaglio.server.services import Services
 
 #: A CA certificate that ends sooner than this is reported, so that there is time to renew it.
 EXPIRY_WARNING = timedelta(days=30)
+_ISSUING = frozenset({"active", "expires-soon"})
 
 
 def register(services: Services, registry: HealthRegistry) -> None:
-    """Report each CA, and publish when its certificate ends whenever the configuration changed.
+    """Report each CA, whether it can issue whenever it is looked at, and its end whenever the configuration changed.
 
     Not critical: one CA that needs attention must not take the other CAs of this server out of service.
     """
 
+    published: set[str] = set()
+
     async def cas() -> Health:
         snapshot = await services.authority.snapshot()
         states = {ca.full_id: _state(ca) for ca in snapshot.cas.values() if ca.state != "deleted"}
+        for gone in published - states.keys():
+            ca_up.labels(gone).set(math.nan)  # a label set cannot be taken back from numbers that processes share
+        for name, state in states.items():
+            ca_up.labels(name).set(state in _ISSUING)
+        published.clear()
+        published.update(states)
         return Health(all(state in ("active", "awaiting-certificate") for state in states.values()), states)
 
     async def publish_expiry() -> None:

@@ -1,14 +1,15 @@
 """The health listener: is the process alive, can it serve, and what do the numbers say.
 
 ``/livez`` never touches anything outside the process; ``/readyz`` asks every contributor and answers 503 while a
-critical one is down. Below ``/cagw/management/actuator`` the same is offered in the shape that gateway clients expect.
+critical one is down. Below ``/cagw/management/actuator`` the same is offered in the shape that gateway clients expect,
+as far as the settings expose it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,13 +22,12 @@ from starlette.types import ASGIApp
 from intaglio.core.errors import IntaglioError, NotFound
 from intaglio.core.logging import get_logger
 from intaglio.server import problems
-from intaglio.server.metrics import CONTENT_TYPE, exposition
+from intaglio.server.metrics import CONTENT_TYPE, component_up, exposition
 from intaglio.server.services import Services
 
 log = get_logger(__name__)
 
 ACTUATOR = "/cagw/management/actuator"
-GROUPS = ("custom",)
 DISK_THRESHOLD = 10 * 1024 * 1024  # octets that must be free under the data folder
 _CHECK_TIME = 2.0  # seconds a contributor may take
 
@@ -57,6 +57,8 @@ class HealthRegistry:
         """Ask everyone at once. Returns whether all critical ones are up, and what each said."""
         names = list(self._contributors)
         found = await asyncio.gather(*(_ask(name, self._contributors[name][0]) for name in names))
+        for name, health in zip(names, found, strict=True):
+            component_up.labels(name).set(health.up)
         ready = all(health.up for name, health in zip(names, found, strict=True) if self._contributors[name][1])
         components = {
             name: {"status": _word(health.up), "details": dict(health.details)}
@@ -98,6 +100,8 @@ def disk_space(services: Services) -> dict[str, Any]:
 def health_app(services: Services, registry: HealthRegistry) -> ASGIApp:
     """The application of the health listener."""
 
+    groups = services.settings.health_groups
+
     async def livez(request: Request) -> Response:
         return JSONResponse({"status": "UP"})
 
@@ -107,19 +111,20 @@ def health_app(services: Services, registry: HealthRegistry) -> ASGIApp:
 
     async def health(request: Request) -> Response:
         ready, _ = await registry.examine()
-        return JSONResponse({"status": _word(ready), "groups": list(GROUPS)}, 200 if ready else 503)
+        return JSONResponse({"status": _word(ready), "groups": groups}, 200 if ready else 503)
 
     async def ping(request: Request) -> Response:
-        _require_group(request)
+        _require_group(request, groups)
         return JSONResponse({"status": "UP"})
 
     async def disk(request: Request) -> Response:
-        _require_group(request)
+        _require_group(request, groups)
         details = disk_space(services)
         up = details["free"] >= DISK_THRESHOLD
         return JSONResponse({"status": _word(up), "details": details}, 200 if up else 503)
 
     async def prometheus(request: Request) -> Response:
+        await registry.examine()
         return Response(exposition(), media_type=CONTENT_TYPE)
 
     endpoints: dict[str, Callable[[Request], Awaitable[Response]]] = {
@@ -127,11 +132,13 @@ def health_app(services: Services, registry: HealthRegistry) -> ASGIApp:
         "/readyz": readyz,
         "/metrics": prometheus,
         "/prometheus": prometheus,
-        f"{ACTUATOR}/health": health,
-        f"{ACTUATOR}/health/{{group}}/ping": ping,
-        f"{ACTUATOR}/health/{{group}}/diskSpace": disk,
-        f"{ACTUATOR}/prometheus": prometheus,
     }
+    if "health" in services.settings.actuator:
+        endpoints[f"{ACTUATOR}/health"] = health
+        endpoints[f"{ACTUATOR}/health/{{group}}/ping"] = ping
+        endpoints[f"{ACTUATOR}/health/{{group}}/diskSpace"] = disk
+    if "prometheus" in services.settings.actuator:
+        endpoints[f"{ACTUATOR}/prometheus"] = prometheus
     routes = [Route(path, _named(path, endpoint), methods=["GET"]) for path, endpoint in endpoints.items()]
     app = Starlette(routes=routes)
     problems.install(app)
@@ -146,10 +153,10 @@ def _named(path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Cal
     return call
 
 
-def _require_group(request: Request) -> None:
+def _require_group(request: Request, groups: Sequence[str]) -> None:
     group = request.path_params["group"]
-    if group not in GROUPS:
-        raise NotFound(f'There is no health group "{group}".', remedy=f"Groups: {', '.join(GROUPS)}.")
+    if group not in groups:
+        raise NotFound(f'There is no health group "{group}".', remedy=f"Groups: {', '.join(groups)}.")
 
 
 async def _ask(name: str, contributor: Contributor) -> Health:
