@@ -103,6 +103,13 @@ class Pki:
             context.load_cert_chain(self.clients[client])
         return context
 
+    @property
+    def anchor_file(self) -> Path:
+        """What the listeners' certificates chain to, in PEM."""
+        file = self.folder / "platform-ca.pem"
+        file.write_text(self._anchor)
+        return file
+
     def http(self, presenting: str | None = "alice", *, timeout: float = PATIENCE, connections: int = 20) -> Gateway:
         """A client of the gateway."""
         transport = httpx.AsyncHTTPTransport(

@@ -8,6 +8,7 @@ from collections import Counter
 
 import httpx
 from tests.integration.pki import (
+    PROFILE,
     Gateway,
     Issued,
     Pki,

@@ -44,6 +44,8 @@ class Product:
             **{f"{name}__PORT": "0" for name in ("PUBLIC", "CONSOLE", "ENROLL", "GATEWAY", "HEALTH")},
             **settings,
         }
+        #: What ``intaglio serve`` is started by, such as a program that confines it.
+        self.launcher: list[str] = []
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -83,7 +85,7 @@ class Product:
         """Serve until :meth:`stop`; returns when the server is ready."""
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [_COMMAND, "serve"], env=self.environment, cwd=self.work, stdout=log, stderr=log
+                [*self.launcher, _COMMAND, "serve"], env=self.environment, cwd=self.work, stdout=log, stderr=log
             )
         eventually(self._ready_or_dead, what=lambda: f"the server gets ready: {self.log.read_text()[-3000:]}")
         assert self.process.poll() is None, self.log.read_text()[-3000:]

@@ -31,6 +31,7 @@ from intaglio.x509.certificates import pem
 
 router = APIRouter(tags=["platform"])
 
+_PEM = "application/x-pem-file"
 _PATIENCE = 3.0  # seconds the database may take to prove itself
 
 
@@ -115,11 +116,15 @@ async def get_status(services: Given, asker: Asker) -> Status:
     )
 
 
-@router.get("/platform/ca-certificate", response_class=PlainTextResponse)
+@router.get(
+    "/platform/ca-certificate",
+    response_class=PlainTextResponse,
+    responses={200: {"content": {_PEM: {"schema": {"type": "string"}}}}},
+)
 async def get_platform_root(services: Given) -> PlainTextResponse:
     """The root (PEM) that clients of the listeners trust while no certificate was imported. Needs no login: it is
     public, and trust in it must come from elsewhere anyway."""
-    return PlainTextResponse(pem(await platform_root(services.authority)), media_type="application/x-pem-file")
+    return PlainTextResponse(pem(await platform_root(services.authority)), media_type=_PEM)
 
 
 @router.get("/server-certificates")

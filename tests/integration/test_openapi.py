@@ -1,0 +1,45 @@
+"""schemathesis lets the running product prove that it keeps to its own OpenAPI documents."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.integration.conftest import NewProduct
+from tests.integration.pki import Pki, admin, ok
+
+_COMMAND = Path(sys.executable).with_name("schemathesis")
+_CHECKS = "not_a_server_error,response_schema_conformance,content_type_conformance"
+_SECONDS = 100
+
+# 501 is how the gateway says that a CA has not the capability.
+_CONFIGURATION = """
+[checks]
+not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", "501"]
+"""
+
+
+def test_both_apis_answer_as_their_documents_say(new_product: NewProduct) -> None:
+    product = new_product()
+    product.run("init")
+    pki = Pki.create(product.start(), "demo")
+    (product.work / "schemathesis.toml").write_text(_CONFIGURATION)
+    with admin(product) as http:
+        token = ok(http.post("/tokens", json={"name": "schemathesis", "user": "admin"})).json()["secret"]
+    client = ("--request-cert", pki.clients["alice"])
+    _conforms(pki, product.url("gateway", "/cagw/openapi.json"), *client)
+    login = ("--header", f"Authorization: Bearer {token}")
+    _conforms(pki, product.url("console", "/api/v1/openapi.json"), *login, "--exclude-path", "/api/v1/logout")
+
+
+def _conforms(pki: Pki, document: str, *options: str | Path) -> None:
+    done = subprocess.run(
+        [
+            _COMMAND, "run", document, "--tls-verify", pki.anchor_file, "--checks", _CHECKS,
+            "--phases", "coverage,fuzzing", "--max-examples", "2", "--seed", "1", "--no-shrink", "--no-color",
+            "--warnings", "off", "--suppress-health-check", "all", "--request-timeout", "30", *options,
+        ],
+        cwd=pki.product.work, capture_output=True, text=True, timeout=_SECONDS, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
