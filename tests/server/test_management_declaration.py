@@ -107,6 +107,29 @@ async def test_what_is_frozen_is_refused_before_anything_changes(operator: Async
     assert (await operator.get("/settings/logging")).json()["values"]["level"] == "WARN"
 
 
+async def test_an_exported_hierarchy_can_be_made_anew(operator: AsyncClient) -> None:
+    deeper = """
+organizations:
+- name: demo
+  cas:
+  - {name: root, kind: root, key_algorithm: P-256, subject: "CN=Root", profiles: [privatessl-tls-server],
+     administrators: [alice]}
+  - {name: policy, kind: issuing, issuer: root, key_algorithm: P-256, subject: "CN=Policy", path_length: 1,
+     profiles: [privatessl-tls-server], administrators: [alice], options: {allow_issuing_below: true}}
+  - {name: issuing, kind: issuing, issuer: policy, key_algorithm: P-256, subject: "CN=Issuing",
+     profiles: [privatessl-tls-server], administrators: [alice]}
+"""
+    await apply(operator, deeper)
+    exported = (await operator.get("/declaration")).json()["declaration"]
+    await apply(operator, exported.replace("name: demo", "name: other"))
+    assert (await operator.get("/cas/other~policy")).json()["path_length"] == 1
+    assert (await operator.get("/cas/other~issuing")).json()["issuer"] == "other~policy"
+    assert (await apply(operator, deeper.replace("path_length: 1, ", "")))["changes"] == []
+    wrong = deeper.replace("path_length: 1", "path_length: 2")
+    refused = await operator.post("/declaration", json={"declaration": wrong})
+    assert (refused.status_code, refused.json()["fields"]) == (422, ["path_length"])
+
+
 async def test_a_user_exports_what_he_sees(operator: AsyncClient, management: Management) -> None:
     await apply(operator, WANTED)
     stranger = await management.user("stranger", "auditor")

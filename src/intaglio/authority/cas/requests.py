@@ -81,7 +81,8 @@ async def reissue_request(authority: Authority, principal: Principal, full_id: s
         key_id = ca.keys[current.generation].key_id
         assert key_id is not None, "only a key of ours has a request"
         signer = await authority.keystore.load(tx, key_id)
-        request = await make_request(tx, signer, ca.id, current.generation, ca.subject, _path_length(current.der))
+        path_length = requested_path_length(current.der)
+        request = await make_request(tx, signer, ca.id, current.generation, ca.subject, path_length)
         audit.record(
             tx, principal, "ca.request", "ca", full_id, organization=ca.organization, generation=current.generation
         )
@@ -126,6 +127,7 @@ async def pending_request(view: Transaction, ca: CaView) -> PendingRequest:
     return PendingRequest(row["generation"], row["csr"], row["created_at"])
 
 
-def _path_length(request: bytes) -> int:
+def requested_path_length(request: bytes) -> int:
+    """How many further CA certificates a request of ours asks to have room for."""
     constraints = parse_request(request, prove_possession=False).extension(ext.BASIC_CONSTRAINTS)
     return (ext.read_basic_constraints(constraints.value)[1] if constraints else None) or 0

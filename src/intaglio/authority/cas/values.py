@@ -135,7 +135,8 @@ class CaDetails(_Value):
 
     ``retirement_note`` says until when its key is good by NIST IR 8547; dates, serial number and fingerprint (SHA-256,
     both in hexadecimal) are those of its current certificate, None while it has none; ``certificate_status`` is valid,
-    held or revoked as far as a CA of ours issued it. ``reserved_until`` is set for a deleted CA: until then nobody gets
+    held or revoked as far as a CA of ours issued it. ``path_length`` is how many further CA certificates may follow
+    below it, None for any number. ``reserved_until`` is set for a deleted CA: until then nobody gets
     its id.
     """
 
@@ -158,6 +159,7 @@ class CaDetails(_Value):
     certificate_status: str | None
     not_before: datetime | None
     not_after: datetime | None
+    path_length: int | None
     request_pending: bool
     profiles: tuple[str, ...]
     administrators: tuple[str, ...]

@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from intaglio.authority import models
 from intaglio.authority.access import require_ca, require_organization, visible_organizations
+from intaglio.authority.cas.requests import requested_path_length
 from intaglio.authority.cas.values import CaDetails
 from intaglio.authority.client_users import ADMINISTRATOR, AUDITOR, rights_on_all
 from intaglio.authority.context import Authority
@@ -17,6 +18,7 @@ from intaglio.core.errors import NotFound
 from intaglio.core.identifiers import serial_hex
 from intaglio.core.principal import Permission, Principal
 from intaglio.db.engine import Transaction
+from intaglio.x509.certificates import CertificateInfo
 
 #: CAs that people create; the others belong to an organization or to the platform itself.
 PUBLIC_KINDS = ("root", "external-root", "issuing")
@@ -87,13 +89,13 @@ async def _all_details(view: Transaction, snapshot: Snapshot, cas: Sequence[CaVi
     ids = [ca.id for ca in cas]
     c, r = models.ca.c, models.ca_request.c
     rows = {row["id"]: row for row in await view.all(select(models.ca).where(c.id.in_(ids)))}
-    pending = {row["ca_id"] for row in await view.all(select(r.ca_id).where(r.ca_id.in_(ids)))}
+    pending = {row["ca_id"]: row["csr"] for row in await view.all(select(r.ca_id, r.csr).where(r.ca_id.in_(ids)))}
     rights = await rights_on_all(view, ids)
-    return [_details(snapshot, ca, rows[ca.id], rights.get(ca.id, {}), request_pending=ca.id in pending) for ca in cas]
+    return [_details(snapshot, ca, rows[ca.id], rights.get(ca.id, {}), pending.get(ca.id)) for ca in cas]
 
 
 def _details(
-    snapshot: Snapshot, ca: CaView, row: Mapping[Any, Any], rights: Mapping[str, str], *, request_pending: bool
+    snapshot: Snapshot, ca: CaView, row: Mapping[Any, Any], rights: Mapping[str, str], request: bytes | None
 ) -> CaDetails:
     key = ca.key if ca.generation else None
     certificate = key.certificate if key else None
@@ -118,7 +120,8 @@ def _details(
         certificate_status=key.certificate_status if key else None,
         not_before=certificate.not_before if certificate else None,
         not_after=certificate.not_after if certificate else row["requested_not_after"],
-        request_pending=request_pending,
+        path_length=_path_length(certificate, request),
+        request_pending=request is not None,
         profiles=ca.profile_ids,
         administrators=_having(rights, ADMINISTRATOR),
         auditors=_having(rights, AUDITOR),
@@ -129,6 +132,13 @@ def _details(
         deleted_at=row["deleted_at"],
         reserved_until=row["reserved_until"],
     )
+
+
+def _path_length(certificate: CertificateInfo | None, request: bytes | None) -> int | None:
+    """What the certificate says, or what the request for the first one asks for."""
+    if certificate is not None:
+        return certificate.path_len
+    return None if request is None else requested_path_length(request)
 
 
 def _having(rights: Mapping[str, str], wanted: str) -> tuple[str, ...]:

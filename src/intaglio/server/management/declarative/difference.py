@@ -159,12 +159,12 @@ def _ca_changes(organization: str, wanted: DeclaredCa, known: DeclaredCa) -> tup
     return _changes(wanted, known, ("label", "profiles", "administrators", "auditors", "tenants", "options"))
 
 
-_FROZEN = ("key_algorithm", "subject", "issuer", "ocsp_key_algorithm")
+_FROZEN = ("key_algorithm", "subject", "issuer", "path_length", "ocsp_key_algorithm")
 
 
 def _differs(name: str, wanted: DeclaredCa, known: DeclaredCa) -> bool:
     ours, theirs = getattr(wanted, name, None), getattr(known, name, None)
-    if ours is None or theirs is None:  # not declared: as it is
+    if ours is None or theirs is None or name not in wanted.model_fields_set:  # not declared: as it is
         return False
     if name == "subject":
         declared = ours if isinstance(ours, str) else None

@@ -94,4 +94,5 @@ async def _ca(services: Services, principal: Principal, ca: CaDetails) -> Declar
     if ca.type == "ca-root":
         return DeclaredRoot.model_validate({"kind": "root", **values})
     issuer = (ca.issuer or "").rpartition("~")[2]
-    return DeclaredIssuing.model_validate({"kind": "issuing", "issuer": issuer, **values})
+    below = {} if ca.path_length is None else {"path_length": ca.path_length}
+    return DeclaredIssuing.model_validate({"kind": "issuing", "issuer": issuer, **below, **values})
