@@ -133,6 +133,40 @@ def test_a_socket_folder_put_there_by_somebody_else_is_refused(postgres_folder: 
     assert stat.S_IMODE(Path("/etc").stat().st_mode) == 0o755
 
 
+def test_what_the_account_of_the_server_left_as_links_is_not_followed(own_server: EmbeddedPostgres) -> None:
+    own_server.stop()
+    home, cluster = own_server._home, own_server._cluster
+    victim = home.parent / "master.key"
+    victim.write_text("secret")
+    victim.chmod(0o600)
+    before = victim.stat()
+    for name in ("pg_hba.conf", "pg_ident.conf", "intaglio.conf", "pg_hba.conf.new"):
+        (cluster / name).unlink(missing_ok=True)
+        (cluster / name).symlink_to(victim)
+    own_server.start()
+    after = victim.stat()
+    assert (victim.read_text(), after.st_uid, after.st_mode) == ("secret", before.st_uid, before.st_mode)
+    assert not (cluster / "pg_hba.conf").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["start.lock", "server.log"])
+def test_a_link_in_place_of_our_files_is_refused(own_server: EmbeddedPostgres, name: str) -> None:
+    own_server.stop()
+    victim = own_server._home.parent / "master.key"
+    victim.write_text("secret")
+    (own_server._home / name).unlink()
+    (own_server._home / name).symlink_to(victim)
+    with pytest.raises(Unavailable):
+        own_server.start()
+    assert victim.read_text() == "secret"
+
+
+def test_the_account_of_the_server_cannot_replace_files_that_we_open(own_server: EmbeddedPostgres) -> None:
+    assert own_server._home.stat().st_uid == os.geteuid()
+    assert own_server._cluster.stat().st_uid == own_server._socket_dir.stat().st_uid
+    assert stat.S_IMODE((own_server._home / "server.log").stat().st_mode) == 0o600
+
+
 def test_a_folder_that_cannot_be_used_is_said_so(postgres_folder: Path) -> None:
     (postgres_folder / "postgres").write_text("a file where the folder should be")
     with pytest.raises(Unavailable) as refused:

@@ -128,7 +128,7 @@ class EmbeddedPostgres:
     @contextlib.contextmanager
     def _only_one_starts(self) -> Iterator[None]:
         """Two processes that start at once must not both create or launch the cluster."""
-        with open(self._home / "start.lock", "w") as lock:
+        with os.fdopen(_open_own(self._home / "start.lock", os.O_RDWR), "r+b") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
@@ -151,12 +151,20 @@ class EmbeddedPostgres:
                     remedy="Choose a data folder outside closed folders such as /root (for example /var/lib/intaglio), "
                     "or run as an ordinary user.",
                 )
+        # What the server's account could replace, root must not open. Only where the whole data folder belongs to that
+        # account, which then runs Intaglio, too, may it have this one.
+        theirs = account is not None and self._home.parent.stat().st_uid == account.pw_uid
         _require_ours(self._socket_dir, account)
-        for folder, mode in ((self._home, 0o755), (self._cluster, 0o700), (self._socket_dir, 0o700)):
+        for folder, mode, of_server in (
+            (self._home, 0o755, theirs),
+            (self._cluster, 0o700, True),
+            (self._socket_dir, 0o700, True),
+        ):
             folder.mkdir(mode=mode, parents=True, exist_ok=True)
+            _require_ours(folder, account, may_be_link=folder != self._socket_dir)
             folder.chmod(mode)
             if account is not None:
-                os.chown(folder, account.pw_uid, account.pw_gid)
+                os.chown(folder, *((account.pw_uid, account.pw_gid) if of_server else (0, 0)))
 
     def _initialize(self, binaries: Path, account: pwd.struct_passwd | None) -> None:
         log.info("creating the embedded database", folder=str(self._cluster))
@@ -200,7 +208,7 @@ class EmbeddedPostgres:
         log_file = self._home / "server.log"
         if log_file.exists() and log_file.stat().st_size > _LARGEST_LOG:
             log_file.replace(log_file.with_suffix(".log.1"))
-        with open(log_file, "ab") as output:
+        with os.fdopen(_open_own(log_file, os.O_WRONLY | os.O_APPEND), "ab") as output:
             self._process = subprocess.Popen(
                 [str(binaries / "postgres"), "-D", str(self._cluster), "-k", str(self._socket_dir)],
                 stdin=subprocess.DEVNULL,
@@ -245,15 +253,21 @@ class EmbeddedPostgres:
                 connection.execute(f'CREATE DATABASE "{DATABASE}"')
 
     def _append(self, name: str, text: str) -> None:
-        with open(self._cluster / name, "a") as file:
-            file.write(f"\n{text}\n")
+        with open(os.open(self._cluster / name, os.O_RDONLY | os.O_NOFOLLOW)) as file:
+            present = file.read()
+        self._rewrite(name, f"{present}\n{text}\n")
 
     def _rewrite(self, name: str, text: str) -> None:
-        path = self._cluster / name
-        path.write_text(text)
-        if os.geteuid() == 0:
-            owner = self._cluster.stat()
-            os.chown(path, owner.st_uid, owner.st_gid)
+        """Replace a file of the cluster, which belongs to the server's account: whatever it put there, a link to a
+        file of root among it, is neither written to nor given away."""
+        path, temporary = self._cluster / name, self._cluster / f"{name}.new"
+        temporary.unlink(missing_ok=True)
+        with os.fdopen(_open_own(temporary, os.O_WRONLY | os.O_EXCL), "w") as file:
+            file.write(text)
+            if os.geteuid() == 0:
+                owner = self._cluster.stat()
+                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+        os.replace(temporary, path)
 
     def _last_log_lines(self) -> str:
         try:
@@ -300,12 +314,20 @@ def _socket_directory(home: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"intaglio-db-{name}"
 
 
-def _require_ours(folder: Path, account: pwd.struct_passwd | None) -> None:
-    """A folder in a place where everybody may write could have been put there by somebody else."""
+def _open_own(path: Path, flags: int) -> int:
+    """Open or create a file for us alone, never through a link."""
+    return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+
+
+def _require_ours(folder: Path, account: pwd.struct_passwd | None, *, may_be_link: bool = False) -> None:
+    """A folder could have been put there by somebody else, where everybody or the server's account may write; a link,
+    where there may be one, is as good as who made it."""
     try:
         status = folder.lstat()
     except FileNotFoundError:
         return
+    if may_be_link and stat.S_ISLNK(status.st_mode) and status.st_uid in (0, os.geteuid()):
+        status = folder.stat()
     ours = {0, os.geteuid(), account.pw_uid if account else os.geteuid()}
     if not stat.S_ISDIR(status.st_mode) or status.st_uid not in ours:
         raise Unavailable(
