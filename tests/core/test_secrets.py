@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,6 +78,43 @@ def test_a_ring_is_written_and_read_back(tmp_path: Path) -> None:
     assert load_master_key(Settings(data_dir=tmp_path)) == ring
     encoded = SecretStr(base64.b64encode(ring.dump()).decode())
     assert load_master_key(Settings(data_dir=tmp_path / "none", master_key=encoded)) == ring
+
+
+def test_a_ring_that_is_replaced_keeps_its_owner_and_is_not_written_through_a_link(tmp_path: Path) -> None:
+    path, other = tmp_path / "master.key", tmp_path / "other"
+    write_master_key(path, MasterKey.generate())
+    other.write_text("untouched")
+    (tmp_path / "master.new").symlink_to(other)
+    wanted = 65534 if os.geteuid() == 0 else os.geteuid()
+    os.chown(path, wanted, -1)
+    write_master_key(path, MasterKey.generate())
+    assert (path.stat().st_uid, path.stat().st_mode & 0o777) == (wanted, 0o600)
+    assert other.read_text() == "untouched"
+
+
+def test_the_new_ring_is_durable_before_anything_is_sealed_under_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[bool, bool]] = []
+
+    def fsync(descriptor: int) -> None:
+        synced.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), (tmp_path / "master.key").exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_master_key(tmp_path / "master.key", MasterKey.generate())
+    assert synced == [(False, False), (True, True)]
+
+
+def test_a_process_with_the_master_key_leaves_no_core(tmp_path: Path) -> None:
+    write_master_key(tmp_path / "master.key", MasterKey.generate())
+    program = (
+        "import resource; from pathlib import Path; from intaglio.core.secrets import load_master_key;"
+        "from intaglio.core.settings import Settings;"
+        f"load_master_key(Settings(data_dir=Path({str(tmp_path)!r})));"
+        "print(resource.getrlimit(resource.RLIMIT_CORE)[0])"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "0"
 
 
 def test_a_key_file_that_others_can_read_is_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import resource
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,7 +112,11 @@ class MasterKey:
 
 
 def load_master_key(settings: Settings) -> MasterKey:
-    """The master key from the setting or the file. Raises Unavailable when it is missing or readable by others."""
+    """The master key from the setting or the file. Raises Unavailable when it is missing or readable by others.
+
+    A process that has the master key leaves no core dumps.
+    """
+    _leave_no_core()
     if settings.master_key is not None:
         try:
             return MasterKey.parse(base64.b64decode(settings.master_key.get_secret_value(), validate=True))
@@ -141,16 +146,32 @@ def load_master_key(settings: Settings) -> MasterKey:
 
 
 def write_master_key(path: Path, key: MasterKey) -> None:
-    """Write the key ring atomically with mode 0600."""
+    """Write the key ring atomically and durably with mode 0600; a file that is replaced keeps its owner."""
     temporary = path.with_suffix(".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
+    temporary.unlink(missing_ok=True)
+    # Never through a file or link that was there before.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
         os.fchmod(descriptor, 0o600)
-        os.write(descriptor, key.dump())
+        if os.geteuid() == 0 and path.exists():  # a server that runs as an account of its own must still read it
+            owner = path.stat()
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        file.write(key.dump())
+        file.flush()
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
     os.replace(temporary, path)
+    # What is sealed under the new key is durable at once; the name of the file must not be less so.
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _leave_no_core() -> None:
+    """From now on this process and its children leave no memory image behind when they crash."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def _derive(key: bytes, purpose: str) -> bytes:
