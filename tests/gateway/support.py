@@ -13,7 +13,7 @@ from urllib.parse import quote
 import jsonschema_rs
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
@@ -150,7 +150,8 @@ def csr(
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     for extension, critical in extensions or ():
         builder = builder.add_extension(extension, critical=critical)
-    return builder.sign(key or ec.generate_private_key(ec.SECP256R1()), hashes.SHA256()).public_bytes(Encoding.DER)
+    digest = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    return builder.sign(key or ec.generate_private_key(ec.SECP256R1()), digest).public_bytes(Encoding.DER)
 
 
 def b64(data: bytes) -> str:

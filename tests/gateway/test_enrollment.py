@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, pkcs7, pkcs12
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 from sqlalchemy import func, select
@@ -428,6 +428,29 @@ async def test_every_certificate_has_an_audit_record(authority: Authority, integ
     await integrator.enroll(wish(), Idempotency_Key="one")
     after = await recorded(authority)
     assert [b - a for a, b in zip(before, after, strict=True)] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "target"),
+    [
+        (details(validityPeriod="P50Y"), "/optionalCertificateRequestDetails/validityPeriod"),
+        ({"profileId": "nobodys"}, "/profileId"),
+        ({"csr": b64(csr(key=ed25519.Ed25519PrivateKey.generate()))}, "/csr"),
+        ({"csr": b64(csr(None, names=[]))}, "/csr"),
+        ({"csr": b64(csr(extensions=[(x509.IssuerAlternativeName([x509.DNSName("a.example")]), False)]))}, "/csr"),
+        (
+            details(extensions=[{"oid": "2.5.29.19", "value": "MAA="}]),
+            "/optionalCertificateRequestDetails/extensions",
+        ),
+        ({"csr": b64(csr(names=[]))}, "/subjectAltNames"),
+    ],
+)
+async def test_a_refusal_points_at_the_place_in_the_body(
+    integrator: Client, changes: dict[str, Any], target: str
+) -> None:
+    for query in ("", "?validateOnly=true"):
+        error = (await integrator.enroll(wish(**changes), query=query)).json["error"]
+        assert error["target"] == target, error
 
 
 async def test_unknown_fields_are_ignored_with_a_remark(integrator: Client) -> None:

@@ -23,6 +23,7 @@ from intaglio.gateway.callers import Access, Caller
 from intaglio.gateway.extensions import explicit_extensions
 from intaglio.gateway.formats import check_format, encode
 from intaglio.gateway.keys import check_key_size, generate_key, read_public_key, sample_public_key, wanted_algorithm
+from intaglio.gateway.pointers import DETAILS, of_enrollment, pointing
 from intaglio.gateway.roles import GatewayPermission, Role
 from intaglio.gateway.schemas import EnrollmentRequest, Format
 from intaglio.gateway.service import Gateway
@@ -34,7 +35,6 @@ from intaglio.x509.general_names import GeneralNames
 from intaglio.x509.names import Name
 from intaglio.x509.requests import CertificateRequest, RequestedExtension, parse_request
 
-_DETAILS = "/optionalCertificateRequestDetails"
 _MAX_KEY_LENGTH = 255
 
 
@@ -73,9 +73,10 @@ async def enroll(
     With ``idempotency_key`` the same request by the same caller is answered with the same certificate. Raises what its
     steps raise; every refusal of a request names its step in ``extra["step"]``.
     """
-    draft = await _draft(gateway, caller, ca_id, request, channel, dry=False)
-    idempotency = None if idempotency_key is None else _idempotency(draft, idempotency_key)
-    issued = await gateway.issue(caller, gateway.connector(draft.access.ca), draft.decide, idempotency)
+    with pointing(of_enrollment(request)):
+        draft = await _draft(gateway, caller, ca_id, request, channel, dry=False)
+        idempotency = None if idempotency_key is None else _idempotency(draft, idempotency_key)
+        issued = await gateway.issue(caller, gateway.connector(draft.access.ca), draft.decide, idempotency)
     if issued.repeated and draft.private_key is not None:
         raise StateConflict(
             "The certificate of this Idempotency-Key was issued before, and its private key is not kept.",
@@ -98,8 +99,9 @@ async def preview(
     gateway: Gateway, caller: Caller, ca_id: str, request: EnrollmentRequest, *, channel: Channel = "gateway-api"
 ) -> Preview:
     """Decide about an enrolment without signing or recording anything. Raises like :func:`enroll`."""
-    draft = await _draft(gateway, caller, ca_id, request, channel, dry=True)
-    prepared = await gateway.connector(draft.access.ca).preview(draft.decide)
+    with pointing(of_enrollment(request)):
+        draft = await _draft(gateway, caller, ca_id, request, channel, dry=True)
+        prepared = await gateway.connector(draft.access.ca).preview(draft.decide)
     return Preview(prepared, (*draft.warnings, *prepared.warnings))
 
 
@@ -199,7 +201,7 @@ class _Draft:
     @cached_property
     def _external_key(self) -> tuple[bytes, KeyAlgorithm] | None:
         encoded = self.request.optionalCertificateRequestDetails.encodedPublicKey
-        return None if encoded is None else read_public_key(encoded, target=f"{_DETAILS}/encodedPublicKey")
+        return None if encoded is None else read_public_key(encoded, target=f"{DETAILS}/encodedPublicKey")
 
     @property
     def _key(self) -> tuple[bytes, KeyAlgorithm]:
@@ -247,26 +249,26 @@ def check_fields(role: Role, request: EnrollmentRequest, mode: Mode) -> None:
             "This CA does not back up private keys.",
             code="key-backup-not-supported",
             remedy="Leave encodedPrivateKey out.",
-            target=f"{_DETAILS}/encodedPrivateKey",
+            target=f"{DETAILS}/encodedPrivateKey",
             extra={"step": "capability"},
         )
     validity = GatewayPermission.EXPLICIT_VALIDITY if mode == "p12" else GatewayPermission.SHORTEN_VALIDITY
     for present, permission, target in (
-        (details.extensions, GatewayPermission.EXPLICIT_EXTENSIONS, f"{_DETAILS}/extensions"),
-        (details.keyUsage, GatewayPermission.EXPLICIT_EXTENSIONS, f"{_DETAILS}/keyUsage"),
+        (details.extensions, GatewayPermission.EXPLICIT_EXTENSIONS, f"{DETAILS}/extensions"),
+        (details.keyUsage, GatewayPermission.EXPLICIT_EXTENSIONS, f"{DETAILS}/keyUsage"),
         (
             details.privateKeyUsagePercentage,
             GatewayPermission.PRIVATE_KEY_USAGE_PERIOD,
-            f"{_DETAILS}/privateKeyUsagePercentage",
+            f"{DETAILS}/privateKeyUsagePercentage",
         ),
-        (details.encodedPublicKey, GatewayPermission.EXTERNAL_PUBLIC_KEY, f"{_DETAILS}/encodedPublicKey"),
+        (details.encodedPublicKey, GatewayPermission.EXTERNAL_PUBLIC_KEY, f"{DETAILS}/encodedPublicKey"),
         (
             details.performPOP is False,
             GatewayPermission.OVERRIDE_PROOF_OF_POSSESSION,
-            f"{_DETAILS}/performPOP",
+            f"{DETAILS}/performPOP",
         ),
-        (details.validityPeriod, validity, f"{_DETAILS}/validityPeriod"),
-        (details.subjectDn, GatewayPermission.SUBJECT_NAMING, f"{_DETAILS}/subjectDn"),
+        (details.validityPeriod, validity, f"{DETAILS}/validityPeriod"),
+        (details.subjectDn, GatewayPermission.SUBJECT_NAMING, f"{DETAILS}/subjectDn"),
         (request.previousSubjectDn, GatewayPermission.SUBJECT_NAMING, "/previousSubjectDn"),
         (request.subjectVariables, GatewayPermission.SUBJECT_NAMING, "/subjectVariables"),
         (request.subjectAltNames, GatewayPermission.ALTERNATIVE_NAMES, "/subjectAltNames"),

@@ -14,6 +14,7 @@ from intaglio.gateway.callers import Caller
 from intaglio.gateway.enrollment import Enrollment
 from intaglio.gateway.formats import encode
 from intaglio.gateway.keys import check_key_size
+from intaglio.gateway.pointers import OF_RENEWALS, pointing
 from intaglio.gateway.roles import GatewayPermission
 from intaglio.gateway.schemas import Action, ActionType, Format
 from intaglio.gateway.service import Gateway
@@ -48,7 +49,8 @@ async def renew(
     old = await connector.certificate(access.ca, serial)
     _check_renewable(old)
     draft = _Renewal(gateway, caller, ca_id, action, old, channel)
-    issued = await gateway.issue(caller, connector, draft.decide, None)
+    with pointing(OF_RENEWALS):
+        issued = await gateway.issue(caller, connector, draft.decide, None)
     body = await encode(issued.der, issued.chain, action.requiredFormat, action.includeCa)
     warnings = (*draft.warnings, *issued.warnings)
     return Enrollment(issued, action.requiredFormat.format, body, bool(action.includeCa), warnings)
