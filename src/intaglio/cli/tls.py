@@ -54,10 +54,12 @@ def import_(
 def remove(
     cli: Cli, listener: Listener, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False
 ) -> None:
-    """Take a listener's own certificate away; it serves the default one from now on."""
+    """Take a listener's own certificate away; it serves the default one from now on. `default` goes back to one that
+    the platform makes and renews."""
     cli.confirm(f"Remove the certificate of {listener}?", yes=yes)
     cli.client.delete(f"/server-certificates/{segment(listener)}")
-    cli.out.result({"removed": listener}, f"{listener} serves the default certificate.")
+    served = "a certificate of the platform's own" if listener == "default" else "the default certificate"
+    cli.out.result({"removed": listener}, f"{listener} serves {served}.")
 
 
 @command(app, "ca-certificate", example="intaglio tls ca-certificate --out platform-ca.pem")

@@ -120,7 +120,7 @@ async def install(
 
 async def remove(tx: Transaction, principal: Principal, listener: str) -> None:
     """Take a listener's own identity away; it serves the default one from now on. Raises NotFound, Forbidden,
-    InvalidInput for the default itself, which can only be replaced."""
+    InvalidInput for the default itself: something must be served, so it is replaced."""
     principal.require(Permission.PLATFORM_MANAGE)
     if listener == DEFAULT:
         raise InvalidInput("The default identity can only be replaced.", code="default-identity", target="listener")

@@ -1,6 +1,6 @@
 """The server certificate of the platform's own making: made at the first start, renewed before it ends.
 
-A certificate that was imported is never touched.
+A certificate that was imported is left alone until it is removed.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from intaglio.authority.bootstrap import make_server_certificate
 from intaglio.authority.locks import lock
 from intaglio.core import clock
 from intaglio.core.logging import get_logger
-from intaglio.core.principal import SYSTEM
+from intaglio.core.principal import SYSTEM, Permission, Principal
 from intaglio.core.settings import Settings
+from intaglio.db.engine import Transaction
 from intaglio.platform import server_identities
 from intaglio.server.services import Services
 
@@ -32,9 +33,24 @@ async def ensure_identity(services: Services) -> None:
         await lock(tx, "server-identity")
         if not await _is_due(services):
             return
-        names, addresses = host_names(services.settings)
-        chain, key = await make_server_certificate(services.authority, names, addresses)
-        made = await server_identities.install(tx, SYSTEM, services.master_key, chain, key, origin="platform")
+        await _make(services, tx, SYSTEM)
+
+
+async def restore_identity(services: Services, principal: Principal) -> None:
+    """Put a certificate of the platform's own in the place of an imported default one, to be renewed by itself again.
+
+    Needs ``platform.manage``. Raises Forbidden.
+    """
+    principal.require(Permission.PLATFORM_MANAGE)
+    async with services.database.transaction() as tx:
+        await lock(tx, "server-identity")
+        await _make(services, tx, principal)
+
+
+async def _make(services: Services, tx: Transaction, principal: Principal) -> None:
+    names, addresses = host_names(services.settings)
+    chain, key = await make_server_certificate(services.authority, names, addresses)
+    made = await server_identities.install(tx, principal, services.master_key, chain, key, origin="platform")
     log.info("made a server certificate", names=list(made.names), not_after=clock.rfc3339(made.not_after))
 
 

@@ -25,6 +25,7 @@ from intaglio.platform import server_identities
 from intaglio.platform.server_identities import ServerIdentityInfo
 from intaglio.server.management.access import Asked, Asker, Given
 from intaglio.server.management.lists import Items, page
+from intaglio.server.platform_identity import restore_identity
 from intaglio.server.runtime import Runtime, read_runtime
 from intaglio.server.services import Services
 from intaglio.x509.certificates import pem
@@ -153,7 +154,11 @@ async def import_server_certificate(
 
 @router.delete("/server-certificates/{listener}", status_code=204)
 async def remove_server_certificate(services: Given, asker: Asker, listener: str) -> None:
-    """Take a listener's own certificate away; it serves the default one from now on."""
+    """Take a listener's own certificate away; it serves the default one from now on. `default` goes back to one that
+    the platform makes and renews."""
+    if listener == server_identities.DEFAULT:
+        await restore_identity(services, asker)
+        return
     async with services.database.transaction() as tx:
         await server_identities.remove(tx, asker, listener)
 
