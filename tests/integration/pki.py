@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import NameOID
 from tests.support.product import Product
+from tests.support.product import eventually as until
 
 from intaglio.db.embedded import EmbeddedPostgres
 
@@ -73,7 +74,11 @@ class Pki:
                 for credential in answer["credentials"]:
                     made.keep(credential)
             made._chain = x509.load_pem_x509_certificates(ok(http.get(f"/cas/{made.issuing}/chain")).content)
+        until(made._has_a_crl, what="the first CRL is published")
         return made
+
+    def _has_a_crl(self) -> bool:
+        return httpx.get(self.crl_url, timeout=PATIENCE, trust_env=False).status_code == 200
 
     @property
     def issuer(self) -> x509.Certificate:

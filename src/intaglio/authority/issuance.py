@@ -170,6 +170,7 @@ async def _sign(
     view: Transaction | None = None,
 ) -> tuple[Issued, IssuedRow]:
     ca, now = order.ca, (at or clock.now().replace(microsecond=0))
+    authority.require_clock()
     ca.require_active()
     if order.profile.kind != "ocsp-signer":  # status of what it issued before is answered for to the end
         ca.require_good_certificate()

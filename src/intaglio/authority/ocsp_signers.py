@@ -130,10 +130,13 @@ def _current(ca: CaView | None = None, generation: int = 0) -> Select[Any]:
 
 
 def _is_due(row: Mapping[Any, Any] | None, ca: CaView, now: datetime) -> bool:
-    """Missing, revoked, or past two thirds of its life, unless a new one could not live longer since the CA ends."""
+    """Missing, revoked, made while the clock was ahead, or past two thirds of its life, unless a new one could not live
+    longer since the CA ends."""
     if row is None or row["status"] != "valid":
         return True
     signer = OcspSigner.of(row)
+    if signer.not_before > now:
+        return True
     return now >= signer.renew_at and signer.not_after < ca.certificate.not_after
 
 

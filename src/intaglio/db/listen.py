@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any
 
 import psycopg
 
+from intaglio.core import clock
 from intaglio.core.clock import monotonic
 from intaglio.core.errors import IntaglioError
 from intaglio.core.logging import get_logger
@@ -22,6 +25,7 @@ log = get_logger(__name__)
 HEARTBEAT = 0.5
 FRESHNESS = 1.0
 _RETRY = 0.25
+_JUMP = 2.0  # seconds; clocks that are kept right by NTP are slewed, not set
 
 Callback = Callable[[], Awaitable[None]]
 
@@ -45,6 +49,9 @@ class Watch:
         self._callbacks = {"epoch": on_config, "event_seq": on_event, "audit_seq": on_audit}
         self._seen: dict[str, int] = {}
         self._last_heard = float("-inf")
+        self._ahead: float | None = None  # of our wall clock before the monotonic one, when we last looked
+        self._database_ahead: float | None = None  # the same of the database's clock
+        self.clock_jumps = 0
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -61,6 +68,11 @@ class Watch:
     def event_seq(self) -> int:
         """The last certificate event number heard of; -1 before the first contact."""
         return self._seen.get("event_seq", -1)
+
+    @property
+    def clock_offset(self) -> float:
+        """Seconds by which our clock is ahead of the database's at this moment; 0 before the first contact."""
+        return 0.0 if self._database_ahead is None else _ahead(clock.now()) - self._database_ahead
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="database-watch")
@@ -99,13 +111,30 @@ class Watch:
         they are done, ``current`` goes false, but nothing is torn down."""
         asked = monotonic()
         async with asyncio.timeout(FRESHNESS):
-            cursor = await connection.execute("SELECT epoch, event_seq, audit_seq FROM journal_head")
-            row = await cursor.fetchone()
+            cursor = await connection.execute(
+                "SELECT epoch, event_seq, audit_seq, clock_timestamp() FROM journal_head"
+            )
+            row: Any = await cursor.fetchone()
         if row is None:
             return
-        head = dict(zip(("epoch", "event_seq", "audit_seq"), row, strict=True))  # type: ignore[call-overload]
+        *numbers, database_now = row
+        self._compare_clocks(database_now)
+        head = dict(zip(("epoch", "event_seq", "audit_seq"), numbers, strict=True))
         for name, callback in self._callbacks.items():
             if head[name] != self._seen.get(name) and callback is not None:
                 await callback()
         self._seen = head
         self._last_heard = asked
+
+    def _compare_clocks(self, database_now: datetime) -> None:
+        """Note how far the database's clock is away, and whether ours was set since the last time."""
+        ahead = _ahead(clock.now())
+        if self._ahead is not None and abs(ahead - self._ahead) > _JUMP:
+            self.clock_jumps += 1
+            log.warning("the clock was set", seconds=round(ahead - self._ahead, 1))
+        self._ahead, self._database_ahead = ahead, _ahead(database_now)
+
+
+def _ahead(moment: datetime) -> float:
+    """Seconds between a wall clock that shows ``moment`` and the monotonic clock, which nobody can set."""
+    return moment.timestamp() - monotonic()

@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from intaglio.authority.context import MAX_CLOCK_OFFSET
 from intaglio.core.errors import IntaglioError, NotFound
 from intaglio.core.logging import get_logger
 from intaglio.server import problems
@@ -85,6 +86,11 @@ def standard_contributors(services: Services, registry: HealthRegistry) -> None:
         details = disk_space(services)
         return Health(details["free"] >= DISK_THRESHOLD, details)
 
+    async def clock() -> Health:
+        offset = services.watch.clock_offset
+        return Health(abs(offset) <= MAX_CLOCK_OFFSET, {"offsetSeconds": round(offset, 1)})
+
+    registry.register("clock", clock)
     registry.register("database", database)
     registry.register("watch", watch)
     registry.register("keystore", keystore)

@@ -53,6 +53,8 @@ class Services:
         self.refusals = RefusalRecorder(self.database)
         self._authority = make_authority(settings, self.database, self.keystore) if make_authority else None
         self.watch = Watch(self.database, on_config=self._config_changed, on_event=self._events_arrived)
+        if self._authority is not None:
+            self._authority.clock_offset = lambda: self.watch.clock_offset
         self._on_config: list[Callback] = []
         self._on_event: list[Callback] = []
         self._on_stop: list[Callback] = []

@@ -244,6 +244,7 @@ async def _sign_and_store(
     authority: Authority, tx: Transaction, principal: Principal, scope: _Scope, facts: CrlFacts, entries: _Entries
 ) -> StoredCrl:
     assert scope.key.key_id is not None
+    authority.require_clock()
     signer = await authority.keystore.load(tx, scope.key.key_id)
     der = await asyncio.to_thread(_assemble, signer, scope, facts, entries.der)
     facts = replace(facts, fingerprint=hashlib.sha256(der).digest())

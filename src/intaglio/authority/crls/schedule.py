@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Set
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -16,10 +16,12 @@ from intaglio.authority.directory import CaView, Snapshot
 from intaglio.core import clock
 from intaglio.db.engine import Transaction
 
+_CLOCK_DIFFERENCE = timedelta(minutes=1)  # by which the clocks of our own processes may differ
+
 
 @dataclass(frozen=True)
 class Due:
-    """One CRL to issue, and why: first, scheduled, revocation or final (the last one of a deleted CA)."""
+    """One CRL to issue, and why: first, scheduled, revocation, clock (set back) or final (a deleted CA's last)."""
 
     ca: CaView
     generation: int
@@ -78,7 +80,7 @@ def _due(recorded: _Recorded, ca: CaView, generation: int, partition: int, now: 
         # A later second than the complete CRL: issued at the same time they would have to share their number.
         later = complete.this_update < now.replace(microsecond=0)
         return [Due(ca, generation, partition, True, "first")] if later else []
-    if delta.this_update + options.delta_interval <= now:
+    if delta.this_update + options.delta_interval <= now or _is_from_the_future(delta, now):
         return [Due(ca, generation, partition, True, "scheduled")]
     return []
 
@@ -92,8 +94,15 @@ def _complete_reason(recorded: _Recorded, ca: CaView, complete: CrlFacts | None,
         return "final" if changed or (deleted_at is not None and complete.this_update <= deleted_at) else None
     if ca.options.crl_on_revoke and changed:
         return "revocation"
+    if _is_from_the_future(complete, now):
+        return "clock"
     assert ca.options.crl_interval is not None
     return "scheduled" if complete.this_update + ca.options.crl_interval <= now else None
+
+
+def _is_from_the_future(facts: CrlFacts, now: datetime) -> bool:
+    """Whether a CRL was issued while the clock was ahead: no relying party accepts it yet, so it has to be replaced."""
+    return facts.this_update > now + _CLOCK_DIFFERENCE
 
 
 def _scopes(

@@ -91,6 +91,7 @@ class Responder:
         self._outlines: Memory[tuple[str | None, bytes, bytes], _Outline] = Memory(OUTLINE_OCTETS)
         self.status = StatusSource(authority.database, watch, self._on_change)
         self._index: IssuerIndex | None = None
+        self._clock_jumps = watch.clock_jumps
 
     async def close(self) -> None:
         await self.status.close()
@@ -98,7 +99,13 @@ class Responder:
     @property
     def current(self) -> bool:
         """Whether what is kept in memory may be used: nothing was changed that this process has not taken note of."""
-        return self.status.current and self._index is not None and self._watch.epoch <= self._index.epoch
+        watch, index = self._watch, self._index
+        return (
+            self.status.current
+            and index is not None
+            and watch.epoch <= index.epoch
+            and watch.clock_jumps == self._clock_jumps
+        )
 
     async def catch_up(self) -> None:
         """Take note of what the watch heard, and of the configuration it speaks of. Raises Unavailable, TimedOut."""
@@ -115,6 +122,10 @@ class Responder:
             snapshot = await self._authority.directory.reload(beyond=snapshot.epoch)
         if self._index is None or self._index.epoch < snapshot.epoch:
             self._index = IssuerIndex(snapshot)
+            self._forget_all()
+        if self._clock_jumps != self._watch.clock_jumps:
+            # What was signed before says when it was signed, by a clock that meanwhile was set.
+            self._clock_jumps = self._watch.clock_jumps
             self._forget_all()
 
     def answer_again(self, data: bytes, path: str | None) -> bytes | None:
@@ -153,6 +164,7 @@ class Responder:
             return _INTERNAL_ERROR
 
     async def _answer(self, data: bytes, request: OcspRequest, path: str | None) -> Answer:
+        self._authority.require_clock()
         if not self.current:
             await self.catch_up()
         issuer = self._issuer(request, path)
