@@ -196,6 +196,20 @@ async def test_access_log_cannot_be_forged(log_file: int, tmp_path: Path, caplog
     assert json.loads(line)["path"] == '/a"\n{"event":"forged"}'
 
 
+async def test_access_log_says_who_asked(log_file: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def known(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["intaglio.caller"] = 'CN=al"ice,O=demo'
+        await ok(scope, receive, send)
+
+    caplog.set_level("INFO")
+    for app in (known, ok):
+        listening = Listening(app, log_file)
+        await listening.ask()
+        listening.access_log.flush()
+    lines = (tmp_path / "access.log").read_text().splitlines()
+    assert [json.loads(line)["caller"] for line in lines] == ['CN=al"ice,O=demo', ""]
+
+
 async def test_access_log_is_silent_above_info(
     log_file: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

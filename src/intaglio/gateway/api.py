@@ -95,7 +95,7 @@ class GatewayApp:
             snapshot = await self.gateway.snapshot()
             caller = self.gateway.callers.caller(snapshot, request.client_certificate, request.source)
             principal = caller.principal
-            scope["intaglio.role"] = principal.kind
+            scope["intaglio.role"], scope["intaglio.caller"] = principal.kind, principal.name
             settings = self.gateway.settings(snapshot)
             if settings.requests_per_second is not None:
                 self._limiter.take(principal.name, settings.requests_per_second, settings.burst)

@@ -16,7 +16,7 @@ from intaglio.core.settings import Settings
 
 _FLUSH_AFTER = 0.1  # seconds a line may wait
 _FLUSH_AT = 200  # lines
-_PATH_SHOWN = 256  # characters
+_SHOWN = 256  # characters
 
 _logger = logging.getLogger("intaglio.access")
 
@@ -44,21 +44,23 @@ class AccessLog:
         seconds: float,
         octets: int,
         request_id: str,
+        caller: str = "",
     ) -> None:
-        """One answered request: duration in seconds, length of the answer's body in octets.
+        """One answered request: duration in seconds, length of the answer's body in octets, who asked if it is known.
 
-        Only ``path`` may hold anything; the others are of known alphabets.
+        Only ``path`` and ``caller`` may hold anything; the others are of known alphabets.
         """
-        shown = json.dumps(path[:_PATH_SHOWN])
+        shown, asked = json.dumps(path[:_SHOWN]), json.dumps(caller[:_SHOWN])
         at = clock.now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if self._json:
             line = (
                 f'{{"event":"request","listener":"{listener}","peer":"{peer}","method":"{method}",'
-                f'"path":{shown},"status":{status},"milliseconds":{seconds * 1000:.2f},"octets":{octets},'
-                f'"correlation_id":"{request_id}","logger":"intaglio.access","level":"info","timestamp":"{at}"}}\n'
+                f'"path":{shown},"caller":{asked},"status":{status},"milliseconds":{seconds * 1000:.2f},'
+                f'"octets":{octets},"correlation_id":"{request_id}","logger":"intaglio.access","level":"info","timestamp":"{at}"}}\n'
             )
         else:
-            line = f"{at} {listener:8} {peer} {method} {shown} {status} {seconds * 1000:.2f} ms {octets} {request_id}\n"
+            took = f"{seconds * 1000:.2f} ms"
+            line = f"{at} {listener:8} {peer} {method} {shown} {status} {took} {octets} {request_id} {asked}\n"
         self._lines.append(line)
         if len(self._lines) >= _FLUSH_AT:
             self.flush()

@@ -61,8 +61,9 @@ class Boundary:
     """Wraps the application of one listener.
 
     ``scope["route"]`` (set by FastAPI) or ``scope["intaglio.route"]`` names the route template in metrics, and
-    ``scope["intaglio.role"]`` the role of the caller; both are set by the application. ``renderer`` writes refusals in
-    the listener's wire format. ``log_successes=False`` keeps only refusals in the access log.
+    ``scope["intaglio.role"]`` the role of the caller, ``scope["intaglio.caller"]`` his name in the access log; they are
+    set by the application. ``renderer`` writes refusals in the listener's wire format. ``log_successes=False`` keeps
+    only refusals in the access log.
     """
 
     def __init__(
@@ -140,7 +141,7 @@ class Boundary:
             client = scope.get("client")
             self.access_log.add(
                 self.listener, client[0] if client else "local", method, scope["path"],
-                exchange.status, seconds, exchange.octets, exchange.request_id,
+                exchange.status, seconds, exchange.octets, exchange.request_id, str(scope.get("intaglio.caller", "")),
             )  # fmt: skip
 
 

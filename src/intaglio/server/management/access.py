@@ -84,6 +84,7 @@ async def _principal(
 def _noted(request: Request, principal: Principal) -> Principal:
     # A refusal is recorded outside the route and must say whom it met.
     request.state.principal = principal
+    request.scope["intaglio.caller"] = principal.name  # for the access log
     return principal
 
 
