@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from httpx import AsyncClient
 from sqlalchemy import select
@@ -132,6 +134,36 @@ async def test_refusals_are_in_the_audit_trail(management: Management, hierarchy
         return any(row["action"] == "api.get-ca" and row["outcome"] == "refused" for row in rows)
 
     await eventually(recorded)
+
+
+async def test_somebody_unknown_cannot_fill_the_audit_trail_with_names(management: Management) -> None:
+    nobody = management.client()
+    for number in range(20):
+        assert (await nobody.get(f"/cas/made-up~{number}")).status_code == 401
+    await management.services.refusals.stop()
+    async with management.services.database.read() as view:
+        rows = await view.all(select(audit_record).where(audit_record.c.action == "api.get-ca"))
+    assert {row["object"] for row in rows} == {"GET /cas/{ca}"}
+    assert sum(row["detail"]["count"] for row in rows) == 20
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/login", {"name": "nobody", "password": "\ud800"}),
+        ("/login", {"name": "\ud800", "password": "x"}),
+        ("/organizations", {"name": "\ud800"}),
+        ("/organizations", {"name": "half", "description": "\ud800"}),
+        ("/roles", {"name": "half", "description": "\ud800", "permissions": []}),
+        ("/profiles", {"id": "half", "based_on": "privatessl-tls-server", "changes": {"title": "\ud800"}}),
+        ("/declaration", {"declaration": "organizations: [{name: '\ud800'}]"}),
+    ],
+)
+async def test_half_a_character_is_refused(operator: AsyncClient, path: str, body: dict[str, str]) -> None:
+    content = json.dumps(body).encode()
+    answer = await operator.post(path, content=content, headers={"content-type": "application/json"})
+    assert answer.status_code in (400, 401, 422), answer.text
+    assert answer.json()["code"] != "internal-error"
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/cas/demo~root/nothing"])

@@ -119,8 +119,9 @@ class GatewayApp:
         if error.retry_after is not None:
             headers.append((b"retry-after", b"%d" % error.retry_after))
         if action:
-            kind = "certificate" if "/" in request.about else "ca"
-            self.gateway.refused(principal, action, kind, request.about, error)
+            # Somebody unknown could fill the audit trail with names he makes up; equal refusals are counted instead.
+            about = request.about if principal.kind != "anonymous" else ""
+            self.gateway.refused(principal, action, "certificate" if "/" in about else "ca", about, error)
         body = json.dumps(error_body(error, entry), separators=(",", ":")).encode()
         return Response(entry.status, body, headers=tuple(headers))
 

@@ -61,6 +61,7 @@ def install(app: Starlette) -> None:
     """Register the handlers on an application (FastAPI applications are Starlette applications)."""
     app.add_exception_handler(IntaglioError, _on_intaglio_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(UnicodeEncodeError, _on_lone_surrogate)
     app.add_exception_handler(Exception, _on_unexpected)
     try:
         from fastapi.exceptions import RequestValidationError
@@ -92,7 +93,7 @@ def problem(error: IntaglioError) -> dict[str, Any]:
 
 def render(error: IntaglioError) -> tuple[bytes, bytes]:
     """Content type and body: the :data:`Renderer` of every listener that has no format of its own."""
-    return MEDIA_TYPE.encode(), json.dumps(problem(error), ensure_ascii=False, default=str).encode()
+    return MEDIA_TYPE.encode(), json.dumps(problem(error), ensure_ascii=False, default=str).encode("utf-8", "replace")
 
 
 def response(error: IntaglioError, headers: dict[str, str] | None = None) -> Response:
@@ -142,6 +143,11 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:
     return response(invalid_request(list(error.errors()), getattr(error, "body", None)))  # type: ignore[attr-defined]
+
+
+async def _on_lone_surrogate(request: Request, error: Exception) -> Response:
+    # JSON can spell half of a character ("\\ud800"), which cannot be hashed, stored or sent (RFC 8259 section 8.2).
+    return response(InvalidInput("A text holds half of a character (a lone surrogate).", code="invalid-text"))
 
 
 async def _on_unexpected(request: Request, error: Exception) -> Response:

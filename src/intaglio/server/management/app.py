@@ -113,16 +113,22 @@ async def _refuse(request: Request, error: Exception) -> Response:
     recorder: RefusalRecorder | None = request.app.state.refusals
     if recorder is not None:
         principal = getattr(request.state, "principal", ANONYMOUS)
-        action, name = _attempt(request)
+        action, name = _attempt(request, known=principal.kind != "anonymous")
         recorder.record(principal, action, "request", name, error)
     return problems.response(error)
 
 
-def _attempt(request: Request) -> tuple[str, str]:
-    """What was tried: the operation of the route, and the path."""
+def _attempt(request: Request, *, known: bool) -> tuple[str, str]:
+    """What was tried: the operation of the route, and the path.
+
+    Somebody unknown could fill the trail with paths he makes up: of his attempts only the route is told, so that equal
+    ones are counted in one record.
+    """
     route: Any = request.scope.get("route")
-    operation = route.name.replace("_", "-") if isinstance(route, APIRoute) else "unknown"
-    return f"api.{operation}", f"{request.method} {request.url.path}"
+    if not isinstance(route, APIRoute):
+        return "api.unknown", f"{request.method} {request.url.path}" if known else request.method
+    path = request.url.path if known else route.path
+    return f"api.{route.name.replace('_', '-')}", f"{request.method} {path}"
 
 
 def _operation_id(route: APIRoute) -> str:
