@@ -1,0 +1,141 @@
+"""Every operation of the management API needs the permission it should; none is forgotten."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from httpx import AsyncClient, Response
+from tests.server import certificates
+from tests.server.management_client import Management, root_body
+
+from intaglio.core.principal import ALL_PERMISSIONS, SYSTEM, Permission
+from intaglio.identity.roles import create_role
+from intaglio.server.management.app import management_app
+
+_CA, _ORGANIZATION = "/cas/none~none", "/organizations/none"
+_SERIAL = f"{_CA}/certificates/AA"
+
+#: What a user may do who holds no permission: what concerns himself, and what everybody is told.
+FREE = {
+    *("GET /me", "POST /me/password", "GET /tokens", "POST /tokens", "DELETE /tokens/none"),
+    *("GET /status", "GET /platform/ca-certificate"),
+}
+#: What needs one of several permissions.
+EITHER = {"GET /roles", "GET /roles/none", "GET /profiles", "GET /profiles/none", "POST /profiles/none/test"}
+NEEDED: dict[Permission, set[str]] = {
+    Permission.CA_VIEW: {
+        *("GET /organizations", f"GET {_ORGANIZATION}", f"GET {_ORGANIZATION}/members"),
+        *(f"POST {_ORGANIZATION}/join", f"POST {_ORGANIZATION}/leave", f"DELETE {_ORGANIZATION}/members/none"),
+        *(f"GET {_ORGANIZATION}/credentials", "GET /certificates", f"GET {_SERIAL}", "GET /events"),
+        *("GET /cas", f"GET {_CA}", *(f"GET {_CA}/{part}" for part in ("chain", "csr", "crls", "crl", "grants"))),
+        *("GET /declaration", "POST /declaration"),
+    },
+    Permission.CA_OPERATE: {
+        *(f"POST {_CA}/certificates", f"POST {_CA}/certificates/preview", f"POST {_CA}/crls"),
+        *(f"POST {_SERIAL}/{action}" for action in ("renew", "reissue", "revoke", "hold", "unhold")),
+        *(f"POST {_CA}/subjects/{action}" for action in ("revoke", "hold", "unhold")),
+    },
+    Permission.CA_CONFIGURE: {
+        *("POST /organizations", f"PATCH {_ORGANIZATION}", f"DELETE {_ORGANIZATION}"),
+        *(f"PUT {_ORGANIZATION}/members/none", f"POST {_ORGANIZATION}/cas", f"PATCH {_CA}", f"DELETE {_CA}"),
+        *(f"POST {_CA}/csr", f"PUT {_CA}/certificate", f"POST {_CA}/renew", f"POST {_CA}/rekey"),
+        *(f"PUT {_CA}/grants/none", f"DELETE {_CA}/grants/none"),
+        *(f"POST {_ORGANIZATION}/credentials/none/reissue", f"DELETE {_ORGANIZATION}/credentials/none"),
+    },
+    Permission.PROFILES_MANAGE: {
+        *("POST /profiles", "POST /profiles/lint", "PATCH /profiles/none"),
+        *("POST /profiles/none/activate", "POST /profiles/none/retire"),
+    },
+    Permission.USERS_MANAGE: {
+        *("GET /users", "POST /users", "GET /users/none", "PATCH /users/none", "DELETE /users/none"),
+        "POST /users/none/reset-password",
+    },
+    Permission.ROLES_MANAGE: {"POST /roles", "PATCH /roles/none", "DELETE /roles/none"},
+    Permission.AUDIT_VIEW: {
+        *("GET /audit", "GET /audit/1", "GET /audit/1/proof", "GET /audit/seals", "GET /audit/public-keys"),
+        "GET /audit/verify",
+    },
+    Permission.PLATFORM_MANAGE: {
+        *("GET /settings", "GET /settings/none", "PATCH /settings/none", "GET /keys", "POST /audit/rotate-key"),
+        *("GET /server-certificates", "PUT /server-certificates/none", "DELETE /server-certificates/none"),
+    },
+}
+
+_CERTIFICATE = {"profile": "privatessl-tls-server", "subject": "CN=x"}
+_SUBJECT = {"subject": "CN=x"}
+#: Bodies of the right form, for the operations that need one.
+BODIES: dict[str, dict[str, Any]] = {
+    "POST /me/password": {"new": "x"},
+    "POST /users": {"name": "eve"},
+    "POST /roles": {"name": "eve", "permissions": ["audit.view"]},
+    "POST /tokens": {"name": "x"},
+    "POST /organizations": {"name": "new"},
+    f"POST {_ORGANIZATION}/cas": root_body(),
+    f"PUT {_CA}/certificate": {"certificate": certificates.authority("Any").pem.decode()},
+    f"PUT {_CA}/grants/none": {"right": "auditor"},
+    f"POST {_CA}/certificates": _CERTIFICATE,
+    f"POST {_CA}/certificates/preview": _CERTIFICATE,
+    **{f"POST {_CA}/subjects/{action}": _SUBJECT for action in ("revoke", "hold", "unhold")},
+    "POST /profiles": {"id": "x", "based_on": "privatessl-tls-server", "changes": {"title": "x"}},
+    "POST /profiles/lint": {"declaration": "id: x"},
+    "PATCH /profiles/none": {"changes": {}},
+    "PATCH /settings/none": {"values": {}},
+    "PUT /server-certificates/none": {"certificate": "x", "key": "x"},
+    "POST /declaration": {"declaration": "organizations: []"},
+}
+
+
+def operations(management: Management) -> set[str]:
+    """Every operation that needs a login, on things that do not exist."""
+    application = management_app(management.services, management.services.refusals)
+    found = set()
+    for path, methods in application.openapi()["paths"].items():
+        shown = path.removeprefix("/api/v1").replace("{ca}", "none~none").replace("{serial}", "AA")
+        shown = re.sub(r"\{\w+\}", "none", shown.replace("{seq}", "1"))
+        found |= {f"{method.upper()} {shown}" for method in methods}
+    return found - {"POST /login", "POST /logout"}
+
+
+async def ask(client: AsyncClient, operation: str) -> Response:
+    method, path = operation.split(" ")
+    body = BODIES.get(operation, {}) if method in ("POST", "PUT", "PATCH") else None
+    return await client.request(method, path, json=body)
+
+
+async def test_whoever_lacks_one_permission_is_refused_what_needs_it_and_nothing_else(management: Management) -> None:
+    for number, permission in enumerate(sorted(ALL_PERMISSIONS)):
+        async with management.services.database.transaction() as tx:
+            await create_role(tx, SYSTEM, f"role-{number}", ALL_PERMISSIONS - {permission})
+        client = await management.user(f"user{number}", f"role-{number}")
+        refused = set()
+        for operation in sorted(operations(management)):
+            answer = await ask(client, operation)
+            if answer.status_code == 403 and answer.json()["code"] == "permission-missing":
+                assert answer.json()["permission"] == permission
+                refused.add(operation)
+        assert refused == NEEDED[permission]
+
+
+async def test_whoever_holds_no_permission_gets_nothing_but_his_own(management: Management) -> None:
+    client = await management.user("nobody")
+    admitted = set()
+    for operation in sorted(operations(management)):
+        answer = await ask(client, operation)
+        if answer.status_code != 403:
+            admitted.add(operation)
+    assert admitted == FREE
+
+
+async def test_nobody_gets_nothing(management: Management) -> None:
+    async with management.client() as stranger:
+        for operation in sorted(operations(management) - {"GET /platform/ca-certificate"}):
+            answer = await ask(stranger, operation)
+            assert answer.status_code == 401, operation
+
+
+@pytest.mark.parametrize("permission", sorted(ALL_PERMISSIONS))
+def test_every_permission_is_good_for_something(permission: Permission) -> None:
+    assert NEEDED[permission]
+    assert not NEEDED[permission] & (FREE | EITHER)
