@@ -1,4 +1,4 @@
-"""Profiles that make the subject, and copy it into the alternative names."""
+"""Profiles that make the subject, copy it into the alternative names, and want to know things."""
 
 from __future__ import annotations
 
@@ -61,6 +61,23 @@ async def test_what_a_profile_wants_is_advertised_and_enforced(authority: Author
     assert "rfc822Name" in nameless.json["error"]["message"]
     issued = await integrator.enroll(wish(profileId="staff", subjectVariables=whole, subjectAltNames=mail))
     assert issued.certificate.subject.rfc4514_string() == "CN=Ada Lovelace\\, o=evil,OU=CA01,O=Demo"
+
+
+async def test_facts_a_profile_asks_for_must_be_there(authority: Authority, integrator: Client) -> None:
+    asked = [
+        {"name": "requesterEmail", "description": "Whom to ask", "required": True},
+        {"name": "costCentre", "required": False},
+    ]
+    await offer(authority, "tracked", {"requested_properties": asked})
+    shown = (await integrator.get("/cagw/v1/certificate-authorities/demo~issuing/profiles/tracked")).json["profile"]
+    assert shown["requestedProperties"] == [asked[0], {**asked[1], "description": ""}]
+    for properties in ({}, {"requesterEmail": " "}, {"costCentre": "4711"}):
+        refused = await integrator.enroll(wish(profileId="tracked", properties=properties))
+        assert (refused.status, refused.code) == (400, "cagw-4007")
+        assert "requesterEmail" in refused.json["error"]["message"]
+    for name in ("requesterEmail", "tracking.requesterEmail"):
+        issued = await integrator.enroll(wish(profileId="tracked", properties={name: "ada@demo.example"}))
+        assert issued.enrolled["properties"] == {name: "ada@demo.example"}
 
 
 async def test_a_template_is_filled_from_the_certificate_request(authority: Authority, integrator: Client) -> None:

@@ -145,6 +145,7 @@ class _Draft:
         """The order this request amounts to under a configuration; raises the refusal."""
         profile = self.authorize(snapshot)
         access, details = self.access, self.request.optionalCertificateRequestDetails
+        check_properties(profile, self.request.properties)
         spki, algorithm = self._key
         ca = access.ca
         overall = self.gateway.settings(snapshot).minimum_keysize
@@ -275,6 +276,23 @@ def check_fields(role: Role, request: EnrollmentRequest, mode: Mode) -> None:
     ):
         if present:
             role.require(permission, target)
+
+
+def check_properties(profile: CertificateProfile, properties: Mapping[str, str]) -> None:
+    """Refuse a request without the properties the profile requires; they may be named with the prefix ``tracking.``.
+
+    Raises InvalidInput (``property-required``) naming the property.
+    """
+    for wanted in profile.requested_properties:
+        given = properties.get(wanted.name) or properties.get(f"tracking.{wanted.name}") or ""
+        if wanted.required and not given.strip():
+            raise InvalidInput(
+                f'Profile "{profile.id}" needs the property "{wanted.name}".',
+                code="property-required",
+                remedy="Send it in properties.",
+                target="/properties",
+                extra={"step": "properties"},
+            )
 
 
 def _idempotency(draft: _Draft, key: str) -> Idempotency:

@@ -82,6 +82,7 @@ TRANSLATION: Final[Mapping[str, str]] = {
     "proof-of-possession-failed": "cagw-4002",
     "subject-variable-required": "cagw-4003",
     "san-required": "cagw-4004",
+    "property-required": "cagw-4007",
     "invalid-name": "cagw-4005",
     "subject-attribute-required": "cagw-4005",
     "subject-template-unresolved": "cagw-4005",

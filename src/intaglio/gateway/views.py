@@ -92,7 +92,10 @@ def profile_view(profile: CertificateProfile) -> Json:
             "version": str(profile.version),
         },
         "protocols": list(profile.channels),
-        "requestedProperties": [],
+        "requestedProperties": [
+            {"name": entry.name, "description": entry.description, "required": entry.required}
+            for entry in profile.requested_properties
+        ],
         "subjectAltNameRequirements": [
             {"type": entry.type, "required": entry.required} for entry in profile.san_requirements
         ],

@@ -62,6 +62,9 @@ def _facts(profile: CertificateProfile) -> Iterator[tuple[str, str]]:
         yield "subject is made", _builder(profile)
     if profile.san_requirements:
         yield "SAN types", ", ".join(_optional(entry.type, entry.required) for entry in profile.san_requirements)
+    if profile.requested_properties:
+        wanted = profile.requested_properties
+        yield "properties", ", ".join(_optional(entry.name, entry.required) for entry in wanted)
     yield "EKU from the request", _purposes_rule(profile)
     yield "other extensions in the request", _unlisted_rule(profile)
 

@@ -127,6 +127,14 @@ class SubjectVariable(_Part):
     required: bool
 
 
+class RequestedProperty(_Part):
+    """A fact a client is asked for, to be kept with the certificate; nothing of it goes into the certificate."""
+
+    name: ShortText
+    description: str = Field(default="", max_length=500)
+    required: bool
+
+
 class SanRequirement(_Part):
     """A type of subject alternative name that is asked for."""
 
@@ -174,6 +182,8 @@ class CertificateProfile(_Part):
     require_san_for_server: bool = Field(
         default=False, description="Refuse serverAuth without a DNS name or IP address; otherwise only warn."
     )
+
+    requested_properties: Annotated[tuple[RequestedProperty, ...], Field(max_length=32)] = ()
 
     key_usage: KeyUsages
     on_csr_key_usage_mismatch: Literal["ignore", "reject"] = "ignore"
