@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import secrets
 import socket
 import subprocess
 import tempfile
@@ -40,6 +41,11 @@ class Server:
     folder: Path
     port: int
     authority: Path
+
+    @property
+    def administration(self) -> str:
+        """Where its superuser connects."""
+        return f"host={self.folder} port={self.port} user=postgres dbname=postgres"
 
     def url(self, host: str, *, password: str = _PASSWORD, mode: str = "verify-full") -> str:
         where = f"intaglio:{quote(password, safe='')}@{host}:{self.port}/{_DATABASE}"
@@ -127,7 +133,7 @@ def test_the_product_works_on_a_database_of_the_operators_own(server: Server, pr
     )  # fmt: skip
     product_on.run("ca", "certificate", "acme~root", "--out", "root.pem")
     run("openssl", "verify", "-CAfile", product_on.work / "root.pem", product_on.work / "www.pem")
-    with psycopg.connect(f"host={server.folder} port={server.port} user=postgres dbname=postgres") as connection:
+    with psycopg.connect(server.administration) as connection:
         query = "SELECT DISTINCT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'intaglio'"
         assert connection.execute(query).fetchall() == [(True,)]
     assert _PASSWORD not in product_on.log.read_text()
@@ -176,10 +182,25 @@ def test_what_could_be_safer_is_said(server: Server, product_on: Product) -> Non
     assert ["sslmode=require" in each for each in state["warnings"]] == [True]
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [("OWNER postgres", "too few rights"), ("OWNER intaglio ENCODING 'LATIN1' LOCALE 'C'", "encoded in LATIN1")],
+    ids=["rights", "encoding"],
+)
+def test_a_database_that_will_not_do_is_refused(server: Server, product_on: Product, options: str, said: str) -> None:
+    name = f"unfit_{secrets.token_hex(4)}"
+    with psycopg.connect(server.administration, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE template0 {options}'.encode())
+    product_on.settings["DATABASE_URL"] = server.url("localhost").replace(_DATABASE, name)
+    refused = product_on.attempt("db", "migrate")
+    assert refused.status == 1
+    assert said in refused.output
+    assert "Traceback" not in refused.output
+
+
 def _create_database(server: Server) -> None:
     """A role that is neither superuser nor may create databases, and a database with capitals in its name."""
-    administration = f"host={server.folder} port={server.port} user=postgres dbname=postgres"
-    with psycopg.connect(administration, autocommit=True) as connection:
+    with psycopg.connect(server.administration, autocommit=True) as connection:
         literal = psycopg.sql.Literal(_PASSWORD)
         connection.execute(psycopg.sql.SQL("CREATE ROLE intaglio LOGIN PASSWORD {}").format(literal))
         connection.execute(f'CREATE DATABASE "{_DATABASE}" OWNER intaglio')

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
@@ -28,7 +29,7 @@ def migrate(url: str) -> list[str]:
     """Bring the schema to this version. Returns the revisions applied; safe to repeat.
 
     Raises Unavailable when the database cannot be reached, Refused when it is older than PostgreSQL 15 or newer than
-    this version of Intaglio.
+    this version of Intaglio, is not encoded in UTF-8, or grants the role too little.
     """
     with _connected(url) as connection:
         _require_supported(connection)
@@ -105,6 +106,14 @@ def _require_supported(connection: Connection) -> None:
             code="database-version",
             remedy="Use PostgreSQL 15 or newer.",
         )
+    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+    connection.rollback()
+    if encoding != "UTF8":
+        raise Refused(
+            f"The database is encoded in {encoding}, which cannot hold every name.",
+            code="database-encoding",
+            remedy="Create it with ENCODING 'UTF8' (and TEMPLATE template0).",
+        )
 
 
 @contextlib.contextmanager
@@ -112,7 +121,14 @@ def _connected(url: str) -> Iterator[Connection]:
     def connect() -> Any:
         return open_connection(url)
 
-    with translated_errors():
-        engine = create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool)
-        with engine.connect() as connection:
-            yield connection
+    try:
+        with translated_errors():
+            engine = create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool)
+            with engine.connect() as connection:
+                yield connection
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise Refused(
+            f"The database role has too few rights: {error.diag.message_primary}.",
+            code="database-rights",
+            remedy="Make it the owner of its database: ALTER DATABASE ... OWNER TO ...",
+        ) from None
