@@ -46,6 +46,7 @@ async def test_what_a_profile_wants_is_advertised_and_enforced(authority: Author
     shown = (await integrator.get("/cagw/v1/certificate-authorities/demo~issuing/profiles/staff")).json["profile"]
     assert [entry["name"] for entry in shown["subjectVariableRequirements"]] == ["First Name", "Last Name", "Nickname"]
     assert [entry["required"] for entry in shown["subjectVariableRequirements"]] == [True, True, False]
+    assert shown["properties"]["subject_template"] == "cn=<First Name> <Last Name>,ou=CA01,o=Demo"
     assert shown["subjectAltNameRequirements"] == [
         {"type": "rfc822Name", "required": True},
         {"type": "userPrincipalName", "required": False},

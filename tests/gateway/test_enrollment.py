@@ -395,6 +395,18 @@ async def test_a_profile_is_known_by_either_spelling_and_others_are_404(integrat
         assert (answer.status, answer.code) == (404, "cagw-4019")
 
 
+async def test_a_profile_says_what_requests_may_bring(integrator: Client) -> None:
+    shown = (await integrator.get("/cagw/v1/certificate-authorities/demo~issuing/profiles")).json["profiles"]
+    facts = {profile["id"]: profile["properties"] for profile in shown}
+    fixed, free = facts["privatessl-tls-server"], facts["multiuse-p12-custom"]
+    assert (fixed["extended_key_usage"], fixed["extended_key_usage_from_request"]) == ("serverAuth", "false")
+    assert fixed["request_extensions"] == "1.3.6.1.4.1.311.21.10,2.5.29.32"
+    assert (free["extended_key_usage"], free["extended_key_usage_from_request"]) == ("", "true")
+    assert "2.5.29.37" in free["request_extensions"].split(",")
+    assert (fixed["key_server_generated"], free["key_server_generated"]) == ("false", "true")
+    assert fixed["key_algorithms"] == "ecdsa-p256,ecdsa-p384,ecdsa-p521,rsa-2048,rsa-3072,rsa-4096"
+
+
 async def test_a_dry_run_decides_and_records_nothing(authority: Authority, integrator: Client) -> None:
     before = await recorded(authority)
     good = await integrator.enroll(wish(), query="?validateOnly=true")
