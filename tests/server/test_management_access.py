@@ -52,6 +52,18 @@ async def test_a_one_time_secret_is_good_only_for_a_new_password(management: Man
     assert (await client.get("/cas")).status_code == 401
 
 
+async def test_everybody_else_can_be_made_to_choose_a_new_password(
+    management: Management, operator: AsyncClient
+) -> None:
+    manager, carol = await management.user("manager", "administrator"), await management.user("carol", "auditor")
+    assert (await manager.post("/users/require-password-change")).json() == {"users": 1}
+    assert (await carol.get("/cas")).status_code == 401
+    assert (await manager.get("/cas")).status_code == 200
+    again = await management.client().post("/login", json={"name": "carol", "password": PASSWORD.get_secret_value()})
+    assert again.json()["password_change_required"]
+    assert (await operator.get("/users/manager")).json()["must_change_password"] is False
+
+
 async def test_after_logout_the_session_is_over(management: Management) -> None:
     client = await management.user("dave", "auditor")
     assert (await client.post("/logout")).status_code == 204

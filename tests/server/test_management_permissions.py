@@ -50,7 +50,7 @@ NEEDED: dict[Permission, set[str]] = {
     },
     Permission.USERS_MANAGE: {
         *("GET /users", "POST /users", "GET /users/none", "PATCH /users/none", "DELETE /users/none"),
-        "POST /users/none/reset-password",
+        *("POST /users/none/reset-password", "POST /users/require-password-change"),
     },
     Permission.ROLES_MANAGE: {"POST /roles", "PATCH /roles/none", "DELETE /roles/none"},
     Permission.AUDIT_VIEW: {

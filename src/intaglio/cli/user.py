@@ -86,6 +86,14 @@ def reset_password(cli: Cli, name: Name) -> None:
     cli.out.result(made, f"One-time secret of {name}, shown only now and good for 7 days: {made['secret']}")
 
 
+@command(app, "require-password-change", example="intaglio user require-password-change --yes")
+def require_password_change(cli: Cli, yes: Yes = False) -> None:
+    """Make all users but oneself choose a new password at their next login; their sessions end."""
+    cli.confirm("Make all users choose a new password?", yes=yes)
+    made = cli.client.post("/users/require-password-change")
+    cli.out.result(made, f"{made['users']} users choose a new password at their next login.")
+
+
 @command(app, "change-password", example="intaglio user change-password --server https://pki.example:8443")
 def change_password(
     cli: Cli,

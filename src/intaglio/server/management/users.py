@@ -58,6 +58,12 @@ class NewRole(_Body):
     permissions: list[Permission]
 
 
+class PasswordChangeRequired(BaseModel):
+    """``users`` is how many."""
+
+    users: int
+
+
 class RoleChanges(_Body):
     description: str | None = None
     permissions: list[Permission] | None = None
@@ -94,6 +100,13 @@ async def create_user(services: Given, asker: Asker, body: NewUser) -> CreatedUs
             tx, asker, body.name, roles=body.roles, email=body.email, password=body.password
         )
     return CreatedUser(user=user, secret=secret.get_secret_value() or None)
+
+
+@router.post("/users/require-password-change")
+async def require_password_change(services: Given, asker: Asker) -> PasswordChangeRequired:
+    """Make everybody else choose a new password at the next login; their sessions end, their tokens wait for it."""
+    async with services.database.transaction() as tx:
+        return PasswordChangeRequired(users=await users.require_password_change_of_all(tx, asker))
 
 
 @router.get("/users/{name}")
