@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from datetime import timedelta
 
@@ -76,6 +77,27 @@ async def test_unknown_names_and_wrong_passwords_look_the_same(database: Databas
         answers.append(outcomes)
     assert answers[0] == answers[1]
     assert answers[0][-1][1] == "login-locked"
+
+
+async def test_unknown_names_are_locked_even_when_many_were_tried(
+    database: Database, make_user: MakeUser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make_user("bob")
+    monkeypatch.setattr(login, "_MOST_NAMES", 3)
+    for name in ("bob", "mallory", "trudy", "eve"):
+        with pytest.raises(Unauthenticated):
+            await log_in(database, name, WRONG)
+    for name in ("nobody", "bob"):
+        with contextlib.suppress(RateLimited):
+            for _ in range(login.FREE_ATTEMPTS):
+                with contextlib.suppress(Unauthenticated):
+                    await log_in(database, name, WRONG)
+        with pytest.raises(RateLimited):
+            await log_in(database, name, WRONG)
+    async with database.read() as view:
+        names = {row["name"] for row in await view.all(select(login_attempt.c.name))}
+    assert {"bob", "nobody"} <= names
+    assert len(names) == 3
 
 
 async def test_an_unknown_name_costs_a_password_computation(

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from intaglio.audit.record import record
@@ -99,8 +99,7 @@ async def _count_attempt(database: Database, name: str) -> Mapping[str, Any] | N
     async with database.transaction() as tx:
         await _forget_old_attempts(tx)
         row = await tx.one_or_none(select(user_account).where(user_account.c.name == name))
-        if row is None and await _is_full(tx):
-            return None
+        await _make_room(tx, name)
         entry = upsert(login_attempt).values(name=name, attempts=[], last_at=tx.now)
         # An update that changes nothing: it locks the entry and returns it, whoever made it.
         entry = entry.on_conflict_do_update(index_elements=["name"], set_={"last_at": login_attempt.c.last_at})
@@ -171,8 +170,16 @@ async def _forget_old_attempts(tx: Transaction) -> None:
     await tx.execute(delete(login_attempt).where(login_attempt.c.name.in_(unused)))
 
 
-async def _is_full(tx: Transaction) -> bool:
-    return bool(await tx.scalar(select(func.count()).select_from(login_attempt)) >= _MOST_NAMES)
+async def _make_room(tx: Transaction, name: str) -> None:
+    """When too many names are remembered, forget the made-up one that was tried longest ago for a new one: were new
+    ones let in without being counted instead, a lock would tell that a name exists."""
+    names = login_attempt.c.name
+    known = await tx.scalar(select(names).where(names == name))
+    if known or await tx.scalar(select(func.count()).select_from(login_attempt)) < _MOST_NAMES:
+        return
+    made_up = select(names).where(~exists().where(user_account.c.name == names))
+    oldest = made_up.order_by(login_attempt.c.last_at).limit(1).with_for_update(skip_locked=True, of=login_attempt)
+    await tx.execute(delete(login_attempt).where(names.in_(oldest)))
 
 
 def _is_name(name: str) -> bool:
