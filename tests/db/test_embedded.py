@@ -76,11 +76,12 @@ async def test_a_killed_server_whose_children_still_live_is_waited_for(own_serve
     assert ask(own_server, "SELECT 1") == (1,)
 
 
-async def test_a_lock_file_with_a_reused_process_id_does_not_hinder(own_server: EmbeddedPostgres) -> None:
-    lock = own_server._cluster / "postmaster.pid"
-    left_behind = lock.read_text().split("\n")
+async def test_lock_files_with_a_reused_process_id_do_not_hinder(own_server: EmbeddedPostgres) -> None:
+    locks = [own_server._cluster / "postmaster.pid", own_server._socket_dir / ".s.PGSQL.5432.lock"]
+    left_behind = [lock.read_text().split("\n") for lock in locks]
     own_server.stop()
-    lock.write_text("\n".join([str(os.getpid()), *left_behind[1:]]))
+    for lock, lines in zip(locks, left_behind, strict=True):
+        lock.write_text("\n".join([str(os.getpid()), *lines[1:]]))
     assert own_server.pid is None
     own_server.start()
     assert own_server.pid not in (None, os.getpid())

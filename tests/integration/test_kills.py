@@ -15,13 +15,13 @@ import pytest
 from cryptography import x509
 from cryptography.x509 import ocsp
 from tests.integration.conftest import NewProduct
-from tests.integration.pki import Issued, Pki, certificate_request, eventually, issued
+from tests.integration.pki import PLAIN, Issued, Pki, certificate_request, eventually, issued
 from tests.support.product import Product
 
 from intaglio.db.embedded import EmbeddedPostgres
 
 _CLIENTS = 16
-_VICTIMS = ("worker", "database", "jobs", "server", "worker", "database")
+_VICTIMS = ("worker", "database", "jobs", "server", "worker", "everything")
 _ALLOWED = {503, 504}  # what may be answered instead, while something is down
 
 
@@ -70,7 +70,7 @@ class Load:
         """What a relying party sees that fetches the CRL all the time."""
         while not self.ended:
             try:
-                async with httpx.AsyncClient(trust_env=False, timeout=10) as http:
+                async with httpx.AsyncClient(trust_env=False, timeout=10, verify=PLAIN) as http:
                     answer = await http.get(pki.crl_url)
             except httpx.TransportError:
                 answer = None
@@ -117,20 +117,28 @@ async def _kill(product: Product, victim: str, chance: random.Random) -> None:
     elif victim == "jobs":
         os.kill(processes["jobs"], signal.SIGKILL)
     elif victim == "database":
-        pid = EmbeddedPostgres(product.data).pid
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
+        _kill_database(product)
     else:
-        await asyncio.to_thread(_restart, product)
+        await asyncio.to_thread(_restart, product, everything=victim == "everything")
 
 
-def _restart(product: Product) -> None:
-    """Kill the whole server at its root and start it again at once, as a service manager does."""
+def _kill_database(product: Product) -> None:
+    pid = EmbeddedPostgres(product.data).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+
+
+def _restart(product: Product, *, everything: bool) -> None:
+    """Kill the server at its root, or all of it with the database, and start it again as a service manager does."""
     runtime = product.runtime
     for name in runtime.listeners:
         product.settings[f"{name.upper()}__PORT"] = str(runtime.port(name))
     assert product.process is not None
     product.process.kill()
+    if everything:
+        for pid in runtime.processes.values():
+            os.kill(pid, signal.SIGKILL)
+        _kill_database(product)
     product.process.wait()
     product.start()
 

@@ -38,6 +38,7 @@ _STOP_TIMEOUT = 30.0
 _MOST_LAUNCHES = 8
 _LARGEST_LOG = 16 << 20  # octets
 _CONFIGURATION_FILE = "intaglio.conf"
+_SOCKET_LOCK = ".s.PGSQL.5432.lock"
 
 _CONFIGURATION = """
 listen_addresses = ''
@@ -194,7 +195,8 @@ class EmbeddedPostgres:
         self._rewrite(_CONFIGURATION_FILE, _CONFIGURATION)
 
     def _clear_stale_lock(self) -> None:
-        """Remove a lock file whose process id now belongs to something else (after a reboot, in a new container).
+        """Remove the lock files of a process id that now belongs to something else (after a reboot, in a new container)
+        or to what is left of a killed server that nobody has waited for.
 
         A lock file of a process that is gone is left to PostgreSQL, which alone can tell whether children of the
         killed server still use its shared memory; without the file they and a new server would damage the data.
@@ -203,6 +205,7 @@ class EmbeddedPostgres:
         if pid is not None and _alive(pid) and not _processes_in(self._cluster):
             log.warning("removing the lock file of a database server that is gone", pid=pid)
             (self._cluster / "postmaster.pid").unlink(missing_ok=True)
+            (self._socket_dir / _SOCKET_LOCK).unlink(missing_ok=True)  # PostgreSQL holds the same process id against it
 
     def _launch(self, binaries: Path, account: pwd.struct_passwd | None) -> None:
         log_file = self._home / "server.log"
@@ -225,8 +228,8 @@ class EmbeddedPostgres:
             if self._answers(binaries):
                 return
             if self.pid is None and (self._process is None or self._process.poll() is not None):
-                # Children of a killed server may still hold its shared memory for a moment.
-                if launches and not (launches < _MOST_LAUNCHES and "shared memory" in self._last_log_lines()):
+                # Children of a killed server may still hold its shared memory, or its folder, for a moment.
+                if launches and not (launches < _MOST_LAUNCHES and _may_pass(self._last_log_lines())):
                     break
                 time.sleep(0.2 * launches)
                 self._configure(account)
@@ -335,6 +338,11 @@ def _require_ours(folder: Path, account: pwd.struct_passwd | None, *, may_be_lin
             code="data-folder-foreign",
             remedy="Remove it, or use a data folder with a shorter path.",
         )
+
+
+def _may_pass(reason: str) -> bool:
+    """Whether what keeps a server from starting is over once the children of the one before it have ended."""
+    return "shared memory" in reason or ("lock file" in reason and "already exists" in reason)
 
 
 def _serves(pid: int, cluster: Path) -> bool:
