@@ -27,12 +27,13 @@ def register(services: Services, registry: HealthRegistry) -> None:
     async def cas() -> Health:
         snapshot = await services.authority.snapshot()
         states = {ca.full_id: _state(ca) for ca in snapshot.cas.values() if ca.state != "deleted"}
-        for gone in published - states.keys():
+        issuing = {ca.full_id for ca in snapshot.cas.values() if ca.state != "deleted" and ca.kind != "external-root"}
+        for gone in published - issuing:
             ca_up.labels(gone).set(math.nan)  # a label set cannot be taken back from numbers that processes share
-        for name, state in states.items():
-            ca_up.labels(name).set(state in _ISSUING)
+        for name in issuing:
+            ca_up.labels(name).set(states[name] in _ISSUING)
         published.clear()
-        published.update(states)
+        published.update(issuing)
         return Health(all(state in ("active", "awaiting-certificate") for state in states.values()), states)
 
     async def publish_expiry() -> None:
