@@ -24,7 +24,7 @@ from intaglio.authority.directory import CaView
 from intaglio.authority.options import CaOptions
 from intaglio.authority.revocation import change_status, hold, revocation, unhold
 from intaglio.core import clock
-from intaglio.core.errors import Forbidden, NotSupported
+from intaglio.core.errors import Forbidden, NotFound, NotSupported
 from intaglio.core.principal import SYSTEM, Principal
 from intaglio.profiles.durations import Duration
 from intaglio.profiles.engine import RequestedValidity
@@ -193,6 +193,14 @@ async def test_a_delta_is_based_on_the_oldest_complete_crl_that_is_still_valid(
             numbers.append(issued[-1].facts.base_number)
             advance(timedelta(hours=24))
     assert numbers == [None, 1, 2]
+
+
+async def test_no_crl_is_issued_for_a_partition_that_never_was(authority: Authority, organization: str) -> None:
+    ca = await _ca(authority, crl_partitions=3)
+    await crls.issue_crl(authority, OPERATOR, ca, partition=3)
+    with pytest.raises(NotFound) as refusal:
+        await crls.issue_crl(authority, OPERATOR, ca, partition=4)
+    assert refusal.value.code == "crl-partition-unknown"
 
 
 async def test_partitions_split_the_list_and_name_their_distribution_point(

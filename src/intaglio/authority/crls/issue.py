@@ -28,7 +28,7 @@ from intaglio.authority.crls.stored import CrlFacts, StoredCrl
 from intaglio.authority.directory import CaKeyView, CaView
 from intaglio.core import clock
 from intaglio.core.clock import rfc3339
-from intaglio.core.errors import NotSupported, Refused, StateConflict
+from intaglio.core.errors import NotFound, NotSupported, Refused, StateConflict
 from intaglio.core.identifiers import new_id
 from intaglio.core.principal import SYSTEM, Permission, Principal
 from intaglio.db.engine import Transaction
@@ -68,12 +68,14 @@ async def issue_crl(
     """Issue a complete CRL now and, where deltas are on and have a base, the delta that goes with it.
 
     ``generation`` is the CA key (the current one by default), ``partition`` 0 the whole CA. Returns the complete CRL
-    first. Raises Forbidden, NotSupported (CRLs are off), Refused (key is elsewhere), StateConflict, Unavailable.
+    first. Raises Forbidden, NotFound (no such partition), NotSupported (CRLs are off), Refused (key is elsewhere),
+    StateConflict, Unavailable.
     """
     principal.require(Permission.CA_OPERATE)
     scope = _scope(ca, generation or ca.generation, partition)
     async with authority.database.transaction() as tx:
         await locks.lock(tx, "crl", ca.id, scope.key.generation)
+        await _require_partition(tx, scope)
         return await _issue_complete(authority, tx, principal, scope)
 
 
@@ -101,6 +103,18 @@ def _scope(ca: CaView, generation: int, partition: int) -> _Scope:
             f'CA "{ca.full_id}" publishes no CRLs.', code="crl-off", remedy="Set the option crl_interval_hours."
         )
     return _Scope(ca, key, key.certificate, partition)
+
+
+async def _require_partition(tx: Transaction, scope: _Scope) -> None:
+    """Raise NotFound for a partition that no certificate of the CA can name: neither present nor former."""
+    if scope.partition <= scope.ca.options.crl_partitions:
+        return
+    if await stored.latest_facts(tx, scope.ca, scope.key.generation, scope.partition) is None:
+        raise NotFound(
+            f'CA "{scope.ca.full_id}" has {scope.ca.options.crl_partitions} CRL partitions.',
+            code="crl-partition-unknown",
+            target="partition",
+        )
 
 
 async def _issue_complete(
