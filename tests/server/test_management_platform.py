@@ -177,3 +177,8 @@ async def test_every_list_is_asked_in_the_same_way(operator: AsyncClient, path: 
     assert isinstance(page["total"], int)
     assert (await operator.get(path, params={"limit": 0})).json()["errors"][0]["pointer"] == "query.limit"
     assert (await operator.get(path, params={"cursor": "x"})).json()["code"] == "cursor-invalid"
+
+
+async def test_the_status_tells_nobody_of_the_cas_of_others(management: Management, hierarchy: None) -> None:
+    stranger = await management.user("stranger", "auditor")
+    assert (await stranger.get("/status")).json()["cas"] == {}

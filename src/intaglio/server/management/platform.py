@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from sqlalchemy import select
 
 from intaglio import __version__
+from intaglio.authority.access import visible_organizations
 from intaglio.authority.bootstrap import platform_root
 from intaglio.authority.cas.views import PUBLIC_KINDS
 from intaglio.core import clock
@@ -37,7 +38,7 @@ _PATIENCE = 3.0  # seconds the database may take to prove itself
 
 
 class Status(BaseModel):
-    """How the server is doing. ``cas`` counts certificate authorities by state."""
+    """How the server is doing. ``cas`` counts the certificate authorities one sees by state."""
 
     ready: bool
     version: str
@@ -97,8 +98,10 @@ async def get_status(services: Given, asker: Asker) -> Status:
     expiring: list[str] = []
     if reachable:
         snapshot = await services.authority.snapshot()
+        async with services.database.read() as view:
+            mine = {each.id for each in await visible_organizations(view, asker)}
         for ca in snapshot.cas.values():
-            if ca.state != "deleted" and ca.kind in PUBLIC_KINDS:
+            if ca.state != "deleted" and ca.kind in PUBLIC_KINDS and ca.organization_id in mine:
                 cas[ca.state] = cas.get(ca.state, 0) + 1
         if asker.may(Permission.PLATFORM_MANAGE):
             expiring = await _expiring(services)
