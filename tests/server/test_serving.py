@@ -288,7 +288,7 @@ def test_live_and_ready(house: House) -> None:
     ready = httpx.get(house.url("health", "/readyz"), trust_env=False)
     assert ready.status_code == 200
     assert {name for name, part in ready.json()["components"].items() if part["status"] == "UP"} == {
-        "database", "watch", "keystore", "diskSpace",
+        "database", "watch", "clock", "keystore", "diskSpace",
     }  # fmt: skip
 
 
