@@ -169,8 +169,8 @@ organizations:
   cas:
   - {{name: good, kind: root, key_algorithm: P-256, subject: "CN=Good", profiles: [privatessl-tls-server],
      administrators: [alice]}}
-  - {{name: wrong, kind: root, key_algorithm: P-256, subject: "CN=Wrong", profiles: [no-such-profile],
-     administrators: [alice]}}
+  - {{name: wrong, kind: root, key_algorithm: P-256, subject: "CN=Wrong", profiles: [privatessl-tls-server],
+     administrators: [alice], not_after: "2099-01-01T00:00:00Z"}}
 """)
     refused = product.attempt("apply", "-f", wanted, "--credentials-dir", tmp_path)
     assert refused.status == 1

@@ -33,6 +33,8 @@ profiles:
 settings:
   logging: {level: WARN}
 """
+#: Its last step is refused when it is taken: the CA would outlive its issuer.
+BROKEN = WANTED.replace("profiles: [my-web]", 'profiles: [my-web], not_after: "2099-01-01T00:00:00Z"')
 
 
 async def apply(client: AsyncClient, text: str, **query: Any) -> dict[str, Any]:
@@ -88,14 +90,34 @@ async def test_nothing_is_deleted_unless_asked(operator: AsyncClient) -> None:
 
 
 async def test_a_refusal_says_what_was_done_and_hands_over_what_was_made(operator: AsyncClient) -> None:
-    broken = WANTED.replace("profiles: [my-web]", "profiles: [no-such-profile]")
-    answer = await operator.post("/declaration", json={"declaration": broken})
+    answer = await operator.post("/declaration", json={"declaration": BROKEN})
     problem = answer.json()
     assert answer.status_code >= 400
     assert "ca demo~issuing" in problem["detail"]
     assert problem["done"][-1] == "create ca demo~root"
     assert [each["name"] for each in problem["credentials"]] == ["alice"]
     assert [each["object"] for each in (await apply(operator, WANTED))["changes"]] == ["ca demo~issuing"]
+
+
+async def test_all_that_cannot_be_is_said_before_anything_changes(operator: AsyncClient) -> None:
+    wrong = """
+organizations:
+- name: fine
+  cas:
+  - {name: crl, kind: root, key_algorithm: P-256, subject: "O=No name", profiles: [nothing], administrators: [alice]}
+  - {name: sub, kind: issuing, issuer: nowhere, key_algorithm: P-256, subject: "CN=Sub", profiles: [],
+     administrators: [], not_after: "2001-01-01T00:00:00Z"}
+- {name: platform}
+"""
+    for dry_run in (True, False):
+        answer = await operator.post("/declaration", json={"declaration": wrong}, params={"dry_run": dry_run})
+        assert (answer.status_code, answer.json()["code"]) == (400, "declaration-invalid")
+        assert [error["pointer"] for error in answer.json()["errors"]] == [
+            *(f"/organizations/0/cas/0/{field}" for field in ("name", "subject", "profiles")),
+            *(f"/organizations/0/cas/1/{field}" for field in ("not_after", "issuer", "administrators", "profiles")),
+            "/organizations/1/name",
+        ]
+    assert (await operator.get("/organizations")).json()["items"] == []
 
 
 async def test_what_is_frozen_is_refused_before_anything_changes(operator: AsyncClient) -> None:
@@ -206,8 +228,7 @@ def test_a_document_survives_being_written_and_read() -> None:
 
 async def test_a_long_document_is_answered_step_by_step(operator: AsyncClient) -> None:
     headers = {"accept": "application/x-ndjson"}
-    broken = WANTED.replace("profiles: [my-web]", "profiles: [no-such-profile]")
-    answer = await operator.post("/declaration", json={"declaration": broken}, headers=headers)
+    answer = await operator.post("/declaration", json={"declaration": BROKEN}, headers=headers)
     lines = [json.loads(line) for line in answer.text.splitlines()]
     assert [each["changes"][0]["object"] for each in lines[:-1]][-1] == "ca demo~root"
     assert [each["name"] for line in lines[:-1] for each in line["credentials"]] == ["alice"]

@@ -39,7 +39,7 @@ async def create_organization(
     taken, or reserved because certificates of deleted CAs still carry it.
     """
     principal.require(Permission.CA_CONFIGURE)
-    _check_name(name)
+    check_name(name)
     values: dict[str, Any] = {
         "description": _checked_description(description),
         "join_policy": _checked_policy(join_policy),
@@ -124,7 +124,8 @@ async def delete_organization(authority: Authority, principal: Principal, name: 
         audit.record(tx, principal, "organization.delete", "organization", name, organization=name)
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raise InvalidInput for a name that no organization can have."""
     ORGANIZATION_NAME.check(name, target="name")
     if name == PLATFORM_ORGANIZATION:
         raise InvalidInput(f'"{name}" is a reserved word.', code="reserved-word", target="name")

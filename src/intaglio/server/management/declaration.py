@@ -16,7 +16,7 @@ from intaglio.profiles.declarations import validated
 from intaglio.server import problems
 from intaglio.server.management import encoding
 from intaglio.server.management.access import Asker, Given
-from intaglio.server.management.declarative import applying, document, reading
+from intaglio.server.management.declarative import applying, checking, document, reading
 from intaglio.server.management.declarative.applying import Taken
 from intaglio.server.management.declarative.difference import Step, difference
 from intaglio.server.management.declarative.document import Document
@@ -83,7 +83,9 @@ async def apply_declaration(
     `problem`: for documents that take longer than a request may.
     """
     wanted = _normal(document.parse(body.declaration))
-    steps = difference(wanted, await reading.read(services, asker), prune=prune)
+    current = await reading.read(services, asker)
+    checking.check(wanted, current)
+    steps = difference(wanted, current, prune=prune)
     if dry_run:
         return Outcome(dry_run=True, changes=[Change.of(step) for step in steps])
     taken = applying.apply(services, asker, steps)
