@@ -105,7 +105,7 @@ class TlsContexts:
             for kind in self._kinds:
                 try:
                     await self._reload(kind)
-                except IntaglioError as error:
+                except (IntaglioError, OSError, ValueError) as error:
                     log.error("the TLS certificate stays as it was", listener=kind.name, reason=str(error))
 
     async def follow_files(self) -> None:

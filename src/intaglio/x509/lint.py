@@ -152,7 +152,9 @@ def _check_attribute(attribute: Attribute) -> Iterator[Finding]:
     known = BY_OID.get(oid)
     if _DECEPTIVE.search(value):
         # Programs that end a text at NUL, or show it as it comes, would see another name than the one certified.
-        yield Finding("error", "control-character", f"{known.name if known else oid} has control characters")
+        yield Finding("error", "control-character", f"{known.name if known else oid} has deceptive characters")
+    elif _UNPRINTABLE.search(value):
+        yield Finding("warning", "unprintable", f"{known.name if known else oid} has unprintable characters")
     if raw[0] == der.PRINTABLE_STRING and not PRINTABLE_TEXT.fullmatch(value):
         yield Finding("warning", "printable-string", f"{oid} has characters that a PrintableString must not have")
     if known is None:
@@ -274,8 +276,10 @@ def _oid_content(dotted: str) -> bytes:
 
 
 _ABSENT: tuple[bool, bytes] = (False, b"")
-#: Control characters (C0, DEL, C1), line and paragraph separators, and what turns the direction of writing.
-_DECEPTIVE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]")
+#: What ends a text, steers a terminal, breaks a line, or turns the direction of writing.
+_DECEPTIVE = re.compile("[\\x00\\n\\r\\x1b\\x9b\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]")
+#: The other control characters (C0, DEL, C1): old devices have them in their names, and they are shown escaped.
+_UNPRINTABLE = re.compile("[\\x01-\\x1f\\x7f-\\x9f]")
 _BASIC_CONSTRAINTS = _oid_content(ext.BASIC_CONSTRAINTS)
 _KEY_USAGE = _oid_content(ext.KEY_USAGE)
 _EXTENDED_KEY_USAGE = _oid_content(ext.EXTENDED_KEY_USAGE)
