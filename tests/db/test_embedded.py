@@ -91,7 +91,7 @@ async def test_lock_files_with_a_reused_process_id_do_not_hinder(own_server: Emb
 def test_processes_that_start_at_once_share_one_server(postgres_folder: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from intaglio.db.embedded import EmbeddedPostgres\n"
-        "server = EmbeddedPostgres(Path(sys.argv[1])); server.start(); print('pid', server.pid)\n"
+        "server = EmbeddedPostgres(Path(sys.argv[1])); server.start(); print('pid', server.pid, flush=True)\n"
         "sys.stdin.read(); server.stop()"
     )
     started = [

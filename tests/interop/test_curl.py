@@ -17,7 +17,7 @@ from intaglio.core import clock
 _CAS = "/certificate-authorities"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def elsewhere(product: Product) -> Iterator[Pki]:
     """A PKI of another organization on the same server."""
     with tempfile.TemporaryDirectory(prefix="intaglio-pki-") as name:
