@@ -21,7 +21,7 @@ _CAS = "/certificate-authorities"
 def elsewhere(product: Product) -> Iterator[Pki]:
     """A PKI of another organization on the same server."""
     with tempfile.TemporaryDirectory(prefix="intaglio-pki-") as name:
-        yield Pki.create(product, "elsewhere", Path(name))
+        yield Pki.create(product, "outofhere", Path(name))
 
 
 def test_a_client_comes_with_pem_or_with_pkcs12(pki: Pki) -> None:
@@ -104,7 +104,7 @@ def test_a_withdrawn_right_is_gone_at_once(pki: Pki) -> None:
 def test_a_ca_of_another_organization_looks_like_one_that_does_not_exist(
     pki: Pki, elsewhere: Pki, path: str
 ) -> None:
-    real, invented = "elsewhere~issuing", "notthere1~issuing"
+    real, invented = "outofhere~issuing", "notthere1~issuing"
     assert elsewhere.call(f"{_CAS}/{real}").status == 200
     assert _bare(pki, real, path) == _bare(pki, invented, path)
     assert _bare(elsewhere, "interop~issuing", path) == _bare(elsewhere, "notther~issuing", path)
