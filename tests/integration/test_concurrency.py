@@ -88,8 +88,9 @@ async def test_whoever_enrols_while_a_ca_is_deleted_has_a_recorded_certificate_o
     with pki.database() as database:
         # A deleted CA goes on answering OCSP, with a signer that may be newer than the revocation of all others.
         query = """SELECT der, status FROM certificate
-            WHERE ca_id = (SELECT id FROM ca WHERE name = 'doomed') AND profile = %s"""
-        stored = {bytes(der): status for der, status in database.execute(query, [PROFILE])}
+            WHERE ca_id = (SELECT ca.id FROM ca JOIN organization o ON o.id = ca.organization_id
+                    WHERE ca.name = 'doomed' AND o.name = %s) AND profile = %s"""
+        stored = {bytes(der): status for der, status in database.execute(query, [pki.organization, PROFILE])}
     assert {each.der for each in received} <= set(stored)
     assert set(stored.values()) == {"revoked"}, "a certificate was issued after all had been revoked"
 
