@@ -15,6 +15,9 @@ import gc
 import os
 import shutil
 import threading
+from bisect import bisect_left
+from collections import Counter as Counts
+from collections.abc import Sequence
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
@@ -34,8 +37,21 @@ _place = "supervisor"
 requests_total = Counter(
     "intaglio_requests", "Requests answered.", ["listener", "route", "method", "status", "role"]
 )
+
+
+class GatheredHistogram(Histogram):
+    """A histogram that also takes many observations at once; one at a time costs too much on hot paths."""
+
+    def observe_all(self, amounts: Sequence[float]) -> None:
+        """The same as observing each amount, in seconds."""
+        counts: Counts[int] = Counts(bisect_left(self._upper_bounds, amount) for amount in amounts)
+        self._sum.inc(sum(amounts))
+        for bucket, count in counts.items():
+            self._buckets[bucket].inc(count)
+
+
 #: From the head of the request until the last octet of the answer was handed to the connection.
-request_seconds = Histogram(
+request_seconds = GatheredHistogram(
     "intaglio_request_duration_seconds", "Time to answer.", ["listener", "route"], buckets=_LATENCY
 )
 #: Requests being answered at this moment.

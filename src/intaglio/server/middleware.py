@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +84,7 @@ class Boundary:
         self.draining = draining
         self.access_log = access_log
         self.renderer = renderer
-        self._log_successes = log_successes
+        self.log_successes = log_successes
         self.headers = list(_TLS_HEADERS if secure else _PLAIN_HEADERS)
         self.strict_policy = secure
         self._numbers, self._run_id = itertools.count(), os.urandom(9).hex()
@@ -93,7 +93,7 @@ class Boundary:
         self._sweep: asyncio.TimerHandle | None = None
         # Requests since the last sweep; a counter shared between processes costs more than a dictionary.
         self._tally: Counter[tuple[str, str, int, str]] = Counter()
-        self._timers: dict[str, Any] = {}
+        self._durations: defaultdict[str, list[float]] = defaultdict(list)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -127,17 +127,18 @@ class Boundary:
         tally, self._tally = self._tally, Counter()
         for (route, method, status, role), number in tally.items():
             requests_total.labels(self.listener, route, method, str(status), role).inc(number)
+        durations, self._durations = self._durations, defaultdict(list)
+        for route, seconds in durations.items():
+            request_seconds.labels(self.listener, route).observe_all(seconds)
 
     def _measure(self, exchange: _Exchange) -> None:
         scope, seconds = exchange.scope, monotonic() - exchange.started
         route = str(scope.get("intaglio.route") or getattr(scope.get("route"), "path", _UNMATCHED))
         method: str = scope["method"] if scope["method"] in _METHODS else "other"
         key = (route, method, exchange.status, str(scope.get("intaglio.role", "")))
-        if (timer := self._timers.get(route)) is None:
-            timer = self._timers[route] = request_seconds.labels(self.listener, route)
         self._tally[key] += 1
-        timer.observe(seconds)
-        if self.access_log.enabled and (self._log_successes or exchange.status >= 400):
+        self._durations[route].append(seconds)
+        if self.access_log.enabled and (self.log_successes or exchange.status >= 400):
             client = scope.get("client")
             self.access_log.add(
                 self.listener, client[0] if client else "local", method, scope["path"],
@@ -160,6 +161,7 @@ class _Exchange:
         self.streamed = False
         self.expects_continue = False
         self.request_id = ""
+        self.asks_for_id = False
         self.deadline = self.started + boundary.limits.time
         self.timed_out = False
         self._task = asyncio.current_task()
@@ -201,6 +203,7 @@ class _Exchange:
     def _read_headers(self) -> None:
         for name, value in self.scope["headers"]:
             if name == b"x-correlation-id":
+                self.asks_for_id = True
                 if _SANE_ID.fullmatch(value):
                     self.request_id = value.decode("ascii")
             elif name == b"content-length":
@@ -238,7 +241,10 @@ class _Exchange:
         await self._send(message)
 
     def _complete_headers(self, given: Any) -> list[tuple[bytes, bytes]]:
-        headers = [*given, *self.boundary.headers, (b"x-correlation-id", self.request_id.encode())]
+        headers = [*given, *self.boundary.headers]
+        if self.boundary.log_successes or self.status >= 400 or self.asks_for_id:
+            # Where successes are not logged, an id of ours would lead nowhere.
+            headers.append((b"x-correlation-id", self.request_id.encode()))
         if self.boundary.strict_policy and not any(name == b"content-security-policy" for name, _ in given):
             headers.append(_STRICT_POLICY)
         return headers

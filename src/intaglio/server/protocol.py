@@ -49,7 +49,6 @@ class HttpProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.head_since: float | None = None
         self._head_octets = 0
-        self._in_head = False
         self._arrived = 0  # octets of the segment that is being parsed
         self._surplus = 0  # octets since the head that were no body, less what chunks may cost
         self._extensions: dict[str, Any] = {}
@@ -85,15 +84,13 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = self._extensions
-        self._in_head = True
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # trailers must not pass for headers (RFC 9110 section 6.5.1), and nothing here uses them
-            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self.head_since, self._head_octets = None, 0
-        self._in_head, self._surplus = False, -self._arrived
+        self._surplus = -self._arrived
+        # A copy, because the parser adds trailers to its own list: they must not pass for headers (RFC 9110 section
+        # 6.5.1), and nothing here uses them.
+        self.scope["headers"] = list(self.headers)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
