@@ -124,14 +124,19 @@ def test_a_long_path_gets_a_socket_elsewhere(postgres_folder: Path) -> None:
         server._socket_dir.rmdir()
 
 
-def test_a_socket_folder_put_there_by_somebody_else_is_refused(postgres_folder: Path) -> None:
+def test_a_socket_folder_put_there_by_somebody_else_is_refused(postgres_folder: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    elsewhere.chmod(0o755)
     server = EmbeddedPostgres(postgres_folder)
     server._socket_dir = postgres_folder / "link"
-    server._socket_dir.symlink_to("/etc")
+    server._socket_dir.symlink_to(elsewhere)
     with pytest.raises(Unavailable) as refused:
         server.start()
     assert refused.value.code == "data-folder-foreign"
-    assert stat.S_IMODE(Path("/etc").stat().st_mode) == 0o755
+    assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o755
+    assert elsewhere.stat().st_uid == os.geteuid()
+    assert not list(elsewhere.iterdir())
 
 
 def test_what_the_account_of_the_server_left_as_links_is_not_followed(own_server: EmbeddedPostgres) -> None:
