@@ -291,6 +291,19 @@ async def test_a_session_ends_after_half_an_hour_without_use(
         await sessions.authenticate(database, token)
 
 
+async def test_a_session_ends_after_twelve_hours_however_it_is_used(
+    database: Database, make_user: MakeUser, advance: Advance
+) -> None:
+    await make_user("bob")
+    token = await bearer(database, "bob")
+    for _ in range(28):
+        advance(timedelta(minutes=25))
+        await sessions.authenticate(database, token)
+    advance(timedelta(minutes=20))
+    with pytest.raises(Unauthenticated):
+        await sessions.authenticate(database, token)
+
+
 async def test_logout_ends_the_session(database: Database, make_user: MakeUser) -> None:
     await make_user("bob")
     token = await bearer(database, "bob")

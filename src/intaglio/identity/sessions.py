@@ -22,7 +22,7 @@ from intaglio.identity.schemas import NewToken, Token, User
 from intaglio.identity.tokens import is_token, new_token, token_hash
 from intaglio.identity.users import load_account, normalised, to_user
 
-SESSION_LIFETIME = timedelta(minutes=30)
+SESSION_LIFETIME, LONGEST_SESSION = timedelta(minutes=30), timedelta(hours=12)  # without use, and at all
 TOKEN_LIFETIME, LONGEST_TOKEN_LIFETIME = timedelta(days=90), timedelta(days=365)
 _USE_RESOLUTION = timedelta(seconds=60)  # how precisely the last use is known, and so how often it is written
 _KEPT_AFTER_END = timedelta(days=30)
@@ -178,7 +178,7 @@ def _invalid_token() -> Unauthenticated:
 async def _note_use(database: Database, row: Mapping[str, Any], now: datetime) -> None:
     values: dict[str, Any] = {"last_used_at": now}
     if row["kind"] == "session":
-        values["expires_at"] = now + SESSION_LIFETIME
+        values["expires_at"] = min(now + SESSION_LIFETIME, row["created_at"] + LONGEST_SESSION)
     async with database.transaction() as tx:
         await tx.execute(update(api_token).where(api_token.c.id == row["id"]).values(**values))
 
