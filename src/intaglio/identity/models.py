@@ -1,6 +1,6 @@
 """Tables: users, roles, tokens, failed logins."""
 
-from sqlalchemy import ARRAY, Boolean, ForeignKey, Index, Table, text
+from sqlalchemy import ARRAY, Boolean, ForeignKey, Index, Interval, Table, text
 
 from intaglio.db.base import Moment, Octets, String, Uuid, metadata, optional, required
 
@@ -50,8 +50,12 @@ api_token = Table(
     required("token_hash", Octets, unique=True),
     # None: every permission of the user; otherwise the intersection with these.
     optional("permissions", ARRAY(String)),
+    # The API token with which this one was made; None when a login or the host's operator made it.
+    optional("parent_id", Uuid, ForeignKey("api_token.id"), index=True),
     required("created_at", Moment),
     required("expires_at", Moment),
+    # How long the token was made for, whatever a rotation took from it; sessions have none.
+    optional("lifetime", Interval),
     optional("last_used_at", Moment),
     optional("revoked_at", Moment),
 )
