@@ -9,8 +9,8 @@ from datetime import datetime
 from math import inf
 from typing import Generic, TypeVar
 
+from intaglio.authority.live_status import Key
 from intaglio.core.clock import monotonic
-from intaglio.validation.ocsp.status import Key
 
 Question = TypeVar("Question")
 Value = TypeVar("Value")

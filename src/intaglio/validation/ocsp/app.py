@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from intaglio.authority.context import Authority
+from intaglio.authority.live_status import Key
 from intaglio.core.errors import IntaglioError, InvalidInput
 from intaglio.db.listen import Watch
 from intaglio.validation.conditional import (
@@ -26,7 +27,6 @@ from intaglio.validation.conditional import (
 from intaglio.validation.ocsp.answers import Answer, Memory
 from intaglio.validation.ocsp.requests import MAX_REQUEST_OCTETS, decode_get_path
 from intaglio.validation.ocsp.responder import Responder
-from intaglio.validation.ocsp.status import Key
 
 #: Finished answers kept by one process, in octets.
 CACHE_OCTETS = 48 * 1024 * 1024

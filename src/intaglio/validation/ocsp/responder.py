@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from intaglio.asn1 import der
 from intaglio.authority.context import Authority
+from intaglio.authority.live_status import Key, Status, StatusSource
 from intaglio.core import clock
 from intaglio.core.clock import monotonic
 from intaglio.core.errors import IntaglioError, InvalidInput, NotSupported, TimedOut
@@ -21,7 +22,6 @@ from intaglio.validation.ocsp import responses
 from intaglio.validation.ocsp.answers import Answer, Memory
 from intaglio.validation.ocsp.issuers import Issuer, IssuerIndex, Signers, Signing
 from intaglio.validation.ocsp.requests import OcspRequest, parse_request, split_nonce
-from intaglio.validation.ocsp.status import Key, Status, StatusSource
 
 log = get_logger(__name__)
 
@@ -198,7 +198,8 @@ class Responder:
         signing: Signing,
         statuses: Sequence[Status | None],
     ) -> Answer:
-        encoded = [responses.UNKNOWN if s is None else s.under(issuer.generation) for s in statuses]
+        generation = issuer.generation
+        encoded = [responses.UNKNOWN if s is None else responses.certificate_status(s, generation) for s in statuses]
         known = responses.UNKNOWN not in encoded
         validity = issuer.validity if known else min(issuer.validity, _UNKNOWN_VALIDITY)
         singles = tuple(c.der + status for c, status in zip(request.certificates, encoded, strict=True))

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from intaglio.asn1 import der
+from intaglio.authority.live_status import Status
 
 _BASIC = der.oid("1.3.6.1.5.5.7.48.1.1")
 _NONCE = der.oid("1.3.6.1.5.5.7.48.1.2")
@@ -28,6 +29,16 @@ UNAUTHORIZED = _refusal(6)
 
 GOOD = b"\x80\x00"
 UNKNOWN = b"\x82\x00"
+
+
+def certificate_status(status: Status, generation: int) -> bytes:
+    """The CertStatus of a certificate as the issuer with the key ``generation`` tells it."""
+    if not status.known_to(generation):
+        return UNKNOWN
+    if status.state == "valid":
+        return GOOD
+    assert status.revoked_at is not None  # whatever is not valid has been so since then
+    return revoked(status.revoked_at, status.reason)
 
 
 def revoked(at: datetime, reason: int | None) -> bytes:

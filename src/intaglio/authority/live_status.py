@@ -1,6 +1,7 @@
 """Certificate status: looked up in batches, remembered while every change is heard of.
 
-A remembered status is used only as long as the :class:`~intaglio.db.listen.Watch` is current and the event feed was
+This is what every relying part of the platform asks: the OCSP responder and the access decisions of mutual TLS. A
+remembered status is used only as long as the :class:`~intaglio.db.listen.Watch` is current and the event feed was
 followed up to what it heard. When the database is silent there is no status at all, and never a guess.
 """
 
@@ -11,6 +12,7 @@ import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +25,6 @@ from intaglio.core.logging import get_logger
 from intaglio.db.engine import Database, is_usable, translated_errors
 from intaglio.db.journal import journal_head
 from intaglio.db.listen import Watch
-from intaglio.validation.ocsp import responses
 
 log = get_logger(__name__)
 
@@ -38,16 +39,19 @@ Key = tuple[UUID, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """``encoded`` is the CertStatus; ``generation`` the CA key that issued the certificate, None when nobody did;
-    ``event_seq`` the last certificate event that is taken into account."""
+    """``state`` is valid, held or revoked; ``generation`` the CA key that issued the certificate, None when nobody did;
+    ``reason`` the CRLReason code of a revoked or held one, since ``revoked_at``; ``event_seq`` the last certificate
+    event that is taken into account."""
 
-    encoded: bytes
     generation: int | None
     event_seq: int
+    state: str = "valid"
+    revoked_at: datetime | None = None
+    reason: int | None = None
 
-    def under(self, generation: int) -> bytes:
-        """The CertStatus as the issuer with this key tells it: what another key issued is unknown to it."""
-        return self.encoded if self.generation == generation else responses.UNKNOWN
+    def known_to(self, generation: int) -> bool:
+        """Whether the issuer with this key issued it: of what another key issued it knows nothing."""
+        return self.generation == generation
 
 
 _LOOKUP = """
@@ -155,7 +159,7 @@ class _BatchedLookup:
         if len(self._waiting) >= _MAX_WAITING:
             raise Unavailable("Too many status requests are waiting for the database.", code="database-busy")
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="ocsp-status")
+            self._task = asyncio.create_task(self._run(), name="certificate-status")
         answer: asyncio.Future[Status] = asyncio.get_running_loop().create_future()
         self._waiting.append((key, answer))
         self._wake.set()
@@ -204,7 +208,7 @@ class _BatchedLookup:
 
     def _fail(self, batch: Sequence[tuple[Key, asyncio.Future[Status]]], error: BaseException) -> None:
         if not self._failing:
-            log.warning("certificate status cannot be read; OCSP answers tryLater", reason=str(error))
+            log.warning("certificate status cannot be read; no certificate counts as good", reason=str(error))
         self._failing = True
         if isinstance(error, TimeoutError):
             error = TimedOut("The database did not answer in time.", code="database-timeout")
@@ -220,9 +224,7 @@ class _BatchedLookup:
 
 
 def _status(row: tuple[Any, ...]) -> Status:
-    event_seq, generation, status, revoked_at, reason = row
+    event_seq, generation, state, revoked_at, reason = row
     if generation is None:
-        return Status(responses.UNKNOWN, None, event_seq)
-    if status == "valid":
-        return Status(responses.GOOD, generation, event_seq)
-    return Status(responses.revoked(revoked_at, reason), generation, event_seq)
+        return Status(None, event_seq)
+    return Status(generation, event_seq, state, revoked_at, reason)
