@@ -5,6 +5,7 @@ from intaglio.authority import models as authority
 from intaglio.db import journal
 from intaglio.identity import models as identity
 from intaglio.keystore import models as keystore
+from intaglio.mtls import models as mtls
 from intaglio.platform import models as platform
 
-__all__ = ["audit", "authority", "identity", "journal", "keystore", "platform"]
+__all__ = ["audit", "authority", "identity", "journal", "keystore", "mtls", "platform"]

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from intaglio.cli.app import COMMANDS, load
+from intaglio.cli import lazy
+from intaglio.cli.app import COMMANDS
 from intaglio.cli.reference_errors import entries
 
 
@@ -17,14 +18,14 @@ def commands() -> Iterator[tuple[str, Any]]:
     """Every command by its full name."""
 
     def below(path: str, command: Any) -> Iterator[tuple[str, Any]]:
-        if getattr(command, "commands", None):
-            for name, each in command.commands.items():
-                yield from below(f"{path} {name}", each)
-        else:
+        found = lazy.children(command)
+        for name, each in found.items():
+            yield from below(f"{path} {name}", each)
+        if not found and not isinstance(command, lazy.LazyGroup):
             yield path, command
 
     for name in COMMANDS:
-        yield from below(name, load(name))
+        yield from below(name, lazy.of(COMMANDS).load(name))
 
 
 @pytest.mark.parametrize(("name", "command"), [pytest.param(n, c, id=n) for n, c in commands()])

@@ -53,7 +53,7 @@ class House:
             "TLS_KEY": str(folder / "server.key"),
             "WORKERS": "1",
             "ADMIN_SOCKET": str(folder / "admin.sock"),
-            **{f"{name}__PORT": "0" for name in ("PUBLIC", "CONSOLE", "ENROLL", "GATEWAY", "HEALTH")},
+            **{f"{name}__PORT": "0" for name in ("PUBLIC", "CONSOLE", "ENROLL", "GATEWAY", "ACCESS", "HEALTH")},
             **({"DATABASE_URL": database_url} if database_url else {}),
             **settings,
         }

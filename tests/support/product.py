@@ -41,7 +41,7 @@ class Product:
             "HOSTNAME": "localhost",
             "WORKERS": "1",
             "LOG_LEVEL": "INFO",
-            **{f"{name}__PORT": "0" for name in ("PUBLIC", "CONSOLE", "ENROLL", "GATEWAY", "HEALTH")},
+            **{f"{name}__PORT": "0" for name in ("PUBLIC", "CONSOLE", "ENROLL", "GATEWAY", "ACCESS", "HEALTH")},
             **settings,
         }
         #: What ``intaglio serve`` is started by, such as a program that confines it.

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
 from intaglio import __version__
+from intaglio.cli import lazy
 from intaglio.cli.connection import Connection
 
-#: Command -> where it is (module, or module:name; a Typer `app` by default) and what it is for, in order of the help.
-COMMANDS: dict[str, tuple[str, str]] = {
+COMMANDS: lazy.Table = {
     "init": ("init", "Prepare the data folder: master key, database, first administrator."),
     "serve": ("serve", "Run everything: listeners, workers, jobs and the embedded database."),
     "status": ("status", "Say how the server is doing."),
@@ -24,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cert": ("cert", "Certificates: issue, look up, revoke, renew."),
     "subject": ("subject", "All certificates of one subject."),
     "credential": ("credential", "Client certificates of the CA gateway."),
+    "mtls": ("mtls", "Mutual TLS identity: who may connect, proved by certificates."),
     "crl": ("crl", "Certificate revocation lists."),
     "profile": ("profile", "Certificate profiles."),
     "user": ("user", "Users."),
@@ -41,34 +40,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-class _Root(TyperGroup):
-    """Lists commands from the table; imports the module of a command only when that command is used."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in COMMANDS:
-            return None
-        return TyperCommand(cmd_name, help=COMMANDS[cmd_name][1])
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        name, found, rest = super().resolve_command(ctx, args)
-        return name, load(name) if name else found, rest
-
-
-def load(name: str) -> Any:
-    """The real command behind a name of the table."""
-    place, text = COMMANDS[name]
-    module, _, attribute = place.partition(":")
-    command = typer.main.get_command(getattr(importlib.import_module(f"intaglio.cli.{module}"), attribute or "app"))
-    command.name = name
-    command.help = command.help or text
-    return command
-
-
 app = typer.Typer(
-    cls=_Root,
+    cls=lazy.of(COMMANDS),
     name="intaglio",
     no_args_is_help=True,
     add_completion=False,

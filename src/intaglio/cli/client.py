@@ -21,6 +21,7 @@ from intaglio.core import errors
 from intaglio.core.errors import IntaglioError, InvalidInput, Unavailable
 
 _PREFIX = "/api/v1"
+_OWN_PREFIXES = ("/mtls/", "/enrol/", "/toolkit/")  # interfaces beside it, with paths of their own
 _TIMEOUT = httpx.Timeout(120.0, connect=10.0)
 
 
@@ -70,7 +71,7 @@ class Client:
         with self._reachable():
             response = self._http.request(
                 method,
-                _PREFIX + path,
+                _address(path),
                 json=None if body is None else {k: v for k, v in body.items() if v is not None},
                 params=_query(query or {}),
                 headers=headers,
@@ -103,7 +104,7 @@ class Client:
         """An answer that grows: one JSON object per line, as it comes; a line with a problem is raised."""
         streamed = self._http.stream(
             "GET" if body is None else "POST",
-            _PREFIX + path,
+            _address(path),
             json=body,
             params=_query(query),
             headers={"accept": "application/x-ndjson"},
@@ -156,6 +157,10 @@ def connect(connection: Connection, admin_socket: Callable[[], Path]) -> Client:
 def segment(text: str) -> str:
     """A value as one segment of a path."""
     return quote(text, safe="~")
+
+
+def _address(path: str) -> str:
+    return path if path.startswith(_OWN_PREFIXES) else _PREFIX + path
 
 
 def _given_token(connection: Connection) -> str | None:

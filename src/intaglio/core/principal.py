@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
+from uuid import UUID
 
 from intaglio.core.errors import Forbidden, Unauthenticated
 
@@ -20,11 +21,16 @@ class Permission(StrEnum):
     ROLES_MANAGE = "roles.manage"
     AUDIT_VIEW = "audit.view"
     PLATFORM_MANAGE = "platform.manage"
+    MTLS_VIEW = "mtls.view"
+    MTLS_ENROL = "mtls.enrol"
+    MTLS_IDENTITIES = "mtls.identities"
+    MTLS_POLICY = "mtls.policy"
+    MTLS_OWN = "mtls.own"
 
 
 ALL_PERMISSIONS = frozenset(Permission)
 
-PrincipalKind = Literal["operator", "user", "client", "system", "anonymous"]
+PrincipalKind = Literal["operator", "user", "client", "identity", "system", "anonymous"]
 
 
 @dataclass(frozen=True)
@@ -32,9 +38,10 @@ class Principal:
     """The authenticated caller of a use case.
 
     ``kind``: operator (this host's administrator on the unix socket), user (a named account with a token), client (a
-    TLS client certificate at the gateway), system (our own jobs), anonymous. ``name`` is the user name or the subject
-    DN; ``subject_key`` is the normalised client DN (``Name.key``) and ``certificate_fingerprint`` the SHA-256 of the
-    client certificate; ``source`` is the peer address.
+    TLS client certificate at the gateway), identity (a registered person, device, workload, service or pipeline, proved
+    by a certificate, a security code or a token of its platform), system (our own jobs), anonymous. ``name`` is the
+    user name, the subject DN or the identity; ``subject_key`` is the normalised client DN (``Name.key``) and
+    ``certificate_fingerprint`` the SHA-256 of the client certificate; ``source`` is the peer address.
     """
 
     kind: PrincipalKind
@@ -43,6 +50,7 @@ class Principal:
     source: str = ""
     subject_key: bytes | None = field(default=None, repr=False)
     certificate_fingerprint: bytes | None = field(default=None, repr=False)
+    token_id: UUID | None = field(default=None, repr=False, compare=False)
 
     def may(self, permission: Permission) -> bool:
         return permission in self.permissions

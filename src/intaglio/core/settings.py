@@ -72,6 +72,7 @@ class Settings(BaseSettings):
     console: Listener = Listener(port=8443)
     enroll: Listener = Listener(port=1443)
     gateway: Listener = Listener(port=8444)
+    access: Listener = Listener(host="127.0.0.1", port=8181)
     health: Listener = Listener(host="127.0.0.1", port=9444)
     admin_socket: Path | None = Field(default=None, description="Unix socket; default: DATA_DIR/admin.sock.")
     tls_certificate: Path | None = Field(

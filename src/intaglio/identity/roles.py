@@ -12,7 +12,12 @@ from intaglio.audit.record import record
 from intaglio.core.errors import InvalidInput, NotFound, StateConflict
 from intaglio.core.principal import ALL_PERMISSIONS, Permission, Principal
 from intaglio.db.engine import Transaction
-from intaglio.identity.grants import keeping_last_holders, permissions_of, require_may_grant
+from intaglio.identity.grants import (
+    keeping_last_holders,
+    permissions_of,
+    require_may_grant,
+    require_may_withdraw,
+)
 from intaglio.identity.models import role, user_account
 from intaglio.identity.schemas import Role
 
@@ -29,7 +34,31 @@ BUILT_IN = (
     Role(
         name="auditor",
         description="Read everything, change nothing",
-        permissions=frozenset({Permission.CA_VIEW, Permission.AUDIT_VIEW}),
+        permissions=frozenset({Permission.CA_VIEW, Permission.AUDIT_VIEW, Permission.MTLS_VIEW}),
+        built_in=True,
+    ),
+    Role(
+        name="enrolment-officer",
+        description="Hand out security codes for browser enrolment",
+        permissions=frozenset({Permission.MTLS_VIEW, Permission.MTLS_ENROL}),
+        built_in=True,
+    ),
+    Role(
+        name="identity-administrator",
+        description="Keep the registry of identities and trust domains, and revoke",
+        permissions=frozenset({Permission.MTLS_VIEW, Permission.MTLS_ENROL, Permission.MTLS_IDENTITIES}),
+        built_in=True,
+    ),
+    Role(
+        name="policy-administrator",
+        description="Decide who may reach what: ingresses, access policies, waivers, drills",
+        permissions=frozenset({Permission.MTLS_VIEW, Permission.MTLS_POLICY}),
+        built_in=True,
+    ),
+    Role(
+        name="service-owner",
+        description="Look after the identities one owns",
+        permissions=frozenset({Permission.MTLS_OWN}),
         built_in=True,
     ),
 )
@@ -92,7 +121,7 @@ async def edit_role(
     """Change a custom role; takes effect at once for everybody who has it.
 
     Raises NotFound, StateConflict for a built-in role or when the last holder of user or role management would lose
-    it, Forbidden for an added permission that ``principal`` lacks.
+    it, Forbidden for a permission, added or removed, that ``principal`` lacks.
     """
     principal.require(Permission.ROLES_MANAGE)
     async with keeping_last_holders(tx):
@@ -104,6 +133,7 @@ async def edit_role(
             }
         )
         require_may_grant(principal, changed.permissions - current.permissions)
+        require_may_withdraw(principal, current.permissions - changed.permissions)
         await tx.execute(update(role).where(role.c.name == name).values(**_columns(changed)))
     record(
         tx,
@@ -120,11 +150,12 @@ async def edit_role(
 async def delete_role(tx: Transaction, principal: Principal, name: str) -> None:
     """Delete a custom role that nobody has.
 
-    Raises NotFound, StateConflict for a built-in role (``role-built-in``) or one in use (``role-in-use``).
+    Raises NotFound, StateConflict for a built-in role (``role-built-in``) or one in use (``role-in-use``), Forbidden for
+    one with a permission that ``principal`` lacks.
     """
     principal.require(Permission.ROLES_MANAGE)
     async with keeping_last_holders(tx):
-        await _load_custom(tx, name)
+        require_may_withdraw(principal, (await _load_custom(tx, name)).permissions)
         query = select(user_account.c.name).where(any_(user_account.c.roles) == name).order_by(user_account.c.name)
         if users := [row["name"] for row in await tx.all(query.limit(20))]:
             raise StateConflict(

@@ -23,6 +23,7 @@ CARRIES: Mapping[str, tuple[str, ...]] = {
     "console": ("api",),
     "enroll": ("enroll",),
     "gateway": ("gateway",),
+    "access": ("access",),
     "admin": ("api",),
 }
 

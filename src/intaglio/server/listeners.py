@@ -50,6 +50,7 @@ KINDS = {
         ListenerKind("console", secure=True),
         ListenerKind("enroll", secure=True, client_certificates=ClientCertificates.OPTIONAL),
         ListenerKind("gateway", secure=True, client_certificates=ClientCertificates.OPTIONAL),
+        ListenerKind("access"),
         ListenerKind("health"),
         ListenerKind("admin"),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from intaglio.audit.refusals import RefusalRecorder
@@ -19,6 +20,7 @@ from intaglio.keystore.service import KeyStore
 
 if TYPE_CHECKING:
     from intaglio.authority.context import Authority
+    from intaglio.mtls.context import Mtls
 
 log = get_logger(__name__)
 
@@ -68,6 +70,15 @@ class Services:
         if self._authority is None:
             raise RuntimeError("this composition has no authority")
         return self._authority
+
+    @cached_property
+    def mtls(self) -> Mtls:
+        """The use cases of mutual TLS identity."""
+        from intaglio.gateway.service import Gateway
+        from intaglio.mtls.context import Mtls
+
+        gateway = Gateway(self.authority, is_current=lambda: self.watch.current)
+        return Mtls(self.authority, gateway, self.master_key, self.watch, self.refusals)
 
     @property
     def database_reached(self) -> bool:

@@ -12,7 +12,6 @@ from intaglio import __version__
 from intaglio.audit.refusals import RefusalRecorder
 from intaglio.core.errors import IntaglioError
 from intaglio.core.principal import ANONYMOUS
-from intaglio.gateway.service import Gateway
 from intaglio.server import problems
 from intaglio.server.management import (
     audit,
@@ -22,6 +21,7 @@ from intaglio.server.management import (
     credentials,
     declaration,
     events,
+    mtls,
     organizations,
     platform,
     profiles,
@@ -78,7 +78,8 @@ def management_app(services: Services, refusals: RefusalRecorder | None = None) 
     """
     app = _application()
     app.state.services = services
-    app.state.gateway = Gateway(services.authority, is_current=lambda: services.watch.current)
+    app.state.mtls = services.mtls
+    app.state.gateway = services.mtls.gateway
     app.state.refusals = refusals
     problems.install(app)
     app.add_exception_handler(IntaglioError, _refuse)
@@ -104,6 +105,8 @@ def _application() -> FastAPI:
     )
     for part in _PARTS:
         app.include_router(part.router, prefix=PREFIX)
+    for router in mtls.ROUTERS:
+        app.include_router(router)
     return app
 
 

@@ -1,0 +1,1 @@
+"""Mutual TLS identity: who is calling, proved by a certificate."""

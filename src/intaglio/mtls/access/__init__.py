@@ -1,0 +1,1 @@
+"""Access decisions: who is calling, and may he."""

@@ -1,0 +1,1 @@
+"""Certificates without people: agent, Vault-compatible interface, pipelines."""

@@ -1,0 +1,1 @@
+"""Revocation and rotation drills, and the runbook."""

@@ -1,0 +1,1 @@
+"""Browser enrolment: security codes, sessions, renewal with the current certificate."""

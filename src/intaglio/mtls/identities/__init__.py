@@ -1,0 +1,1 @@
+"""Trust domains, the registry of identities, and certificates for them."""

@@ -1,0 +1,1 @@
+"""Configuration of enforcement points made by others, and what it is worth."""

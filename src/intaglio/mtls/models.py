@@ -1,0 +1,3 @@
+"""The tables of this package, one module per room."""
+
+__all__: list[str] = []

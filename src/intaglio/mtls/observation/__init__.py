@@ -1,0 +1,1 @@
+"""Access events, alerts, baselines, logs of others."""

@@ -1,0 +1,1 @@
+"""Client credentials for our own calls to others."""

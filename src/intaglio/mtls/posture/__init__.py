@@ -1,0 +1,1 @@
+"""How far an organization has come: checks, waivers, report, scanners."""

@@ -1,0 +1,1 @@
+"""Scenarios that really run, expected against observed."""

@@ -1,0 +1,1 @@
+"""Keys, certificate requests, certificates and PKCS #12, as OpenSSL makes and reads them."""

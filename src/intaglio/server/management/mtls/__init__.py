@@ -1,0 +1,8 @@
+"""Routes of mutual TLS identity, one module per room. Their paths are their own, beside `/api/v1`."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+#: The routers of all rooms, in the order of the documentation.
+ROUTERS: tuple[APIRouter, ...] = ()
