@@ -179,7 +179,7 @@ async def test_issuing_goes_on_after_a_certificate_that_could_not_be_recorded(
 ) -> None:
     await make_hierarchy(authority)
 
-    async def broken(*_: object) -> bool:
+    async def broken(*_: object) -> None:
         raise ValueError("a value that the driver cannot send")
 
     with monkeypatch.context() as patched:

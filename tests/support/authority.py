@@ -16,7 +16,7 @@ from intaglio.authority.cas.create import create_issuing, create_root
 from intaglio.authority.cas.values import CreatedCa, NewIssuing, NewRoot
 from intaglio.authority.context import Authority
 from intaglio.authority.directory import Snapshot
-from intaglio.authority.issuance import Issued, Order, issue
+from intaglio.authority.issuance import Idempotency, Issued, Order, issue
 from intaglio.core.principal import ALL_PERMISSIONS, Principal, operator
 from intaglio.core.settings import Settings
 from intaglio.db.engine import Database
@@ -84,7 +84,13 @@ async def make_hierarchy(authority: Authority, organization: str = "demo") -> tu
 
 
 async def issue_server_certificate(
-    authority: Authority, ca: str, *, profile: str = "privatessl-tls-server", not_after: datetime | None = None
+    authority: Authority,
+    ca: str,
+    *,
+    profile: str = "privatessl-tls-server",
+    not_after: datetime | None = None,
+    renews: Issued | None = None,
+    idempotency: Idempotency | None = None,
 ) -> Issued:
     """A certificate for www.example over a fresh P-256 key, as the console would have it issued."""
     public_key = spki(generate_private_key(KeyAlgorithm.ECDSA_P256).public_key())
@@ -99,9 +105,10 @@ async def issue_server_certificate(
             san=GeneralNames.build([("dns", "www.example")]),
             validity=RequestedValidity(not_after=not_after) if not_after else None,
         )
-        return Order(view, view.profile(profile), wanted)
+        previous = renews.id if renews else None
+        return Order(view, view.profile(profile), wanted, previous, renewal=renews is not None)
 
-    return await issue(authority, OPERATOR, decide)
+    return await issue(authority, OPERATOR, decide, idempotency=idempotency)
 
 
 def openssl(*arguments: object, stdin: bytes = b"", remarks: bool = False) -> str:

@@ -13,7 +13,7 @@ from sqlalchemy import RowMapping, select
 
 from intaglio.authority import models
 from intaglio.authority.directory import CaView
-from intaglio.core.errors import InvalidInput, NotFound
+from intaglio.core.errors import InvalidInput, NotFound, StateConflict
 from intaglio.core.identifiers import serial_hex
 from intaglio.db.engine import Transaction
 from intaglio.x509.names import Name
@@ -110,6 +110,16 @@ class StoredCertificate:
         """valid, held, revoked, or expired (a revoked certificate stays revoked)."""
         return "expired" if self.status != "revoked" and self.not_after < now else self.status
 
+    def require_renewable(self) -> None:
+        """Raise StateConflict when it is revoked or on hold; an expired certificate may be renewed."""
+        if self.status == "valid":
+            return
+        raise StateConflict(
+            f"Certificate {self.serial_hex} is {self.status}.",
+            code="certificate-revoked" if self.status == "revoked" else "certificate-held",
+            remedy="Enrol anew with a new key." if self.status == "revoked" else "Take it off hold first.",
+        )
+
 
 async def get(view: Transaction, ca: CaView, serial: bytes) -> StoredCertificate:
     """One certificate of a CA by serial number (minimal big-endian octets). Raises NotFound."""
@@ -121,10 +131,14 @@ async def lock(tx: Transaction, ca: CaView, serial: bytes) -> StoredCertificate:
     return await _one(tx, ca, serial, lock=True)
 
 
-async def get_by_id(view: Transaction, ca: CaView, certificate_id: UUID) -> StoredCertificate:
-    """One certificate of a CA by row id. Raises NotFound."""
+async def get_by_id(view: Transaction, ca: CaView, certificate_id: UUID, *, keep: bool = False) -> StoredCertificate:
+    """One certificate of a CA by row id; ``keep`` keeps its status as it is until the end of the transaction.
+
+    Raises NotFound.
+    """
     c = models.certificate.c
-    row = await view.one_or_none(select(models.certificate).where(c.id == certificate_id, c.ca_id == ca.id))
+    statement = select(models.certificate).where(c.id == certificate_id, c.ca_id == ca.id)
+    row = await view.one_or_none(statement.with_for_update(read=True) if keep else statement)
     if row is None:
         raise NotFound(f'CA "{ca.full_id}" has no enrolment {certificate_id}.', code="enrollment-unknown", target="id")
     return StoredCertificate.of(row)

@@ -1,7 +1,8 @@
 """Group commit of issued certificates: one statement for everything that arrived while the last one ran.
 
 Row, event and audit record of a certificate are written by the same statement, together with the journal numbers and
-the check of the configuration epoch. A caller is answered only after PostgreSQL has made the statement durable.
+the check of the configuration epoch. A certificate that renews another one is recorded only while that one is valid.
+A caller is answered only after PostgreSQL has made the statement durable.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from uuid import UUID
 
 import psycopg
 
-from intaglio.core.errors import IntaglioError, TimedOut, Unavailable
+from intaglio.core.errors import IntaglioError, StateConflict, TimedOut, Unavailable
 from intaglio.core.logging import get_logger
 from intaglio.db.engine import Database, is_usable, translated_errors
 from intaglio.db.journal import EpochMoved
@@ -49,6 +50,7 @@ class IssuedRow:
     spki_sha256: bytes = field(repr=False)
     der: bytes = field(repr=False)
     previous_id: UUID | None
+    renewal: bool  # recorded only while the certificate ``previous_id`` is valid
     requester: str
     channel: str
     properties: Mapping[str, Any]
@@ -77,10 +79,21 @@ _COLUMNS = (
     ("detail", "text"), ("correlation_id", "text"), ("source", "text"),
 )  # fmt: skip
 
-_STATEMENT = f"""
-WITH head AS (
+# Holds on to the renewed certificates until the end of the statement: who revokes one of them comes before or after.
+# Taken before the journal is locked, as revoking does, and in one order, so that nobody waits in a circle.
+_RENEWED = """
+renewed AS MATERIALIZED (
+    SELECT id FROM certificate WHERE id = ANY(%b::uuid[]) AND status = 'valid' ORDER BY id FOR SHARE
+), """
+_ALL_RENEWED = "AND (SELECT count(*) FROM renewed) = %b"
+
+
+def _statement(*, renewals: bool) -> str:
+    """The statement; the one without renewals has nothing to look up."""
+    return f"""
+WITH {_RENEWED if renewals else ""}head AS (
     UPDATE journal_head SET event_seq = event_seq + %b, audit_seq = audit_seq + %b
-    WHERE id = 1 AND epoch = %b RETURNING event_seq, audit_seq
+    WHERE id = 1 AND epoch = %b {_ALL_RENEWED if renewals else ""} RETURNING event_seq, audit_seq
 ), item AS MATERIALIZED (
     SELECT * FROM unnest({", ".join(f"%b::{kind}[]" for _, kind in _COLUMNS)})
     WITH ORDINALITY AS t({", ".join(name for name, _ in _COLUMNS)}, position)
@@ -100,8 +113,20 @@ WITH head AS (
     SELECT head.audit_seq - %b + position, issued_at, actor_kind, actor, action, 'certificate', object, 'success',
         organization, detail::jsonb, correlation_id, source FROM item, head
 )
-SELECT event_seq FROM head
+SELECT (SELECT count(*) FROM head), {"(SELECT count(*) FROM renewed)" if renewals else "0"}
 """  # noqa: S608 - composed of constants only
+
+
+_PLAIN, _WITH_RENEWALS = _statement(renewals=False), _statement(renewals=True)
+
+
+class RenewedChanged(StateConflict):
+    """The certificate to be renewed was revoked or put on hold meanwhile; nothing was written."""
+
+    default_code = "certificate-changed"
+
+    def __init__(self) -> None:
+        super().__init__("The certificate to be renewed is no longer valid.", remedy="Enrol anew with a new key.")
 
 
 @dataclass
@@ -137,8 +162,8 @@ class GroupCommit:
     async def commit(self, row: IssuedRow, *, epoch: int) -> None:
         """Return once ``row`` is durable.
 
-        Raises EpochMoved (nothing written), Unavailable (the database cannot be reached; whether the certificate was
-        recorded is unknown, and the caller must not hand it out), TimedOut.
+        Raises EpochMoved, RenewedChanged (nothing written), Unavailable (the database cannot be reached; whether the
+        certificate was recorded is unknown, and the caller must not hand it out), TimedOut.
         """
         waiting = _Waiting(row, epoch, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
@@ -157,10 +182,17 @@ class GroupCommit:
     async def _commit_batch(self, batch: Sequence[_Waiting], epoch: int) -> None:
         try:
             async with asyncio.timeout(self._database.timeout):
-                written = await self._execute([waiting.row for waiting in batch], epoch)
+                await self._execute([waiting.row for waiting in batch], epoch)
         except TimeoutError:
             await self._disconnect()
             self._settle(batch, TimedOut("The database did not answer in time.", code="database-timeout"))
+        except EpochMoved as moved:
+            self._settle(batch, moved)
+        except RenewedChanged as changed:
+            if len(batch) == 1:
+                self._settle(batch, changed)
+            for waiting in batch if len(batch) > 1 else ():
+                await self._commit_batch([waiting], epoch)
         except (IntaglioError, psycopg.Error, OSError) as error:
             await self._disconnect()
             if len(batch) > 1 and not isinstance(error, Unavailable | TimedOut):
@@ -175,19 +207,27 @@ class GroupCommit:
             await self._disconnect()
             self._settle(batch, error)
         else:
-            self._settle(batch, None if written else EpochMoved())
+            self._settle(batch, None)
 
-    async def _execute(self, rows: Sequence[IssuedRow], epoch: int) -> bool:
+    async def _execute(self, rows: Sequence[IssuedRow], epoch: int) -> None:
         if self._connection is None or not is_usable(self._connection):
             await self._disconnect()
             self._connection = await self._database.raw_connection()
         count = len(rows)
         columns = [list(column) for column in zip(*(row.parameters for row in rows), strict=True)]
+        parameters: list[Any] = [count, count, epoch, *columns, count, count]
+        renewed = {row.previous_id for row in rows if row.renewal}
+        if renewed:
+            parameters = [list(renewed), count, count, epoch, len(renewed), *columns, count, count]
         with translated_errors():
-            cursor = await self._connection.execute(
-                _STATEMENT, [count, count, epoch, *columns, count, count], prepare=True
-            )
-            return await cursor.fetchone() is not None
+            cursor = await self._connection.execute(_WITH_RENEWALS if renewed else _PLAIN, parameters, prepare=True)
+            outcome = await cursor.fetchone()
+        assert outcome is not None  # a SELECT of scalars has one row
+        written, still_valid = outcome
+        if still_valid < len(renewed):
+            raise RenewedChanged
+        if not written:
+            raise EpochMoved
 
     async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

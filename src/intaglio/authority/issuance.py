@@ -17,8 +17,8 @@ from sqlalchemy import insert, select, text
 
 from intaglio.audit import record as audit
 from intaglio.audit.models import AUDIT
-from intaglio.authority import models
-from intaglio.authority.commit import IssuedRow
+from intaglio.authority import certificates, models
+from intaglio.authority.commit import IssuedRow, RenewedChanged
 from intaglio.authority.context import Authority
 from intaglio.authority.directory import CaView, Snapshot
 from intaglio.core import clock
@@ -35,13 +35,18 @@ _ATTEMPTS = 8
 
 @dataclass(frozen=True)
 class Order:
-    """What was decided to be issued: by which CA, with which profile, and from what."""
+    """What was decided to be issued: by which CA, with which profile, and from what.
+
+    ``previous_id`` is the certificate that this one follows; with ``renewal`` that one has to be valid still when the
+    new one is recorded.
+    """
 
     ca: CaView
     profile: CertificateProfile
     input: IssuanceInput
     previous_id: UUID | None = None
     properties: Mapping[str, Any] = field(default_factory=dict)
+    renewal: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ async def issue(
 
     ``decide`` is pure: it takes the configuration and returns the order, or raises the refusal. It may be called
     several times. Raises what ``decide`` and the profile engine raise, StateConflict (Idempotency-Key reused for
-    another request), Unavailable (database or key store).
+    another request; a certificate to be renewed that was revoked or held), Unavailable (database or key store).
     """
     snapshot = await authority.snapshot()
     for _ in range(_ATTEMPTS):
@@ -109,13 +114,15 @@ async def issue(
             return issued
         except EpochMoved:
             snapshot = await authority.directory.reload(beyond=snapshot.epoch)
+        except RenewedChanged:
+            await _require_renewable(authority, order)  # or it was put on hold for a moment only: try again
     raise StateConflict("The configuration keeps changing.", code="configuration-changed", remedy="Try again.")
 
 
 async def issue_in(authority: Authority, tx: Transaction, principal: Principal, order: Order) -> Issued:
     """Issue as part of a larger transaction (CA certificates, client credentials, OCSP signers)."""
     issued, row = await _sign(authority, principal, order, at=tx.now, view=tx)
-    await _insert(tx, row)
+    await _insert(tx, order, row)
     return issued
 
 
@@ -147,7 +154,7 @@ async def _issue_once(
                 )
             return await _kept(tx, order.ca, kept["certificate_id"])
         issued, row = await _sign(authority, principal, order, at=tx.now, view=tx)
-        await _insert(tx, row)
+        await _insert(tx, order, row)
         await tx.execute(
             insert(table).values(
                 caller=idempotency.caller,
@@ -159,6 +166,12 @@ async def _issue_once(
         )
         tx.expect_epoch(epoch)
     return issued
+
+
+async def _require_renewable(authority: Authority, order: Order) -> None:
+    assert order.previous_id is not None
+    async with authority.database.read() as view:
+        (await certificates.get_by_id(view, order.ca, order.previous_id)).require_renewable()
 
 
 async def _sign(
@@ -212,6 +225,7 @@ async def _sign(
         spki_sha256=hashlib.sha256(order.input.spki).digest(),
         der=der,
         previous_id=order.previous_id,
+        renewal=order.renewal and order.previous_id is not None,
         requester=principal.name,
         channel=order.input.channel,
         properties=order.properties,
@@ -233,7 +247,9 @@ async def _sign_tbs(authority: Authority, ca: CaView, tbs: bytes, view: Transact
     return signer.sign_now(tbs) if not signer.algorithm.slow else await signer.sign(tbs)
 
 
-async def _insert(tx: Transaction, row: IssuedRow) -> None:
+async def _insert(tx: Transaction, order: Order, row: IssuedRow) -> None:
+    if order.renewal and order.previous_id is not None:
+        (await certificates.get_by_id(tx, order.ca, order.previous_id, keep=True)).require_renewable()
     await tx.execute(
         insert(models.certificate).values(
             id=row.id, ca_id=row.ca_id, generation=row.generation, partition=row.partition, serial=row.serial,

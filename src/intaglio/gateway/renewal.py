@@ -9,7 +9,7 @@ from intaglio.asn1.algorithms import KeyAlgorithm
 from intaglio.authority.certificates import StoredCertificate
 from intaglio.authority.directory import Snapshot
 from intaglio.authority.issuance import Order
-from intaglio.core.errors import InvalidInput, Refused, StateConflict
+from intaglio.core.errors import InvalidInput, Refused
 from intaglio.gateway.callers import Caller
 from intaglio.gateway.enrollment import Enrollment
 from intaglio.gateway.formats import encode
@@ -34,7 +34,8 @@ async def renew(
 
     RenewAction keeps the key and starts a new validity. ReissueAction certifies the key of ``action.csr``, or the same
     key when there is none, until the end of the old certificate. Both obey ``action.validityPeriod``. The old
-    certificate stays as it is. Raises StateConflict when it is revoked or on hold, and what an enrolment raises.
+    certificate stays as it is. Raises StateConflict when it is revoked or on hold, up to the instant at which the new
+    one is recorded, and what an enrolment raises.
     """
     access, connector = await gateway.access(caller, ca_id)
     access.role.require(GatewayPermission.MANAGE, action.type)
@@ -47,7 +48,7 @@ async def renew(
             target="/action/requiredFormat/format",
         )
     old = await connector.certificate(access.ca, serial)
-    _check_renewable(old)
+    old.require_renewable()
     draft = _Renewal(gateway, caller, ca_id, action, old, channel)
     with pointing(OF_RENEWALS):
         issued = await gateway.issue(caller, connector, draft.decide, None)
@@ -95,7 +96,7 @@ class _Renewal:
             shorten_only=asked and not access.role.may(GatewayPermission.EXPLICIT_VALIDITY),
             clamp_validity=not asked,
         )
-        return Order(ca, profile, order, self.old.id, dict(self.old.properties))
+        return Order(ca, profile, order, self.old.id, dict(self.old.properties), renewal=True)
 
     @cached_property
     def _info(self) -> CertificateInfo:
@@ -133,13 +134,3 @@ class _Renewal:
         if self.action.type is ActionType.REISSUE:
             return RequestedValidity(not_after=self.old.not_after)
         return None
-
-
-def _check_renewable(old: StoredCertificate) -> None:
-    if old.status == "valid":
-        return
-    raise StateConflict(
-        f"Certificate {old.serial_hex} is {old.status}.",
-        code="certificate-revoked" if old.status == "revoked" else "certificate-held",
-        remedy="Enrol anew with a new key." if old.status == "revoked" else "Take it off hold first.",
-    )
