@@ -77,6 +77,27 @@ def test_on_this_host_the_account_is_the_proof(product: Product) -> None:
     assert product.attempt("login", "admin").status == 1
 
 
+def test_a_token_rotates_itself_and_takes_its_successors_with_it_when_revoked(
+    product: Product, user: tuple[str, str], remote: tuple[str, ...], tmp_path: Path
+) -> None:
+    name, file = f"{user[0]}z", tmp_path / "ci.token"
+    product.run("user", "create", name, "--password-file", _file(tmp_path / "password", PASSWORD))
+    made = product.json("token", "create", "ci", "--user", name, "--days", "2", "--out", file)
+    old, program = file.read_text(), (*remote, "--token-file", file)
+    kept = product.attempt(*program, "token", "rotate", "--out", file)
+    assert (kept.status, file.read_text()) == (1, old), "a file is overwritten only when that is asked for"
+
+    new = product.json(*program, "token", "rotate", "--overlap-hours", "0.5", "--out", file, "--force")["token"]
+
+    assert new["parent_id"] == made["token"]["id"]
+    assert file.read_text() != old
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert product.json(*program, "whoami")["token_id"] == new["id"]
+    assert "and 1 made with it" in product.run("token", "revoke", made["token"]["id"])
+    assert "not valid" in product.attempt(*program, "whoami").output
+    assert "intaglio token list" in product.attempt("token", "rotate").output, "the operator has none to rotate"
+
+
 def test_tokens_are_listed_and_revoked(product: Product, user: tuple[str, str], tmp_path: Path) -> None:
     name = f"{user[0]}y"
     product.run("user", "create", name, "--password-file", _file(tmp_path / "password", PASSWORD))

@@ -17,7 +17,7 @@ from intaglio.core.errors import Forbidden, InvalidInput, NotFound, RateLimited,
 from intaglio.core.identifiers import new_id
 from intaglio.core.principal import ALL_PERMISSIONS, Permission, Principal
 from intaglio.db.engine import Database
-from intaglio.identity import login, passwords, roles, sessions, tokens, users
+from intaglio.identity import api_tokens, login, passwords, roles, sessions, tokens, users
 from intaglio.identity.models import login_attempt
 from intaglio.identity.schemas import Login
 
@@ -209,7 +209,7 @@ async def test_a_reset_password_ends_sessions_and_blocks_tokens(database: Databa
     bob = await make_user("bob")
     token = await bearer(database, "bob")
     async with database.transaction() as tx:
-        api = await sessions.create_token(tx, bob, "script")
+        api = await api_tokens.create_token(tx, bob, "script")
         secret = await users.reset_password(tx, OPERATOR, "bob")
     with pytest.raises(Unauthenticated):
         await sessions.authenticate(database, token)
@@ -249,7 +249,7 @@ async def test_changing_a_password_needs_the_current_one(database: Database, mak
 async def test_a_stolen_token_does_not_set_a_password(database: Database, make_user: MakeUser) -> None:
     bob = await make_user("bob")
     async with database.transaction() as tx:
-        stolen = await sessions.create_token(tx, bob, "script")
+        stolen = await api_tokens.create_token(tx, bob, "script")
         await users.reset_password(tx, OPERATOR, "bob")
     with pytest.raises(Forbidden) as refused:
         await sessions.authenticate(database, stolen.secret.get_secret_value(), for_password_change=True)
@@ -270,7 +270,7 @@ async def test_a_session_from_before_does_not_set_a_password_that_must_be_change
 async def test_a_narrowed_token_cannot_reset_its_users_password(database: Database, make_user: MakeUser) -> None:
     boss = await make_user("boss", Permission.USERS_MANAGE, Permission.PLATFORM_MANAGE)
     async with database.transaction() as tx:
-        made = await sessions.create_token(tx, boss, "narrow", permissions=[Permission.USERS_MANAGE])
+        made = await api_tokens.create_token(tx, boss, "narrow", permissions=[Permission.USERS_MANAGE])
     narrow = await sessions.authenticate(database, made.secret.get_secret_value())
     with pytest.raises(Forbidden) as refused:
         async with database.transaction() as tx:
@@ -319,7 +319,7 @@ async def test_an_api_token_lasts_ninety_days_unless_told_otherwise(
 ) -> None:
     bob = await make_user("bob", Permission.CA_VIEW)
     async with database.transaction() as tx:
-        made = await sessions.create_token(tx, bob, "script")
+        made = await api_tokens.create_token(tx, bob, "script")
     token = made.secret.get_secret_value()
     advance(timedelta(days=89, hours=23))
     principal = await sessions.authenticate(database, token, source="192.0.2.9")
@@ -336,7 +336,7 @@ async def test_an_api_token_lasts_at_most_a_year(
     bob = await make_user("bob")
     with pytest.raises(InvalidInput) as refused:
         async with database.transaction() as tx:
-            await sessions.create_token(tx, bob, "script", lifetime=lifetime)
+            await api_tokens.create_token(tx, bob, "script", lifetime=lifetime)
     assert refused.value.code == "lifetime-invalid"
 
 
@@ -345,21 +345,21 @@ async def test_a_narrowed_token_can_do_less_and_cannot_make_a_wider_one(
 ) -> None:
     bob = await make_user("bob", Permission.CA_VIEW, Permission.CA_OPERATE)
     async with database.transaction() as tx:
-        made = await sessions.create_token(tx, bob, "narrow", permissions=[Permission.CA_VIEW])
+        made = await api_tokens.create_token(tx, bob, "narrow", permissions=[Permission.CA_VIEW])
     narrow = await sessions.authenticate(database, made.secret.get_secret_value())
     assert narrow.permissions == {Permission.CA_VIEW}
     with pytest.raises(Forbidden):
         async with database.transaction() as tx:
-            await sessions.create_token(tx, narrow, "wide", permissions=[Permission.CA_OPERATE])
+            await api_tokens.create_token(tx, narrow, "wide", permissions=[Permission.CA_OPERATE])
     async with database.transaction() as tx:
-        child = await sessions.create_token(tx, narrow, "same")
+        child = await api_tokens.create_token(tx, narrow, "same")
     assert (await sessions.authenticate(database, child.secret.get_secret_value())).permissions == {Permission.CA_VIEW}
 
 
 async def test_a_token_never_does_more_than_its_user_may_now(database: Database, make_user: MakeUser) -> None:
     bob = await make_user("bob", Permission.CA_VIEW, Permission.CA_OPERATE)
     async with database.transaction() as tx:
-        made = await sessions.create_token(tx, bob, "script", permissions=[Permission.CA_VIEW])
+        made = await api_tokens.create_token(tx, bob, "script", permissions=[Permission.CA_VIEW])
         await roles.edit_role(tx, OPERATOR, "role of bob", permissions=[Permission.AUDIT_VIEW])
     assert (await sessions.authenticate(database, made.secret.get_secret_value())).permissions == frozenset()
 
@@ -371,9 +371,9 @@ async def test_nobody_makes_a_token_for_another_except_the_hosts_operator(
     eve = await make_user("eve", *ALL_PERMISSIONS)
     with pytest.raises(Forbidden):
         async with database.transaction() as tx:
-            await sessions.create_token(tx, eve, "stolen", user="bob")
+            await api_tokens.create_token(tx, eve, "stolen", user="bob")
     async with database.transaction() as tx:
-        made = await sessions.create_token(tx, OPERATOR, "script", user="bob")
+        made = await api_tokens.create_token(tx, OPERATOR, "script", user="bob")
     assert (await sessions.authenticate(database, made.secret.get_secret_value())).permissions == {Permission.CA_VIEW}
 
 
@@ -382,13 +382,13 @@ async def test_tokens_are_listed_with_their_last_use_and_never_shown_again(
 ) -> None:
     bob = await make_user("bob")
     async with database.transaction() as tx:
-        made = await sessions.create_token(tx, bob, "script")
+        made = await api_tokens.create_token(tx, bob, "script")
     advance(timedelta(hours=5))
     await sessions.authenticate(database, made.secret.get_secret_value())
     async with database.read() as view:
-        listed = await sessions.list_tokens(view, bob)
+        listed = await api_tokens.list_tokens(view, bob)
         with pytest.raises(Forbidden):
-            await sessions.list_tokens(view, bob, user="*")
+            await api_tokens.list_tokens(view, bob, user="*")
     assert [(token.name, token.user) for token in listed] == [("script", "bob")]
     assert listed[0].last_used_at == made.token.created_at + timedelta(hours=5)
     assert made.secret.get_secret_value() not in str(listed)
@@ -397,18 +397,18 @@ async def test_tokens_are_listed_with_their_last_use_and_never_shown_again(
 async def test_a_revoked_token_is_refused_at_once(database: Database, make_user: MakeUser) -> None:
     bob, eve = await make_user("bob"), await make_user("eve")
     async with database.transaction() as tx:
-        made = await sessions.create_token(tx, bob, "script")
+        made = await api_tokens.create_token(tx, bob, "script")
     with pytest.raises(NotFound):
         async with database.transaction() as tx:
-            await sessions.revoke_token(tx, eve, made.token.id)
+            await api_tokens.revoke_token(tx, eve, made.token.id)
     async with database.transaction() as tx:
-        await sessions.revoke_token(tx, bob, made.token.id)
-        await sessions.revoke_token(tx, bob, made.token.id)
+        await api_tokens.revoke_token(tx, bob, made.token.id)
+        await api_tokens.revoke_token(tx, bob, made.token.id)
     with pytest.raises(Unauthenticated):
         await sessions.authenticate(database, made.secret.get_secret_value())
     with pytest.raises(NotFound):
         async with database.transaction() as tx:
-            await sessions.revoke_token(tx, OPERATOR, new_id())
+            await api_tokens.revoke_token(tx, OPERATOR, new_id())
 
 
 async def test_logins_and_refusals_are_audited(database: Database, make_user: MakeUser) -> None:

@@ -110,6 +110,36 @@ async def test_nobody_grants_what_he_lacks(database: Database, make_user: MakeUs
             await roles.edit_role(tx, helpdesk, "role of helpdesk", permissions=ALL_PERMISSIONS)
 
 
+async def test_nobody_takes_away_what_he_lacks(database: Database, make_user: MakeUser) -> None:
+    editor = await make_user("editor", Permission.ROLES_MANAGE, Permission.CA_VIEW)
+    await make_user("paula", Permission.AUDIT_VIEW, Permission.CA_VIEW)
+    attempts: list[Attempt] = [
+        lambda tx, principal: roles.edit_role(tx, principal, "role of paula", permissions=[]),
+        lambda tx, principal: roles.edit_role(tx, principal, "role of paula", permissions=[Permission.CA_VIEW]),
+        lambda tx, principal: roles.delete_role(tx, principal, "role of paula"),
+    ]
+    for attempt in attempts:
+        with pytest.raises(Forbidden) as refused:
+            async with database.transaction() as tx:
+                await attempt(tx, editor)
+        assert refused.value.code == "withdrawal-exceeds-own"
+        assert refused.value.extra["permissions"] == ["audit.view"]
+    async with database.transaction() as tx:
+        changed = await roles.edit_role(tx, editor, "role of paula", permissions=[Permission.AUDIT_VIEW])
+    assert changed.permissions == {Permission.AUDIT_VIEW}
+
+
+async def test_nobody_takes_a_role_from_a_user_that_grants_what_he_lacks(
+    database: Database, make_user: MakeUser
+) -> None:
+    helpdesk = await make_user("helpdesk", Permission.USERS_MANAGE, Permission.CA_VIEW)
+    await make_user("paula", Permission.AUDIT_VIEW)
+    with pytest.raises(Forbidden) as refused:
+        async with database.transaction() as tx:
+            await users.edit_user(tx, helpdesk, "paula", roles=[])
+    assert refused.value.code == "account-above-own"
+
+
 ATTEMPTS: dict[str, Attempt] = {
     "reset": lambda tx, principal: users.reset_password(tx, principal, "admin"),
     "disable": lambda tx, principal: users.edit_user(tx, principal, "admin", disabled=True),

@@ -15,7 +15,7 @@ from intaglio.authority.context import Authority
 from intaglio.core.principal import SYSTEM
 from intaglio.core.secrets import MasterKey
 from intaglio.core.settings import Settings
-from intaglio.identity import sessions, users
+from intaglio.identity import api_tokens, users
 from intaglio.identity.roles import install_built_in_roles
 from intaglio.server.management.app import management_app
 from intaglio.server.services import Services
@@ -54,7 +54,7 @@ class Management:
         async with self.services.database.transaction() as tx:
             from intaglio.core.principal import operator
 
-            made = await sessions.create_token(tx, operator("root"), "test", user=user, lifetime=lifetime)
+            made = await api_tokens.create_token(tx, operator("root"), "test", user=user, lifetime=lifetime)
         return made.secret.get_secret_value()
 
 

@@ -19,7 +19,7 @@ _SERIAL = f"{_CA}/certificates/AA"
 
 #: What a user may do who holds no permission: what concerns himself, and what everybody is told.
 FREE = {
-    *("GET /me", "POST /me/password", "GET /tokens", "POST /tokens", "DELETE /tokens/none"),
+    *("GET /me", "POST /me/password", "GET /tokens", "POST /tokens", "DELETE /tokens/none", "POST /tokens/none/rotate"),
     *("GET /status", "GET /platform/ca-certificate"),
 }
 #: What needs one of several permissions.

@@ -1,6 +1,6 @@
 """The rules that keep rights from being made out of nothing, or lost for good.
 
-Nobody grants a permission he lacks; nobody touches an account that may do more than he; the last account that manages
+Nobody grants a permission he lacks, or takes one away; nobody touches an account that may do more than he; the last account that manages
 users, and the last that manages roles, stays.
 """
 
@@ -46,6 +46,19 @@ def require_may_grant(principal: Principal, granted: frozenset[Permission]) -> N
         raise Forbidden(
             f'"{principal.name}" cannot grant what he does not hold: {names}.',
             code="grant-exceeds-own",
+            remedy="Ask somebody who holds these permissions.",
+            extra={"permissions": sorted(lacking)},
+        )
+
+
+def require_may_withdraw(principal: Principal, withdrawn: frozenset[Permission]) -> None:
+    """Raise Forbidden (code ``withdrawal-exceeds-own``) when ``principal`` lacks one of the permissions he would take
+    away: whoever may edit roles could otherwise disarm those who may do more than he, auditors among them."""
+    if lacking := withdrawn - principal.permissions:
+        names = ", ".join(sorted(lacking))
+        raise Forbidden(
+            f'"{principal.name}" cannot take away what he does not hold: {names}.',
+            code="withdrawal-exceeds-own",
             remedy="Ask somebody who holds these permissions.",
             extra={"permissions": sorted(lacking)},
         )

@@ -42,17 +42,24 @@ class User(_Value):
 
 
 class Token(_Value):
-    """A bearer token, without the token itself."""
+    """A bearer token, without the token itself. ``parent_id`` is the API token with which it was made, if any."""
 
     id: UUID
     user: str
     kind: Literal["api", "session"]
     name: str
     permissions: frozenset[Permission] | None
+    parent_id: UUID | None
     created_at: datetime
     expires_at: datetime
     last_used_at: datetime | None
     revoked_at: datetime | None
+
+
+class RevokedToken(Token):
+    """A token that was revoked; ``descendants`` is how many tokens made with it, directly or not, ended with it."""
+
+    descendants: int
 
 
 class NewToken(_Value):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from uuid import UUID
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
@@ -45,11 +46,12 @@ class Session(BaseModel):
 
 
 class Me(BaseModel):
-    """Who is asking."""
+    """Who is asking. ``token_id`` is the API token that was sent; null for a login or the operator of the host."""
 
     kind: str
     name: str
     permissions: list[Permission]
+    token_id: UUID | None = None
     user: User | None = None
 
 
@@ -73,7 +75,8 @@ async def who_am_i(services: Given, asker: Asker) -> Me:
     if asker.kind == "user":
         async with services.database.read() as view:
             user = await get_user(view, asker, asker.name)
-    return Me(kind=asker.kind, name=asker.name, permissions=sorted(asker.permissions), user=user)
+    permissions = sorted(asker.permissions)
+    return Me(kind=asker.kind, name=asker.name, permissions=permissions, token_id=asker.token_id, user=user)
 
 
 @router.post("/me/password")

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from intaglio.core.principal import Permission
-from intaglio.identity import roles, sessions, users
-from intaglio.identity.schemas import Role, Token, User
+from intaglio.identity import api_tokens, roles, users
+from intaglio.identity.schemas import RevokedToken, Role, Token, User
 from intaglio.server.management.access import Asked, Asker, Given
 from intaglio.server.management.lists import Items, page
 
@@ -76,6 +76,12 @@ class WantedToken(_Body):
     lifetime_days: float = Field(default=90, gt=0, le=365)
     permissions: list[Permission] | None = None
     user: str | None = None
+
+
+class Rotation(_Body):
+    """``overlap_hours`` is how long the replaced token is still good."""
+
+    overlap_hours: float = Field(default=1, ge=0, le=168)
 
 
 class CreatedToken(BaseModel):
@@ -181,17 +187,17 @@ async def list_tokens(
     user: Annotated[str | None, Query(description="Whose; `*` for everybody's.")] = None,
     sessions_too: Annotated[bool, Query(alias="sessions", description="Also the tokens of logins.")] = False,
 ) -> Items[Token]:
-    """API tokens with their last use; ended ones stay listed for 30 days."""
+    """API tokens with their last use; ended ones stay listed for 30 days, or while others descend from them."""
     owner = user or ("*" if asker.kind == "operator" else None)
     async with services.database.read() as view:
-        return page(await sessions.list_tokens(view, asker, user=owner, sessions=sessions_too), asked, key="id")
+        return page(await api_tokens.list_tokens(view, asker, user=owner, sessions=sessions_too), asked, key="id")
 
 
 @router.post("/tokens", status_code=201)
 async def create_token(services: Given, asker: Asker, body: WantedToken) -> CreatedToken:
     """Make an API token for oneself."""
     async with services.database.transaction() as tx:
-        made = await sessions.create_token(
+        made = await api_tokens.create_token(
             tx,
             asker,
             body.name,
@@ -202,8 +208,16 @@ async def create_token(services: Given, asker: Asker, body: WantedToken) -> Crea
     return CreatedToken(token=made.token, secret=made.secret.get_secret_value())
 
 
-@router.delete("/tokens/{token_id}")
-async def revoke_token(services: Given, asker: Asker, token_id: UUID) -> Token:
-    """Revoke a token at once."""
+@router.post("/tokens/{token_id}/rotate", status_code=201)
+async def rotate_token(services: Given, asker: Asker, token_id: UUID, body: Rotation) -> CreatedToken:
+    """Replace a token by a successor that descends from it; a token may do so with itself."""
     async with services.database.transaction() as tx:
-        return await sessions.revoke_token(tx, asker, token_id)
+        made = await api_tokens.rotate_token(tx, asker, token_id, overlap=timedelta(hours=body.overlap_hours))
+    return CreatedToken(token=made.token, secret=made.secret.get_secret_value())
+
+
+@router.delete("/tokens/{token_id}")
+async def revoke_token(services: Given, asker: Asker, token_id: UUID) -> RevokedToken:
+    """Revoke a token at once, and with it all that were made with it, directly or not."""
+    async with services.database.transaction() as tx:
+        return await api_tokens.revoke_token(tx, asker, token_id)
