@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address
@@ -39,10 +40,12 @@ class Credential:
     def key_pem(self) -> bytes:
         return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
-    def load_into(self, context: ssl.SSLContext) -> None:
-        """Let a client's context present this certificate."""
+    def load_into(self, context: ssl.SSLContext, further: Sequence[bytes] = ()) -> None:
+        """Let a client's context present this certificate, and ``further`` ones (PEM) after it."""
         with tempfile.TemporaryDirectory() as folder:
-            context.load_cert_chain(*self.write(Path(folder), "credential"))
+            chain, key = self.write(Path(folder), "credential")
+            chain.write_bytes(b"".join((self.pem, *further)))
+            context.load_cert_chain(chain, key)
 
     def write(self, folder: Path, name: str) -> tuple[Path, Path]:
         """Write NAME.pem and NAME.key."""

@@ -71,6 +71,8 @@ def application(services: Services) -> ASGIApp:
                 "fingerprint": hashlib.sha256(leaf).hexdigest() if leaf else None,
                 "chain": list(tls.get("client_cert_chain", ())),
                 "version": tls.get("tls_version"),
+                "error": tls.get("client_cert_error"),
+                "observed": [hashlib.sha256(each).hexdigest() for each in tls.get("observed_chain_der", ())],
                 "peer": request.scope["extensions"].get("peer"),
             }
         )

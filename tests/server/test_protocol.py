@@ -18,12 +18,13 @@ from tests.server import certificates
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from intaglio.server import protocol, tls_stream
+from intaglio.server import protocol
 from intaglio.server.http_listener import HttpListener
 from intaglio.server.listeners import KINDS, Sockets
 from intaglio.server.protocol import HEAD_LIMIT, HttpProtocol
-from intaglio.server.tls import ServerIdentity, server_context
-from intaglio.server.tls_stream import TlsStream
+from intaglio.transport import tls_stream
+from intaglio.transport.contexts import ServerIdentity, server_context
+from intaglio.transport.tls_stream import SslEngine, TlsStream
 
 Open = Callable[..., Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
@@ -265,7 +266,10 @@ async def _fed(parts: list[bytes], app: ASGIApp = echo) -> bytes:
 async def _shaken(data: bytes) -> list[str]:
     results: list[str] = []
     stream = TlsStream(
-        asyncio.get_running_loop(), _CONTEXT, asyncio.Protocol, lambda result, reason, peer: results.append(result)
+        asyncio.get_running_loop(),
+        SslEngine(_CONTEXT),
+        asyncio.Protocol,
+        lambda result, reason, peer: results.append(result),
     )
     stream.connection_made(_Wire())
     stream.data_received(data)

@@ -74,6 +74,73 @@ def test_wrong_client_certificate_is_refused_with_an_alert(
         _exchange(house, context)
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (_expired, "CERT_HAS_EXPIRED"),
+        (_foreign, "CERT_SIGNATURE_FAILURE"),
+        (_self_made, "DEPTH_ZERO_SELF_SIGNED_CERT"),
+        (_server_as_client, "INVALID_PURPOSE"),
+    ],
+)
+def test_enrolment_listener_sees_a_wrong_certificate_and_trusts_it_not(
+    house: House, make: object, error: str, version: ssl.TLSVersion
+) -> None:
+    credential = make(house)  # type: ignore[operator]
+    context = house.tls(credential)
+    context.minimum_version = context.maximum_version = version
+    with httpx.Client(verify=context, trust_env=False) as http:
+        seen = http.get(house.url("enroll", "/who")).json()
+    assert (seen["fingerprint"], seen["chain"]) == (None, [])
+    assert (seen["error"], seen["observed"]) == (error, [hashlib.sha256(credential.der).hexdigest()])
+
+
+def test_enrolment_listener_knows_a_right_certificate(house: House) -> None:
+    credential = certificates.client(house.client_ca)
+    with house.http(credential) as http:
+        seen = http.get(house.url("enroll", "/who")).json()
+    assert seen["fingerprint"] == hashlib.sha256(credential.der).hexdigest()
+    assert (seen["error"], seen["observed"]) == (None, [])
+
+
+def test_acceptable_authorities_are_named(house: House) -> None:
+    """Browsers offer the certificates whose issuers are named (RFC 8446 section 4.2.4)."""
+    result = subprocess.run(
+        ["openssl", "s_client", "-connect", f"localhost:{house.runtime.port('enroll')}"],
+        input=b"", capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert b"Acceptable client certificate CA names\nCN = client authority" in result.stdout
+
+
+@pytest.mark.parametrize("listener", ["enroll", "gateway"])
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_session_is_never_resumed(house: House, listener: str, version: str) -> None:
+    address = f"localhost:{house.runtime.port(listener)}"
+    saved = house.folder / f"session-{listener}{version}"
+    request = b"GET /who HTTP/1.0\r\n\r\n"
+    seen = []
+    for option in ("-sess_out", "-sess_in"):
+        if option == "-sess_in" and not saved.exists():
+            break  # nothing was handed out that could be resumed
+        result = subprocess.run(
+            ["openssl", "s_client", "-ign_eof", "-connect", address, version, option, str(saved)],
+            input=request, capture_output=True, check=False, timeout=60,
+        )  # fmt: skip
+        seen.append(result.stdout)
+    assert all(b"HTTP/1.1 200" in each and b"Reused, " not in each for each in seen)
+
+
+@pytest.mark.parametrize("listener", ["enroll", "gateway"])
+def test_renegotiation_is_refused(house: House, listener: str) -> None:
+    address = f"localhost:{house.runtime.port(listener)}"
+    result = subprocess.run(
+        ["openssl", "s_client", "-tls1_2", "-connect", address],
+        input=b"R\n", capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert b"no renegotiation" in result.stderr
+
+
 def test_wrong_client_certificate_does_not_reach_the_application(house: House) -> None:
     with house.http(_foreign(house)) as http, pytest.raises(httpx.TransportError):
         http.get(house.url("gateway", "/who"))

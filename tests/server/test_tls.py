@@ -13,7 +13,8 @@ from tests.server.certificates import Credential
 
 from intaglio.core.errors import InvalidInput, Unavailable
 from intaglio.core.settings import Settings
-from intaglio.server.tls import ServerIdentity, certificates_from_file, identity_from_files, server_context
+from intaglio.server.tls import certificates_from_file, identity_from_files
+from intaglio.transport.contexts import ServerIdentity, server_context
 
 AUTHORITY = certificates.authority("authority")
 SERVER = certificates.server(AUTHORITY)

@@ -15,7 +15,7 @@ from intaglio.core.settings import Settings
 from intaglio.server.health import HealthRegistry, health_app, standard_contributors
 from intaglio.server.problems import Renderer, render
 from intaglio.server.services import AuthorityFactory, Services
-from intaglio.server.tls import ServerIdentity
+from intaglio.transport.contexts import ServerIdentity
 
 #: The services of the ``only`` setting that each listener carries. Health belongs to every server.
 CARRIES: Mapping[str, tuple[str, ...]] = {

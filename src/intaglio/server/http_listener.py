@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-import ssl
 from collections.abc import Callable
 from email.utils import format_datetime
 from typing import Any
@@ -23,7 +22,8 @@ from intaglio.core.logging import get_logger
 from intaglio.server.listeners import Sockets
 from intaglio.server.metrics import connections_open, tls_handshakes
 from intaglio.server.protocol import HttpProtocol
-from intaglio.server.tls_stream import HandshakeResult, TlsStream
+from intaglio.server.tls import TlsContext, tls_engine
+from intaglio.transport.tls_stream import HandshakeResult, TlsStream
 
 log = get_logger(__name__)
 
@@ -32,7 +32,7 @@ _SWEEP = 1.0  # seconds between looks at slow heads and refreshes of the Date he
 _NO_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _PAUSE = 0.5  # seconds without accepting when the system has no descriptors or memory left
 
-ContextSource = Callable[[], ssl.SSLContext | None]
+ContextSource = Callable[[], TlsContext | None]
 
 
 class HttpListener:
@@ -136,7 +136,7 @@ class HttpListener:
             chosen = context
 
             def make() -> asyncio.Protocol:
-                return TlsStream(self._loop, chosen, self._protocol, self._handshake_ended)
+                return TlsStream(self._loop, tls_engine(chosen), self._protocol, self._handshake_ended)
 
         try:
             await self._loop.connect_accepted_socket(make, connection)

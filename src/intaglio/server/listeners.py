@@ -28,10 +28,14 @@ class ClientCertificates(StrEnum):
     ``OPTIONAL`` asks, and verifies what is presented against the listener's trust store: an untrusted or expired one
     ends the handshake with a TLS alert. Who presents none reaches the application, which answers 401 in its own wire
     format with a remedy; the gateway refuses every such request.
+
+    ``OBSERVED`` asks and verifies in the same way, but an untrusted or expired one is only noted: its client reaches
+    the application as nobody, with what was presented and why it does not count, and is answered with a reason.
     """
 
     NONE = "none"
     OPTIONAL = "optional"
+    OBSERVED = "observed"
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ KINDS = {
     for kind in (
         ListenerKind("public"),
         ListenerKind("console", secure=True),
-        ListenerKind("enroll", secure=True, client_certificates=ClientCertificates.OPTIONAL),
+        ListenerKind("enroll", secure=True, client_certificates=ClientCertificates.OBSERVED),
         ListenerKind("gateway", secure=True, client_certificates=ClientCertificates.OPTIONAL),
         ListenerKind("access"),
         ListenerKind("health"),

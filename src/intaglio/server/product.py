@@ -25,7 +25,7 @@ from intaglio.server.composition import Application, Composition
 from intaglio.server.management.app import management_app
 from intaglio.server.platform_identity import ensure_identity
 from intaglio.server.services import Services
-from intaglio.server.tls import ServerIdentity
+from intaglio.transport.contexts import ServerIdentity
 from intaglio.validation.api import public_app
 
 log = get_logger(__name__)

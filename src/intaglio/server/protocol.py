@@ -17,8 +17,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from intaglio.server.coalescing import CoalescingTransport
-from intaglio.server.tls_stream import TlsTransport
 from intaglio.server.unix_socket import admitted, peer_of
+from intaglio.transport.tls_stream import TlsEngine, TlsTransport
 
 HEAD_TIMEOUT = 10.0  # seconds from the first octet of a request (or the connection) to the end of its head
 HEAD_LIMIT = 1 << 16  # octets of request line and headers
@@ -35,7 +35,9 @@ class HttpProtocol(HttpToolsProtocol):
     - ``"tls"`` on TLS listeners: the members of the ASGI TLS extension, and besides them ``client_cert_der`` (the
       client's certificate as DER octets, None without one) and ``client_chain_der`` (leaf first, as far as known).
       What is there was verified in the handshake against the listener's trust store: signature, validity and purpose.
-      Whether it was revoked is for the application to check, per request.
+      Whether it was revoked is for the application to check, per request. A listener that observes certificates sets
+      ``observed_cert_der`` and ``observed_chain_der`` (leaf first, nothing of it verified) instead when verification
+      failed, and ``client_cert_error`` to OpenSSL's name of the reason.
     - ``"peer"`` on the admin socket: process, user and group id of the client.
     """
 
@@ -120,29 +122,24 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def tls_extension(connection: ssl.SSLObject) -> dict[str, object]:
+def tls_extension(engine: TlsEngine) -> dict[str, object]:
     """The ASGI TLS extension of a connection whose handshake is done.
 
     Source: ASGI TLS Extension 0.2. ``client_cert_name`` is left to the application, which has parsed the certificate
     anyway; ``server_cert`` is None because the event loop does not know it.
     """
-    leaf = connection.getpeercert(binary_form=True)
-    chain = _chain(connection, leaf)
-    version = connection.version() or ""
+    peer = engine.peer()
+    verified = peer.chain if peer.verified else ()
+    observed = () if peer.verified else peer.chain
     return {
         "server_cert": None,
-        "client_cert_chain": tuple(ssl.DER_cert_to_PEM_cert(c) for c in chain),
+        "client_cert_chain": tuple(ssl.DER_cert_to_PEM_cert(c) for c in verified),
         "client_cert_name": None,
-        "client_cert_error": None,
-        "tls_version": _TLS_VERSIONS.get(version),
+        "client_cert_error": peer.error,
+        "tls_version": _TLS_VERSIONS.get(engine.version() or ""),
         "cipher_suite": None,
-        "client_cert_der": leaf,
-        "client_chain_der": chain,
+        "client_cert_der": verified[0] if verified else None,
+        "client_chain_der": verified,
+        "observed_cert_der": observed[0] if observed else None,
+        "observed_chain_der": observed,
     }
-
-
-def _chain(connection: ssl.SSLObject, leaf: bytes | None) -> tuple[bytes, ...]:
-    if leaf is None:
-        return ()
-    verified = getattr(connection, "get_verified_chain", None)  # Python 3.13
-    return tuple(verified()) or (leaf,) if verified is not None else (leaf,)

@@ -9,10 +9,8 @@ request, never by the handshake alone.
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -24,51 +22,26 @@ from intaglio.core.logging import get_logger
 from intaglio.core.settings import Settings
 from intaglio.server.listeners import ClientCertificates, ListenerKind
 from intaglio.server.metrics import certificate_expiry
+from intaglio.transport.contexts import ServerIdentity, server_context
+from intaglio.transport.observing import ObservingContext
+from intaglio.transport.tls_stream import SslEngine, TlsEngine
 
 log = get_logger(__name__)
 
-#: TLS 1.2: ephemeral key agreement and authenticated encryption only (RFC 9325 section 4.2). TLS 1.3 has no others.
-CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:@SECLEVEL=2"
 _POLL = 1.0  # seconds between looks at the files
 _FILE_LIMIT = 1 << 20
-
-
-@dataclass(frozen=True)
-class ServerIdentity:
-    """Certificate chain (PEM, leaf first) and its private key (PEM, PKCS#8 unencrypted)."""
-
-    chain: bytes
-    key: bytes = field(repr=False)
 
 
 #: The identity of a listener, or None while there is none.
 IdentitySource = Callable[[str], Awaitable[ServerIdentity | None]]
 #: Trusted client CA certificates (DER) of a listener.
 TrustSource = Callable[[str], Awaitable[Sequence[bytes]]]
+TlsContext = ssl.SSLContext | ObservingContext
 
 
-def server_context(identity: ServerIdentity, *, trusted: Sequence[bytes] | None = None) -> ssl.SSLContext:
-    """A context for ``identity``; with ``trusted`` it also asks for client certificates below these authorities.
-
-    An authority is a trust anchor even when it is not self-signed, so that trusting an issuing CA does not mean
-    trusting everything its root ever certified. An empty ``trusted`` refuses every client certificate.
-
-    Raises InvalidInput when chain and key do not fit together or are too weak.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(CIPHERS)
-    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    context.set_alpn_protocols(["http/1.1"])
-    _load_identity(context, identity)
-    if trusted is not None:
-        context.verify_mode = ssl.CERT_OPTIONAL
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_TRUSTED_FIRST
-        context.options |= ssl.OP_NO_TICKET
-        context.num_tickets = 0
-        if trusted:
-            context.load_verify_locations(cadata=b"".join(dict.fromkeys(trusted)))
-    return context
+def tls_engine(context: TlsContext) -> TlsEngine:
+    """The engine of one connection."""
+    return context.engine() if isinstance(context, ObservingContext) else SslEngine(context)
 
 
 class TlsContexts:
@@ -85,7 +58,7 @@ class TlsContexts:
         self._kinds = [kind for kind in kinds if kind.secure]
         self._identities = identities
         self._trust = trust
-        self._contexts: dict[str, ssl.SSLContext] = {}
+        self._contexts: dict[str, TlsContext] = {}
         self._built_from: dict[str, object] = {}
         self._lock = asyncio.Lock()
         self._stamps: tuple[object, ...] = ()
@@ -95,7 +68,7 @@ class TlsContexts:
         """Whether every secure listener can answer."""
         return all(kind.name in self._contexts for kind in self._kinds)
 
-    def current(self, listener: str) -> ssl.SSLContext | None:
+    def current(self, listener: str) -> TlsContext | None:
         """The context for the next connection; None while no certificate is known."""
         return self._contexts.get(listener)
 
@@ -129,7 +102,7 @@ class TlsContexts:
         source = (identity, trusted)
         if self._built_from.get(kind.name) == source:
             return
-        self._contexts[kind.name] = server_context(identity, trusted=trusted)
+        self._contexts[kind.name] = _context(kind, identity, trusted)
         changed = kind.name in self._built_from
         self._built_from[kind.name] = source
         expires = _expiry(identity)
@@ -173,34 +146,10 @@ def certificates_from_file(path: Path | None) -> tuple[bytes, ...]:
         ) from error
 
 
-def _load_identity(context: ssl.SSLContext, identity: ServerIdentity) -> None:
-    # OpenSSL reads keys from files only; an anonymous file in memory keeps the key off every disk.
-    descriptor = os.memfd_create("intaglio-tls")
-    try:
-        os.write(descriptor, identity.chain.rstrip() + b"\n" + identity.key)
-        context.load_cert_chain(f"/proc/self/fd/{descriptor}", password=_no_password)
-    except ssl.SSLError as error:
-        raise InvalidInput(
-            f"The TLS certificate cannot be used: {_explained(error)}.",
-            code="tls-certificate-invalid",
-            remedy="Give the chain with the leaf first, and the unencrypted private key of the leaf "
-            "(RSA of 2048 bits or more, or ECDSA).",
-        ) from error
-    finally:
-        os.close(descriptor)
-
-
-def _no_password() -> bytes:
-    """Without this, OpenSSL would ask for the password of an encrypted key on the terminal."""
-    return b""
-
-
-def _explained(error: ssl.SSLError) -> str:
-    return {
-        "KEY_VALUES_MISMATCH": "the private key does not belong to the certificate",
-        "EE_KEY_TOO_SMALL": "its key is too weak",
-        "NO_START_LINE": "certificate or key is not PEM",
-    }.get(error.reason or "", str(error.reason or error).replace("_", " ").lower())
+def _context(kind: ListenerKind, identity: ServerIdentity, trusted: tuple[bytes, ...] | None) -> TlsContext:
+    if kind.client_certificates is ClientCertificates.OBSERVED and trusted is not None:
+        return ObservingContext(identity, trusted=trusted)
+    return server_context(identity, trusted=trusted)
 
 
 def _expiry(identity: ServerIdentity) -> datetime:

@@ -2,7 +2,8 @@
 
 The event loops' own TLS drops the alert of a refused handshake, so that a client with a wrong certificate sees nothing
 but a closed connection. Here the alert is delivered, the reason is reported, and every connection takes the newest
-context, which is how certificates and trust stores change without a restart.
+context, which is how certificates and trust stores change without a restart. What does the cryptography is an engine:
+the standard library's (:class:`SslEngine`), or the one that observes client certificates (``transport.observing``).
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 HANDSHAKE_TIMEOUT = 10.0  # seconds a handshake may take
 _LINGER = 2.0  # seconds the peer has to read an alert before the connection is dropped
@@ -22,23 +24,86 @@ HandshakeResult = Literal["accepted", "certificate-refused", "protocol-error", "
 Report = Callable[[HandshakeResult, str, tuple[Any, ...] | None], None]
 
 
+@dataclass(frozen=True)
+class PeerCertificate:
+    """What the other side of a finished handshake presented. That it holds the private key is proven by TLS.
+
+    ``chain`` are DER certificates, leaf first; empty when there was none. ``error`` is OpenSSL's name of what is wrong
+    with them (``CERT_HAS_EXPIRED``), None when the chain was verified; ``errors`` are all of them.
+    """
+
+    chain: tuple[bytes, ...] = ()
+    error: str | None = None
+    errors: tuple[str, ...] = ()
+
+    @property
+    def verified(self) -> bool:
+        """Whether there is a certificate and it was verified against the trust store of the context."""
+        return bool(self.chain) and self.error is None
+
+
+class TlsEngine(Protocol):
+    """One TLS connection without a socket. Raises the exceptions of ``ssl``, ``SSLWantReadError`` among them."""
+
+    @property
+    def context(self) -> object: ...
+    def feed(self, data: bytes, /) -> object:
+        """Take octets that arrived."""
+
+    def drain(self) -> bytes:
+        """The octets to be sent; empty when there are none."""
+
+    def do_handshake(self) -> None: ...
+    def read(self, size: int, /) -> bytes: ...
+    def write(self, data: memoryview, /) -> int: ...
+    def unwrap(self) -> object: ...
+    def version(self) -> str | None: ...
+    def cipher_name(self) -> str | None: ...
+    def selected_alpn_protocol(self) -> str | None: ...
+    def peer(self) -> PeerCertificate: ...
+
+
+class SslEngine:
+    """The standard library's TLS: a client certificate that cannot be verified ends the handshake."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self.context = context
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        connection = context.wrap_bio(incoming, outgoing, server_side=True)
+        self._connection = connection
+        self.feed, self.drain = incoming.write, outgoing.read
+        self.do_handshake, self.read, self.write = connection.do_handshake, connection.read, connection.write
+        self.unwrap, self.version = connection.unwrap, connection.version
+        self.selected_alpn_protocol = connection.selected_alpn_protocol
+
+    def cipher_name(self) -> str | None:
+        cipher = self._connection.cipher()
+        return cipher[0] if cipher else None
+
+    def peer(self) -> PeerCertificate:
+        leaf = self._connection.getpeercert(binary_form=True)
+        if leaf is None:
+            return PeerCertificate()
+        verified = getattr(self._connection, "get_verified_chain", None)  # Python 3.13
+        return PeerCertificate(tuple(verified()) or (leaf,) if verified is not None else (leaf,))
+
+
 class TlsStream(asyncio.Protocol):
     """The server side of one TLS connection.
 
-    Arguments: ``context`` for this connection; ``make_protocol`` makes what gets the plaintext once the handshake is
+    Arguments: ``engine`` for this connection; ``make_protocol`` makes what gets the plaintext once the handshake is
     done; ``report`` is told how the handshake ended, with a reason and the peer address.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        context: ssl.SSLContext,
+        engine: TlsEngine,
         make_protocol: Callable[[], asyncio.Protocol],
         report: Report,
     ) -> None:
         self._loop = loop
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self.engine = engine
         self._make_protocol = make_protocol
         self._report = report
         self._transport: asyncio.Transport
@@ -55,7 +120,7 @@ class TlsStream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
-        self._incoming.write(data)
+        self.engine.feed(data)
         if self._protocol is None and not self._handshake():
             return
         self._read()
@@ -85,7 +150,7 @@ class TlsStream(asyncio.Protocol):
         view = memoryview(data)
         try:
             while view:
-                view = view[self.ssl.write(view) :]
+                view = view[self.engine.write(view) :]
         except ssl.SSLError:
             self._transport.abort()
             return
@@ -94,7 +159,7 @@ class TlsStream(asyncio.Protocol):
     def finish(self) -> None:
         """Send close_notify (RFC 8446 section 6.1), then close once everything written has left."""
         with contextlib.suppress(ssl.SSLError, ValueError):  # the peer's close_notify is not waited for
-            self.ssl.unwrap()
+            self.engine.unwrap()
         self._flush()
         self._transport.close()
 
@@ -109,7 +174,7 @@ class TlsStream(asyncio.Protocol):
     def _handshake(self) -> bool:
         """Continue the handshake. Returns whether it is done."""
         try:
-            self.ssl.do_handshake()
+            self.engine.do_handshake()
         except _WANTS:
             self._flush()
             return False
@@ -132,7 +197,7 @@ class TlsStream(asyncio.Protocol):
         assert self._plain is not None
         while not self._plain.is_closing():
             try:
-                data = self.ssl.read(_CHUNK)
+                data = self.engine.read(_CHUNK)
             except _WANTS:
                 break
             except ssl.SSLZeroReturnError:
@@ -146,12 +211,11 @@ class TlsStream(asyncio.Protocol):
                 self._plain.close()
                 break
             self._protocol.data_received(data)
-        if self._outgoing.pending:  # answers to key updates
-            self._flush()
+        self._flush()  # answers to key updates
 
     def _flush(self) -> None:
-        if self._outgoing.pending and not self._transport.is_closing():
-            self._transport.write(self._outgoing.read())
+        if (data := self.engine.drain()) and not self._transport.is_closing():
+            self._transport.write(data)
 
     def _refuse(self, result: HandshakeResult, reason: str) -> None:
         # A client that has sent more than we read would get a reset, which may overtake the alert; so only our side is
@@ -188,9 +252,9 @@ class TlsTransport(asyncio.Transport):
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name == "ssl_object":
-            return self._stream.ssl
+            return self._stream.engine
         if name == "sslcontext":
-            return self._stream.ssl.context
+            return self._stream.engine.context
         return self._lower.get_extra_info(name, default)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:

@@ -1,0 +1,1 @@
+"""TLS between sockets and protocols, for every listener of the product."""

@@ -1,0 +1,75 @@
+"""TLS contexts: which versions and suites are spoken, with which certificate, and whose client certificates count."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from intaglio.core.errors import InvalidInput
+
+#: TLS 1.2: ephemeral key agreement and authenticated encryption only (RFC 9325 section 4.2). TLS 1.3 has no others.
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:@SECLEVEL=2"
+
+
+@dataclass(frozen=True)
+class ServerIdentity:
+    """Certificate chain (PEM, leaf first) and its private key (PEM, PKCS#8 unencrypted)."""
+
+    chain: bytes
+    key: bytes = field(repr=False)
+
+
+def server_context(identity: ServerIdentity, *, trusted: Sequence[bytes] | None = None) -> ssl.SSLContext:
+    """A context for ``identity``; with ``trusted`` it also asks for client certificates below these authorities.
+
+    An authority is a trust anchor even when it is not self-signed, so that trusting an issuing CA does not mean
+    trusting everything its root ever certified. An empty ``trusted`` refuses every client certificate.
+
+    Raises InvalidInput when chain and key do not fit together or are too weak.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS)
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(["http/1.1"])
+    _load_identity(context, identity)
+    if trusted is not None:
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_TRUSTED_FIRST
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
+        if trusted:
+            context.load_verify_locations(cadata=b"".join(dict.fromkeys(trusted)))
+    return context
+
+
+def _load_identity(context: ssl.SSLContext, identity: ServerIdentity) -> None:
+    # OpenSSL reads keys from files only; an anonymous file in memory keeps the key off every disk.
+    descriptor = os.memfd_create("intaglio-tls")
+    try:
+        os.write(descriptor, identity.chain.rstrip() + b"\n" + identity.key)
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}", password=_no_password)
+    except ssl.SSLError as error:
+        raise InvalidInput(
+            f"The TLS certificate cannot be used: {_explained(error)}.",
+            code="tls-certificate-invalid",
+            remedy="Give the chain with the leaf first, and the unencrypted private key of the leaf "
+            "(RSA of 2048 bits or more, or ECDSA).",
+        ) from error
+    finally:
+        os.close(descriptor)
+
+
+def _no_password() -> bytes:
+    """Without this, OpenSSL would ask for the password of an encrypted key on the terminal."""
+    return b""
+
+
+def _explained(error: ssl.SSLError) -> str:
+    return {
+        "KEY_VALUES_MISMATCH": "the private key does not belong to the certificate",
+        "EE_KEY_TOO_SMALL": "its key is too weak",
+        "NO_START_LINE": "certificate or key is not PEM",
+    }.get(error.reason or "", str(error.reason or error).replace("_", " ").lower())
