@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -10,12 +11,14 @@ from tests.audit.conftest import OPERATOR, Write
 
 from intaglio.audit.record import record
 from intaglio.audit.refusals import RefusalRecorder, _clean
-from intaglio.audit.search import AuditRecord, search
+from intaglio.audit.search import AuditRecord, get, search
+from intaglio.core import clock
 from intaglio.core.errors import Forbidden, IntaglioError, InvalidInput, NotFound, Unavailable
 from intaglio.core.principal import ANONYMOUS, Permission, Principal
 from intaglio.db.engine import Database
 from intaglio.db.listing import Listing, ListQuery
 
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ALICE = Principal("user", "alice", frozenset({Permission.AUDIT_VIEW}), "192.0.2.1")
 
 
@@ -154,8 +157,31 @@ async def test_records_are_found_by_every_field(database: Database) -> None:
             assert [item.seq for item in found.items] == expected, condition
         both = await search(view, ALICE, ListQuery(filter=["action~c", "outcome=success"], sort="at"))
         assert [item.seq for item in both.items] == [1]
-        limited = await search(view, ALICE, organizations=["other"])
-        assert [item.seq for item in limited.items] == [2]
+
+
+async def test_a_view_can_be_limited_to_organizations_since_they_were_created(database: Database) -> None:
+    with clock.frozen(NOON) as advance:
+        for organization in ("demo", "other", None, "demo"):
+            async with database.transaction() as tx:
+                record(tx, OPERATOR, "ca.create", "ca", "x", organization=organization)
+            advance(timedelta(hours=1))
+    nobody = replace(ALICE, permissions=frozenset())
+    async with database.read() as view:
+        for organizations, expected in (
+            ({"demo": NOON}, [4, 1]),
+            ({"demo": NOON + timedelta(seconds=1)}, [4]),
+            ({"demo": NOON, "other": NOON}, [4, 2, 1]),
+            ({"none": NOON}, []),
+            ({}, []),
+        ):
+            page = await search(view, nobody, ListQuery(total=True), organizations=organizations)
+            assert ([item.seq for item in page.items], page.total) == (expected, len(expected))
+            filtered = await search(view, nobody, ListQuery(filter=["organization=other"]), organizations=organizations)
+            assert [item.seq for item in filtered.items] == [seq for seq in expected if seq == 2]
+        assert (await get(view, nobody, 4, organizations={"demo": NOON})).seq == 4
+        for hidden in (2, 3, 99):
+            with pytest.raises(NotFound):
+                await get(view, nobody, hidden, organizations={"demo": NOON})
 
 
 @pytest.mark.parametrize(

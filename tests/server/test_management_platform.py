@@ -54,6 +54,32 @@ async def test_a_token_is_shown_once_and_can_be_revoked(operator: AsyncClient, m
     assert (await program.get("/me")).status_code == 401
 
 
+async def test_a_member_sees_the_trail_of_his_organization_only(operator: AsyncClient, management: Management) -> None:
+    await operator.post("/roles", json={"name": "looker", "permissions": ["ca.view"]})
+    member, stranger = await management.user("mia", "looker"), await management.user("sam", "looker")
+    for name in ("hers", "theirs"):
+        assert (await operator.post("/organizations", json={"name": name})).status_code == 201
+    await operator.put("/organizations/hers/members/mia", json={"state": "member"})
+
+    found = (await member.get("/audit", params={"limit": 1000})).json()["items"]
+    assert {each["organization"] for each in found} == {"hers"}
+    assert "organization.create" in {each["action"] for each in found}
+    assert (await member.get(f"/audit/{found[0]['seq']}")).json() == found[0]
+    assert (await member.get("/audit", params={"organization": "hers", "limit": 1000})).json()["items"] == found
+    filtered = {"filter": "organization=theirs", "total": True}
+    assert (await member.get("/audit", params=filtered)).json() == {"items": [], "next_cursor": None, "total": 0}
+    for hidden in ("theirs", "none"):
+        refused = await member.get("/audit", params={"organization": hidden})
+        assert (refused.status_code, refused.json()["code"]) == (404, "organization-unknown")
+    other = (await operator.get("/audit", params={"organization": "theirs"})).json()["items"]
+    assert {each["organization"] for each in other} == {"theirs"}
+    assert (await member.get(f"/audit/{other[0]['seq']}")).json()["code"] == "audit-record-unknown"
+
+    for path in ("/audit/seals", "/audit/public-keys", "/audit/verify", f"/audit/{found[0]['seq']}/proof"):
+        assert (await member.get(path)).json()["permission"] == "audit.view", path
+    assert (await stranger.get("/audit", params={"organization": "hers"})).json()["permission"] == "audit.view"
+
+
 async def test_a_custom_profile_goes_from_draft_to_active_to_retired(operator: AsyncClient) -> None:
     lint = await operator.post("/profiles/lint", json={"declaration": WEB})
     assert lint.json().get("ok"), lint.text

@@ -1,6 +1,6 @@
 """Tables: audit records (insert only) and the seals over them."""
 
-from sqlalchemy import BigInteger, Index, Table
+from sqlalchemy import BigInteger, Index, Table, text
 
 from intaglio.db.base import Json, Moment, Octets, String, Uuid, metadata, optional, required
 from intaglio.db.journal import Stream
@@ -22,6 +22,7 @@ audit_record = Table(
     required("source", String),
     Index("ix_audit_record_object", "object_kind", "object", "seq"),
     Index("ix_audit_record_at", "at"),
+    Index("ix_audit_record_organization", "organization", "seq", postgresql_where=text("organization IS NOT NULL")),
 )
 
 audit_seal = Table(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, and_, false, or_, select
 
 from intaglio.audit.models import audit_record
 from intaglio.audit.record import Outcome
@@ -65,30 +66,49 @@ _LISTING = Listing(
 
 
 async def search(
-    view: Transaction, principal: Principal, asked: ListQuery | None = None, *, organizations: list[str] | None = None
+    view: Transaction,
+    principal: Principal,
+    asked: ListQuery | None = None,
+    *,
+    organizations: Mapping[str, datetime] | None = None,
 ) -> AuditPage:
-    """Records, newest first unless told otherwise. Needs ``audit.view``.
+    """Records, newest first unless told otherwise. The whole trail needs ``audit.view``.
 
     ``asked.filter`` knows seq, at, actor, actor_kind, action, object, object_kind, outcome, organization,
-    correlation_id and source (see :mod:`intaglio.db.listing`); ``organizations`` limits the view to these. Raises
-    Forbidden, InvalidInput.
+    correlation_id and source (see :mod:`intaglio.db.listing`). ``organizations`` limits the view to the records of
+    these, each from the instant it was created: an earlier one may have had its name. Whether ``principal`` may see
+    them is for the caller to know. Raises Forbidden, InvalidInput.
     """
-    principal.require(Permission.AUDIT_VIEW)
     listing = _LISTING
-    if organizations is not None:
-        limited = _LISTING.query.where(audit_record.c.organization.in_(organizations))
+    if organizations is None:
+        principal.require(Permission.AUDIT_VIEW)
+    else:
+        limited = _LISTING.query.where(_within(organizations))
         listing = Listing(limited, _LISTING.columns, _LISTING.identity, _LISTING.sort, _LISTING.sortable)
     page = await listing.page(view, asked or ListQuery())
     return AuditPage(items=[_record(row) for row in page.rows], next_cursor=page.next_cursor, total=page.total)
 
 
-async def get(view: Transaction, principal: Principal, seq: int) -> AuditRecord:
-    """One record. Needs ``audit.view``. Raises NotFound."""
-    principal.require(Permission.AUDIT_VIEW)
-    row = await view.one_or_none(select(audit_record).where(audit_record.c.seq == seq))
+async def get(
+    view: Transaction, principal: Principal, seq: int, *, organizations: Mapping[str, datetime] | None = None
+) -> AuditRecord:
+    """One record; who may see it as for :func:`search`. Raises Forbidden, NotFound."""
+    query = select(audit_record).where(audit_record.c.seq == seq)
+    if organizations is None:
+        principal.require(Permission.AUDIT_VIEW)
+    else:
+        query = query.where(_within(organizations))
+    row = await view.one_or_none(query)
     if row is None:
         raise NotFound(f"There is no audit record {seq}.", code="audit-record-unknown")
     return _record(row)
+
+
+def _within(organizations: Mapping[str, datetime]) -> ColumnElement[bool]:
+    r = audit_record.c
+    # The names once more, for the index.
+    each = (and_(r.organization == name, r.at >= created_at) for name, created_at in organizations.items())
+    return and_(r.organization.in_(list(organizations)), or_(false(), *each))
 
 
 def _record(row: Row) -> AuditRecord:

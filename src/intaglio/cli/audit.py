@@ -15,9 +15,23 @@ from intaglio.core.errors import Unavailable
 app = noun("The audit trail and its proof.")
 
 
-@command(app, "list", example="intaglio audit list --filter action=ca.create --filter 'at>=2026-01-01'")
-def list_(cli: Cli, filter: Filter = None, sort: Sort = None, limit: Limit = 50, all: All = False) -> None:
-    """List audit records, newest first.
+@command(
+    app,
+    "list",
+    example=(
+        "intaglio audit list --filter action=ca.create --filter 'at>=2026-01-01'",
+        "intaglio audit list --organization demo",
+    ),
+)
+def list_(
+    cli: Cli,
+    organization: Annotated[str | None, typer.Option(help="Only the records of this organization.")] = None,
+    filter: Filter = None,
+    sort: Sort = None,
+    limit: Limit = 50,
+    all: All = False,
+) -> None:
+    """List audit records, newest first: all with audit.view, otherwise those of the organizations one belongs to.
 
     Conditions: seq, at, actor, actor_kind, action, object, object_kind, outcome (success, refused, failed),
     organization, correlation_id, source.
@@ -31,7 +45,8 @@ def list_(cli: Cli, filter: Filter = None, sort: Sort = None, limit: Limit = 50,
         "outcome": "OUTCOME",
         "detail": "DETAIL",
     }
-    cli.out.table(listed(cli, "/audit", filter, sort, limit, all), columns, empty="No records.")
+    rows = listed(cli, "/audit", filter, sort, limit, all, organization=organization)
+    cli.out.table(rows, columns, empty="No records.")
 
 
 @command(app, "show", example="intaglio audit show 42")

@@ -7,20 +7,20 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from sqlalchemy import select
 
-from intaglio.audit import search
 from intaglio.audit.models import audit_seal
 from intaglio.audit.proofs import inclusion_proof
 from intaglio.audit.sealing import seal_hash
 from intaglio.audit.search import AuditPage, AuditRecord
 from intaglio.audit.verification import Checkpoint, Report, public_key_pem, verify
+from intaglio.authority import trail
 from intaglio.core.errors import IntaglioError, InvalidInput
 from intaglio.core.principal import Permission
 from intaglio.db.listing import Listing
@@ -68,10 +68,15 @@ _SEALS = Listing(
 
 
 @router.get("/audit")
-async def list_audit_records(services: Given, asker: Asker, asked: Asked) -> AuditPage:
-    """Records, newest first."""
+async def list_audit_records(
+    services: Given,
+    asker: Asker,
+    asked: Asked,
+    organization: Annotated[str | None, Query(description="Only the records of this organization.")] = None,
+) -> AuditPage:
+    """Records, newest first: all with `audit.view`, otherwise those of the organizations one is a member of."""
     async with services.database.read() as view:
-        return await search.search(view, asker, asked)
+        return await trail.search_trail(view, asker, asked, organization=organization)
 
 
 @router.get("/audit/seals")
@@ -113,9 +118,9 @@ async def verify_audit(services: Given, asker: Asker, checkpoint: str | None = N
 
 @router.get("/audit/{seq}")
 async def get_audit_record(services: Given, asker: Asker, seq: int) -> AuditRecord:
-    """One record."""
+    """One record: any with `audit.view`, otherwise one of an organization one is a member of."""
     async with services.database.read() as view:
-        return await search.get(view, asker, seq)
+        return await trail.get_record(view, asker, seq)
 
 
 @router.get("/audit/{seq}/proof")
