@@ -10,12 +10,12 @@ import pytest
 import pytest_asyncio
 from tests.support.authority import OPERATOR, issue_server_certificate, issuing_wish, make_hierarchy, root_wish
 
-from intaglio.authority import custom_profiles
+from intaglio.authority import custom_profiles, ocsp_signers
 from intaglio.authority.cas.create import create_issuing, create_root
 from intaglio.authority.cas.delete import delete_ca
 from intaglio.authority.cas.edit import edit_ca
-from intaglio.authority.cas.renewal import rekey_ca
-from intaglio.authority.cas.values import CaChanges
+from intaglio.authority.cas.renewal import rekey_ca, renew_ca
+from intaglio.authority.cas.values import CaChanges, CreatedCa
 from intaglio.authority.cas.views import get_ca, list_cas
 from intaglio.authority.certificates import RevocationReason
 from intaglio.authority.context import Authority
@@ -114,6 +114,60 @@ async def test_an_issuing_ca_whose_certificate_was_revoked_stops_issuing(
     assert (await get_ca(authority, OPERATOR, "demo~issuing")).certificate_status == "valid"
     await other.reload()
     await issue_server_certificate(other, "demo~issuing")
+
+
+async def _make_three_levels(authority: Authority) -> tuple[CreatedCa, CreatedCa]:
+    """``demo~middle`` below ``demo~policy`` below ``demo~root``; returns the lower two."""
+    await create_root(authority, OPERATOR, "demo", root_wish())
+    options = {"allow_issuing_below": True}
+    policy = await create_issuing(authority, OPERATOR, "demo", issuing_wish("policy", path_length=1, options=options))
+    return policy, await create_issuing(authority, OPERATOR, "demo", issuing_wish("middle", "policy"))
+
+
+async def test_below_a_revoked_ca_nothing_is_issued_except_status(
+    authority: Authority, organization: str, other: Authority
+) -> None:
+    policy, middle = await _make_three_levels(authority)
+    await issue_server_certificate(other, "demo~middle")
+    assert policy.ca.serial_number is not None
+    serial = serial_from_hex(policy.ca.serial_number)
+    await change_status(authority, OPERATOR, (await authority.current()).ca("demo~root"), serial, hold())
+    with pytest.raises(StateConflict) as refusal:
+        await issue_server_certificate(other, "demo~middle")
+    assert refusal.value.code == "ca-certificate-revoked"
+    assert 'CA "demo~policy", which is above CA "demo~middle", is held' in refusal.value.detail
+    await authority.reload()
+    with pytest.raises(StateConflict):
+        await rekey_ca(authority, OPERATOR, "demo~middle")
+    signer = await ocsp_signers.ensure_signer(authority, (await authority.snapshot()).ca("demo~middle"), 1)
+    assert signer is not None
+    await issue_server_certificate(authority, "demo~root")
+    assert middle.ca.certificate_status == "valid"
+
+
+async def test_below_a_rekeyed_ca_a_renewed_ca_issues_again(authority: Authority, organization: str) -> None:
+    policy, _ = await _make_three_levels(authority)
+    assert policy.ca.serial_number is not None
+    revoked = revocation(RevocationReason.CA_COMPROMISE)
+    root = (await authority.snapshot()).ca("demo~root")
+    await change_status(authority, OPERATOR, root, serial_from_hex(policy.ca.serial_number), revoked)
+    await authority.reload()
+    await rekey_ca(authority, OPERATOR, "demo~policy")
+    with pytest.raises(StateConflict):
+        await issue_server_certificate(authority, "demo~middle")
+    await renew_ca(authority, OPERATOR, "demo~middle")
+    await issue_server_certificate(authority, "demo~middle")
+
+
+async def test_what_a_configuration_change_does_not_concern_is_not_made_anew(
+    authority: Authority, organization: str
+) -> None:
+    await make_hierarchy(authority)
+    before = await authority.snapshot()
+    await edit_ca(authority, OPERATOR, "demo~issuing", CaChanges(label="Servers"))
+    after = await authority.snapshot()
+    assert after.ca("demo~root") is before.ca("demo~root")
+    assert after.ca("demo~issuing").label == "Servers"
 
 
 async def test_a_subordinate_ca_outside_is_signed_by_a_root_but_not_by_an_issuing_ca(

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from intaglio.authority import locks
 from intaglio.authority.context import Authority
 from intaglio.authority.directory import Snapshot
-from intaglio.authority.loading import load_snapshot
 from intaglio.core.principal import Permission, Principal
 from intaglio.db.engine import Transaction
 
@@ -32,7 +31,7 @@ class ConfigurationChange:
 
     async def read(self) -> Snapshot:
         """The configuration with what this transaction has changed so far."""
-        return await load_snapshot(self.tx, self.authority.settings.public_base, isolate=False)
+        return await self.authority.directory.read(self.tx)
 
 
 @contextlib.asynccontextmanager

@@ -38,6 +38,14 @@ class CaKeyView:
 
 
 @dataclass(frozen=True)
+class BrokenLink:
+    """The CA of a chain, nearest to its beginning, whose certificate is ``status``: held or revoked."""
+
+    ca: str
+    status: str
+
+
+@dataclass(frozen=True)
 class CaView:
     """One CA as decisions see it. ``keys`` is by generation; ``generation`` is the current one (0: none yet)."""
 
@@ -60,8 +68,12 @@ class CaView:
     chains: Mapping[int, tuple[bytes, ...]] = field(default_factory=dict, repr=False)
     urls: CaUrls = field(default=CaUrls("", "", ""), repr=False)
     path_budget: int | None = None
+    #: What is wrong with the chain of the current key; None while all its certificates are good.
+    broken_link: BrokenLink | None = None
     _profiles: Mapping[str, CertificateProfile] = field(default_factory=dict, repr=False)
-    _compiled: dict[tuple[str, int], CompiledProfile] = field(default_factory=dict, repr=False)
+    _compiled: dict[tuple[str, int], tuple[CertificateProfile, CompiledProfile]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def full_id(self) -> str:
@@ -128,8 +140,11 @@ class CaView:
     def compile(self, profile: CertificateProfile, partition: int = 0) -> CompiledProfile:
         """Like :meth:`compiled` for a profile that is not offered but used by the CA itself (OCSP signer, sub-CA)."""
         key = (f"{profile.id}@{profile.version}", partition)
-        if (compiled := self._compiled.get(key)) is None:
-            compiled = self._compiled[key] = compile_profile(profile, self.issuer(partition))
+        kept = self._compiled.get(key)
+        if kept is not None and (kept[0] is profile or kept[0] == profile):
+            return kept[1]
+        compiled = compile_profile(profile, self.issuer(partition))
+        self._compiled[key] = profile, compiled
         return compiled
 
     def issuer(self, partition: int = 0) -> Issuer:
@@ -155,13 +170,21 @@ class CaView:
         )
 
     def require_good_certificate(self) -> None:
-        """Raise StateConflict when the CA above has revoked this CA's certificate, or put it on hold."""
-        if self.key.certificate_status != "valid":
-            raise StateConflict(
-                f'The certificate of CA "{self.full_id}" is {self.key.certificate_status}.',
-                code="ca-certificate-revoked",
-                remedy="Re-key the CA, or use another one.",
-            )
+        """Raise StateConflict when this CA's certificate, or that of a CA above it, was revoked or put on hold: nobody
+        would trust what it issues (RFC 5280 section 6.1)."""
+        broken = self.broken_link
+        if broken is None:
+            return
+        if broken.ca == self.full_id:
+            detail, remedy = "", "Re-key the CA, or use another one."
+        else:
+            detail = f', which is above CA "{self.full_id}",'
+            remedy = f'Re-key CA "{broken.ca}" and then renew those below it, or use another CA.'
+        raise StateConflict(
+            f'The certificate of CA "{broken.ca}"{detail} is {broken.status}.',
+            code="ca-certificate-revoked",
+            remedy=remedy,
+        )
 
     def require_active(self) -> None:
         """Raise StateConflict unless this CA can sign now."""

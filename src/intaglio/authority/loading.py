@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from sqlalchemy import select, text
 
 from intaglio.asn1.algorithms import KeyAlgorithm
 from intaglio.authority import models
-from intaglio.authority.directory import CaKeyView, CaView, ClientView, Grant, Snapshot
+from intaglio.authority.directory import BrokenLink, CaKeyView, CaView, ClientView, Grant, Snapshot
 from intaglio.authority.options import CaOptions
 from intaglio.authority.urls import CaUrls
 from intaglio.db.engine import Database, Transaction
@@ -20,6 +20,31 @@ from intaglio.profiles import registry
 from intaglio.profiles.model import CertificateProfile
 from intaglio.x509.certificates import CertificateInfo, read_certificate
 from intaglio.x509.names import Name
+
+T = TypeVar("T")
+
+_DEEPEST = 16  # certificates in a chain
+
+
+class Memory:
+    """What was made for the last snapshot, taken again where it would be made from exactly the same.
+
+    A change of configuration concerns one CA of many. What is compared is content, never a date or a version, so
+    whoever read something meanwhile, or in a transaction that came to nothing, can do no harm. It also keeps the
+    profiles that a CA has compiled.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[Hashable, tuple[object, object]] = {}
+
+    def make(self, key: Hashable, make: Callable[..., T], *source: object) -> T:
+        """``make(*source)``, or what that gave the last time under ``key``."""
+        kept = self._kept.get(key)
+        if kept is not None and kept[0] == source:
+            return cast(T, kept[1])
+        made = make(*source)
+        self._kept[key] = source, made
+        return made
 
 
 class Directory:
@@ -29,6 +54,7 @@ class Directory:
         self._database = database
         self._base_url = base_url
         self._snapshot: Snapshot | None = None
+        self._memory = Memory()
         self._lock = asyncio.Lock()
 
     @property
@@ -46,42 +72,54 @@ class Directory:
             if current is not None and beyond is not None and current.epoch > beyond:
                 return current
             async with self._database.read() as view:
-                self._snapshot = await load_snapshot(view, self._base_url)
+                await view.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+                self._snapshot = await self.read(view)
             return self._snapshot
 
+    async def read(self, view: Transaction) -> Snapshot:
+        """The configuration as ``view`` sees it, which either is a consistent view of the database or keeps others from
+        changing the configuration itself."""
+        return await load_snapshot(view, self._base_url, self._memory)
 
-async def load_snapshot(view: Transaction, base_url: str, *, isolate: bool = True) -> Snapshot:
-    """Read all CAs, keys, profiles and grants in one consistent view.
 
-    ``isolate=False`` is for a transaction that is under way and keeps others from changing the configuration itself.
-    """
-    if isolate:
-        await view.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+async def load_snapshot(view: Transaction, base_url: str, memory: Memory) -> Snapshot:
+    """Read all CAs, keys, profiles and grants."""
     epoch = await view.scalar(text("SELECT epoch FROM journal_head"))
     organizations = {r["id"]: r["name"] for r in await view.all(select(models.organization))}
-    keys = await _load_keys(view)
-    custom = await _load_custom_profiles(view)
+    keys = await _load_keys(view, memory)
+    custom = await _load_custom_profiles(view, memory)
     rows = await view.all(select(models.ca))
-    parents = {r["id"]: r["issuer_id"] for r in rows}
-    current = {r["id"]: r["generation"] for r in rows}
+    hierarchy = _Hierarchy(
+        {r["id"]: r["issuer_id"] for r in rows},
+        {r["id"]: r["generation"] for r in rows},
+        {r["id"]: f"{organizations[r['organization_id']]}~{r['name']}" for r in rows},
+        keys,
+    )
+    offered: dict[tuple[str, ...], dict[str, CertificateProfile]] = {}  # most CAs offer the same
     cas = {}
     for row in rows:
-        own = keys.get(row["id"], {})
-        chains = {generation: _chain(row["id"], generation, parents, keys, current) for generation in own}
-        cas[row["id"]] = _ca_view(row, organizations[row["organization_id"]], own, chains, custom, base_url)
+        ca_id, wanted = row["id"], tuple(row["profiles"])
+        if wanted not in offered:
+            offered[wanted] = {i: p for i in wanted if (p := custom.get(i) or registry.find(i)) is not None}
+        chains, broken_link = hierarchy.chains(ca_id)
+        cas[ca_id] = memory.make(
+            ca_id, _ca_view, tuple(row.items()), organizations[row["organization_id"]], keys.get(ca_id, {}), chains,
+            broken_link, offered[wanted], base_url,
+        )  # fmt: skip
     clients, revoked = await _load_clients(view, cas)
     return Snapshot(epoch, view.now, cas, clients, revoked)
 
 
 def _ca_view(
-    row: Mapping[str, Any],
+    columns: tuple[tuple[str, Any], ...],
     organization: str,
     keys: dict[int, CaKeyView],
     chains: dict[int, tuple[CertificateInfo, ...]],
-    custom: Mapping[str, CertificateProfile],
+    broken_link: BrokenLink | None,
+    profiles: Mapping[str, CertificateProfile],
     base_url: str,
 ) -> CaView:
-    profiles = {i: p for i in row["profiles"] if (p := custom.get(i) or registry.find(i)) is not None}
+    row = dict(columns)
     return CaView(
         id=row["id"],
         organization_id=row["organization_id"],
@@ -101,6 +139,7 @@ def _ca_view(
         chains={generation: tuple(c.der for c in chain) for generation, chain in chains.items() if chain},
         urls=CaUrls(base_url, organization, row["name"]),
         path_budget=_path_budget(chains.get(row["generation"], ())),
+        broken_link=broken_link,
         _profiles=profiles,
     )
 
@@ -115,57 +154,71 @@ def _path_budget(chain: tuple[CertificateInfo, ...]) -> int | None:
     return budget
 
 
-def _chain(
-    ca_id: UUID,
-    generation: int,
-    parents: Mapping[UUID, UUID | None],
-    keys: Mapping[UUID, Mapping[int, CaKeyView]],
-    current: Mapping[UUID, int],
-) -> tuple[CertificateInfo, ...]:
-    """The certificate of one key of a CA, then its issuers up to the root; empty while the key has none.
+@dataclass(frozen=True)
+class _Hierarchy:
+    """Which CA is above which, with the keys of all and their current key generations; ``names`` are full ids."""
 
-    An issuer that was re-keyed since appears with the key that signed, not with its current one.
-    """
-    chain: list[CertificateInfo] = []
-    key = keys.get(ca_id, {}).get(generation)
-    parent = parents.get(ca_id)
-    while key is not None and key.certificate is not None and len(chain) < 16:
-        chain.append(key.certificate)
-        if parent is None:
-            break
-        issuers = keys.get(parent, {})
-        signing = (k for k in issuers.values() if k.certificate and k.key_identifier == chain[-1].aki)
-        key = next(signing, issuers.get(current.get(parent, 0)))
-        parent = parents.get(parent)
-    return tuple(chain)
+    parents: Mapping[UUID, UUID | None]
+    current: Mapping[UUID, int]
+    names: Mapping[UUID, str]
+    keys: Mapping[UUID, Mapping[int, CaKeyView]]
+
+    def chains(self, ca_id: UUID) -> tuple[dict[int, tuple[CertificateInfo, ...]], BrokenLink | None]:
+        """By generation the certificate of that key, then its issuers up to the root, empty while it has none; and
+        which is the first of the current chain that is held or revoked."""
+        links = {generation: self._links(ca_id, generation) for generation in self.keys.get(ca_id, {})}
+        broken = (
+            BrokenLink(self.names[link], key.certificate_status)
+            for link, key, _ in links.get(self.current[ca_id], ())
+            if key.certificate_status != "valid"
+        )
+        return {g: tuple(certificate for _, _, certificate in found) for g, found in links.items()}, next(broken, None)
+
+    def _links(self, ca_id: UUID, generation: int) -> list[tuple[UUID, CaKeyView, CertificateInfo]]:
+        """An issuer that was re-keyed since appears with the key that signed, not with its current one."""
+        links: list[tuple[UUID, CaKeyView, CertificateInfo]] = []
+        link: UUID | None = ca_id
+        key = self.keys.get(ca_id, {}).get(generation)
+        while link is not None and key is not None and key.certificate is not None and len(links) < _DEEPEST:
+            links.append((link, key, key.certificate))
+            link = self.parents.get(link)
+            if link is not None:
+                issuers = self.keys.get(link, {})
+                aki = key.certificate.aki
+                signing = (k for k in issuers.values() if k.certificate and k.key_identifier == aki)
+                key = next(signing, issuers.get(self.current.get(link, 0)))
+        return links
 
 
-async def _load_keys(view: Transaction) -> dict[UUID, dict[int, CaKeyView]]:
-    newest: dict[tuple[UUID, int], CertificateInfo] = {}
-    statement = select(models.ca_certificate).where(models.ca_certificate.c.current)
-    for row in await view.all(statement):
-        newest[row["ca_id"], row["generation"]] = _certificate(row["der"])
+async def _load_keys(view: Transaction, memory: Memory) -> dict[UUID, dict[int, CaKeyView]]:
+    c = models.ca_certificate.c
+    newest = {
+        (row["ca_id"], row["generation"]): row["der"]
+        for row in await view.all(select(c.ca_id, c.generation, c.der).where(c.current))
+    }
     status = await _load_statuses(view)
     keys: dict[UUID, dict[int, CaKeyView]] = {}
     for row in await view.all(select(models.ca_key)):
-        keys.setdefault(row["ca_id"], {})[row["generation"]] = CaKeyView(
-            generation=row["generation"],
-            key_id=row["key_id"],
-            spki=row["spki"],
-            key_identifier=row["key_identifier"],
-            issuer_key_sha1=row["issuer_key_sha1"],
-            issuer_key_sha256=row["issuer_key_sha256"],
-            state=row["state"],
-            certificate=newest.get((row["ca_id"], row["generation"])),
-            certificate_status=status.get((row["ca_id"], row["generation"]), "valid"),
+        which = row["ca_id"], row["generation"]
+        keys.setdefault(row["ca_id"], {})[row["generation"]] = memory.make(
+            which, _key_view, tuple(row.items()), newest.get(which), status.get(which, "valid")
         )
     return keys
 
 
-@lru_cache(maxsize=4096)
-def _certificate(der: bytes) -> CertificateInfo:
-    """The parsed certificate, kept: a snapshot is read at every change, and its certificates rarely change."""
-    return read_certificate(der)
+def _key_view(columns: tuple[tuple[str, Any], ...], certificate: bytes | None, status: str) -> CaKeyView:
+    row = dict(columns)
+    return CaKeyView(
+        generation=row["generation"],
+        key_id=row["key_id"],
+        spki=row["spki"],
+        key_identifier=row["key_identifier"],
+        issuer_key_sha1=row["issuer_key_sha1"],
+        issuer_key_sha256=row["issuer_key_sha256"],
+        state=row["state"],
+        certificate=read_certificate(certificate) if certificate is not None else None,
+        certificate_status=status,
+    )
 
 
 async def _load_statuses(view: Transaction) -> dict[tuple[UUID, int], str]:
@@ -181,10 +234,11 @@ async def _load_statuses(view: Transaction) -> dict[tuple[UUID, int], str]:
     return {(row["ca_id"], row["generation"]): row["status"] for row in await view.all(query)}
 
 
-async def _load_custom_profiles(view: Transaction) -> dict[str, CertificateProfile]:
+async def _load_custom_profiles(view: Transaction, memory: Memory) -> dict[str, CertificateProfile]:
     table = models.custom_profile
     rows = await view.all(select(table).where(table.c.state == "active").order_by(table.c.version))
-    return {r["profile_id"]: CertificateProfile.model_validate(r["declaration"]) for r in rows}
+    found = {r["profile_id"]: r["declaration"] for r in rows}
+    return {i: memory.make(i, CertificateProfile.model_validate, declaration) for i, declaration in found.items()}
 
 
 async def _load_clients(

@@ -52,6 +52,8 @@ def _state(ca: CaView) -> str:
     key = ca.keys.get(ca.generation)
     if ca.state != "active" or key is None or key.certificate is None:
         return ca.state
+    if ca.broken_link is not None:
+        return "certificate-revoked" if ca.broken_link.status == "revoked" else "certificate-held"
     left = key.certificate.not_after - clock.now()
     if left < timedelta(0):
         return "expired"
