@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select, text
@@ -52,6 +53,39 @@ async def _is_sleeping(database: Database) -> bool:
     query = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'"
     async with database.read() as view:
         return bool(await view.scalar(text(query)))
+
+
+async def test_nobody_waits_for_ever_for_a_server_that_hangs(own_server: EmbeddedPostgres) -> None:
+    database = Database(own_server.url, pool_size=2, timeout=0.5)
+    sleeping = asyncio.create_task(_run(database, "SELECT pg_sleep(0.3)"))
+    await eventually(lambda: _is_sleeping(database))
+    processes = _processes_of(own_server)
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        with pytest.raises(TimedOut) as refused:
+            async with asyncio.timeout(8):
+                await sleeping
+        assert refused.value.code == "database-timeout"
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
+    await eventually(lambda: _answers(database))
+    await database.close()
+
+
+def _processes_of(server: EmbeddedPostgres) -> list[int]:
+    assert server.pid is not None
+    children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+    return [server.pid, *map(int, children)]
+
+
+async def _answers(database: Database) -> bool:
+    try:
+        await database.ping()
+    except IntaglioError:
+        return False
+    return True
 
 
 async def test_a_slow_statement_is_stopped(database_url: str) -> None:

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import text
 from tests.support.eventually import eventually
 
 from intaglio.audit.record import record
 from intaglio.core.principal import SYSTEM
+from intaglio.db import listen
 from intaglio.db.embedded import EmbeddedPostgres
 from intaglio.db.engine import Database
 from intaglio.db.listen import FRESHNESS, Watch
@@ -103,17 +106,34 @@ async def test_a_broken_connection_is_made_again_and_nothing_missed(
     assert ears.heard["config"] >= 2
 
 
-async def test_without_the_database_nothing_is_current(own_server: EmbeddedPostgres) -> None:
+class _Counted(Database):
+    """Counts the connections that were asked for."""
+
+    attempts = 0
+
+    async def raw_connection(self) -> psycopg.AsyncConnection[Any]:
+        self.attempts += 1
+        return await super().raw_connection()
+
+
+async def test_without_the_database_nothing_is_current_and_the_log_says_so_once(
+    own_server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from intaglio.db.migrate import migrate
 
     await asyncio.to_thread(migrate, own_server.url)
-    database = Database(own_server.url)
+    said: list[str] = []
+    for level in ("info", "warning"):
+        monkeypatch.setattr(listen.log, level, lambda event, **_: said.append(event))
+    database = _Counted(own_server.url)
     watching = Watch(database)
     await watching.start()
     await eventually(lambda: watching.current)
     await asyncio.to_thread(own_server.stop)
     await eventually(lambda: not watching.current)
+    await eventually(lambda: database.attempts > 3)
     await asyncio.to_thread(own_server.start)
     await eventually(lambda: watching.current)
     await watching.stop()
+    assert [event.partition(";")[0] for event in said] == ["not hearing of changes", "hearing of changes again"]
     await database.close()

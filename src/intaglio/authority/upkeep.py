@@ -18,10 +18,13 @@ from intaglio.authority.directory import Snapshot
 from intaglio.core.clock import monotonic
 from intaglio.core.errors import IntaglioError
 from intaglio.core.logging import get_logger
+from intaglio.core.troubles import Troubles
 from intaglio.db.journal import journal_head
 from intaglio.db.listen import Watch
 
 log = get_logger(__name__)
+
+_troubles = Troubles()
 
 #: How long answers of requests with an Idempotency-Key are kept.
 IDEMPOTENCY_RETENTION = timedelta(hours=24)
@@ -102,11 +105,15 @@ async def _attempt(what: str, run: Callable[[], Awaitable[object]]) -> bool:
     except Exception as error:
         _report("upkeep has to wait", error, what=what)
         return False
+    if _troubles.over(("upkeep has to wait", what)):
+        log.info("upkeep goes on", what=what)
     return True
 
 
 def _report(what_happened: str, error: Exception, **facts: object) -> None:
-    """A refusal in one line, anything unexpected with its traceback."""
+    """A refusal in one line, anything unexpected with its traceback; what goes on, only now and then."""
+    if not _troubles.worth_reporting((what_happened, *facts.values())):
+        return
     expected = isinstance(error, IntaglioError)
     log.error(what_happened, reason=str(error), exc_info=None if expected else error, **facts)
 

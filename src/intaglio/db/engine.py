@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from intaglio.core import clock
+from intaglio.core.clock import monotonic
 from intaglio.core.errors import InvalidInput, StateConflict, TimedOut, Unavailable
 from intaglio.core.logging import get_logger
 from intaglio.db.journal import Pending, Stream, flush
@@ -31,6 +32,7 @@ log = get_logger(__name__)
 Row = Mapping[Any, Any]
 
 _CONNECT_TIMEOUT = 5
+_GRACE = 2.0  # seconds beyond the statement timeout in which the server has to say that it stopped a statement
 _FAREWELL = 0.5  # seconds a server may take to hear that a statement is no longer wanted
 
 
@@ -91,7 +93,7 @@ class Database:
     connections; ``timeout`` in seconds, for connecting to the pool and for every statement.
 
     All methods raise Unavailable (code ``database-unavailable``) when PostgreSQL cannot be reached, and TimedOut when
-    a statement exceeds the timeout.
+    a statement exceeds the timeout, whether PostgreSQL says so itself or has fallen silent.
     """
 
     def __init__(self, url: str, *, pool_size: int = 8, timeout: float = 10.0) -> None:
@@ -161,7 +163,7 @@ class Database:
         )
         asked = conninfo_to_dict(self.url)
         try:
-            return await _Connection.connect(
+            connection = await _Connection.connect(
                 self.url,
                 connect_timeout=asked.get("connect_timeout") or _CONNECT_TIMEOUT,
                 application_name=asked.get("application_name") or "intaglio",
@@ -171,6 +173,8 @@ class Database:
                 tcp_user_timeout=milliseconds,
                 options=f"{ours} {asked.get('options') or ''}".strip(),
             )
+            connection.patience = self.timeout + _GRACE
+            return connection
         except OSError as error:
             raise Unavailable("The database is not reachable.", code="database-unavailable", retry_after=1) from error
 
@@ -188,16 +192,29 @@ def is_usable(connection: psycopg.AsyncConnection[Any]) -> bool:
     return not waiting.poll(0)
 
 
-class _Connection(psycopg.AsyncConnection[Any]):
-    """A connection that is given up when whoever uses it is cancelled.
+class _Silence(psycopg.OperationalError):
+    """The server said nothing any more, though its connection is open: it hangs, or its host is gone."""
 
-    psycopg would wait up to ten seconds for the server to confirm; a request whose time is up has not got them when
-    the server hangs.
+
+class _Connection(psycopg.AsyncConnection[Any]):
+    """A connection that is given up when the server falls silent, or when whoever uses it is cancelled.
+
+    ``patience`` is how many seconds a statement may take before the server counts as silent. On a cancellation psycopg
+    would wait up to ten seconds for the server to confirm; a request whose time is up has not got them when the server
+    hangs.
     """
 
+    patience: float | None = None
+
     async def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        limit, started = self.patience if timeout is None else timeout, monotonic()
         try:
-            return await waiting.wait_async(gen, self.pgconn.socket, interval=interval, timeout=timeout)
+            return await waiting.wait_async(gen, self.pgconn.socket, interval=interval, timeout=limit)
+        except psycopg.OperationalError:
+            if timeout is not None or limit is None or monotonic() - started < limit:
+                raise
+            self.pgconn.finish()
+            raise _Silence("the server does not answer") from None
         except asyncio.CancelledError:
             # Ask the server to let go of its locks now, not at its own timeout; then nobody waits for it any more.
             with contextlib.suppress(psycopg.Error, OSError):
@@ -220,7 +237,7 @@ def translated_errors() -> Any:
 
 
 def _translated(error: BaseException) -> Exception:
-    if isinstance(error, psycopg.errors.QueryCanceled | psycopg.errors.LockNotAvailable):
+    if isinstance(error, psycopg.errors.QueryCanceled | psycopg.errors.LockNotAvailable | _Silence):
         return TimedOut("The database did not answer in time.", code="database-timeout", retry_after=1)
     if isinstance(error, psycopg.errors.DiskFull):
         return Unavailable(

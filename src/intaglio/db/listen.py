@@ -18,6 +18,7 @@ from intaglio.core import clock
 from intaglio.core.clock import monotonic
 from intaglio.core.errors import IntaglioError
 from intaglio.core.logging import get_logger
+from intaglio.core.troubles import Troubles
 from intaglio.db.engine import Database
 
 log = get_logger(__name__)
@@ -52,6 +53,7 @@ class Watch:
         self._ahead: float | None = None  # of our wall clock before the monotonic one, when we last looked
         self._database_ahead: float | None = None  # the same of the database's clock
         self.clock_jumps = 0
+        self._troubles = Troubles()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -92,9 +94,11 @@ class Watch:
                 finally:
                     await connection.close()
             except (psycopg.Error, IntaglioError, OSError, TimeoutError) as error:
-                log.warning("not hearing of changes; caches are off until the database answers", reason=str(error))
+                if self._troubles.worth_reporting("database"):
+                    log.warning("not hearing of changes; caches are off until the database answers", reason=str(error))
             except Exception:  # a callback's own fault: stay stale, which is safe, and try again
-                log.exception("a change could not be taken in; caches are off until it can")
+                if self._troubles.worth_reporting("callback"):
+                    log.exception("a change could not be taken in; caches are off until it can")
             await asyncio.sleep(_RETRY)
 
     async def _follow(self, connection: psycopg.AsyncConnection[object]) -> None:
@@ -125,6 +129,8 @@ class Watch:
                 await callback()
         self._seen = head
         self._last_heard = asked
+        if self._troubles.over("database", "callback"):
+            log.info("hearing of changes again")
 
     def _compare_clocks(self, database_now: datetime) -> None:
         """Note how far the database's clock is away, and whether ours was set since the last time."""
