@@ -13,6 +13,7 @@ from sqlalchemy import select
 from tests.support.authority import OPERATOR, issuing_wish, openssl, verify_chain
 
 from intaglio.asn1.algorithms import KeyAlgorithm
+from intaglio.audit.models import audit_record
 from intaglio.authority import models
 from intaglio.authority.cas import external, renewal, requests
 from intaglio.authority.cas.create import create_issuing
@@ -169,6 +170,29 @@ async def test_a_weak_root_is_refused(authority: Authority, organization: str, o
     with pytest.raises(InvalidInput) as refusal:
         await _add(authority, weak.read_text())
     assert refusal.value.code in ("weak-key", "key-algorithm-not-allowed")
+
+
+async def test_an_old_root_is_recorded_with_a_warning_and_certifies_cas(
+    authority: Authority, organization: str, outside: OutsideCa
+) -> None:
+    openssl(
+        "req", "-x509", "-newkey", "rsa", "-pkeyopt", "rsa_keygen_bits:2048", "-pkeyopt", "rsa_keygen_pubexp:17",
+        "-sha1", "-noenc", "-days", "3650", "-subj", outside.subject, "-keyout", outside.key("root"),
+        "-out", outside.certificate("root"), "-addext", "keyUsage=critical,keyCertSign,cRLSign",
+        "-addext", "basicConstraints=critical,CA:TRUE",
+    )  # fmt: skip
+    shown = await _add(authority, outside.certificate("root").read_text())
+    assert [("SHA-1" in each, "exponent is 17" in each) for each in shown.warnings] == [(True, False), (False, True)]
+    assert (await get_ca(authority, OPERATOR, "demo~outside")).warnings == shown.warnings
+    async with authority.database.read() as view:
+        query = select(audit_record.c.detail).where(audit_record.c.object == "demo~outside")
+        assert (await view.scalar(query))["warnings"] == list(shown.warnings)
+
+    await create_issuing(authority, OPERATOR, "demo", issuing_wish("issuing", "outside"))
+    request = (await requests.get_request(authority, OPERATOR, "demo~issuing")).der
+    issuing = await external.upload_certificate(authority, OPERATOR, "demo~issuing", outside.sign(request))
+    assert (issuing.state, issuing.warnings) == ("active", ())
+    verify_chain(outside.folder, await get_chain(authority, OPERATOR, "demo~issuing"))
 
 
 async def test_the_request_asks_for_a_ca_certificate(

@@ -1,16 +1,26 @@
 """Certificates for our CAs made elsewhere, and roots made elsewhere: every rule has its code."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
 
 import pytest
+from cryptography import x509 as pyca
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.authority import openssl
 
 from intaglio.asn1 import algorithms
 from intaglio.asn1.algorithms import KeyAlgorithm
+from intaglio.core import clock
 from intaglio.core.errors import InvalidInput, Refused
+from intaglio.x509 import weak_keys
 from intaglio.x509.certificates import CertificateInfo, read_certificate
-from intaglio.x509.paths import check_root_certificate, path_length_budget, verify_ca_certificate
+from intaglio.x509.paths import check_root_certificate, path_length_budget, root_warnings, verify_ca_certificate
 
 Make = Callable[..., bytes]
 ROOT = "CN=Root,O=Example,C=CA"
@@ -139,11 +149,101 @@ def test_a_root_that_another_key_signed_is_refused(hierarchy: Hierarchy, now: da
 
 
 def test_a_root_with_a_short_or_weak_key_is_refused(issue: Make, hierarchy: Hierarchy, now: datetime) -> None:
-    for key, code in (
-        (rsa.generate_private_key(65_537, 1024), "key-algorithm-not-allowed"),
-        (rsa.generate_private_key(3, 2048), "weak-key"),
-    ):
-        data = issue(subject=ROOT, key=key, issuer_key=hierarchy.key)
-        with pytest.raises(InvalidInput) as caught:
-            check_root_certificate(read_certificate(data), now)
-        assert caught.value.code == code
+    data = issue(subject=ROOT, key=rsa.generate_private_key(65_537, 1024), issuer_key=hierarchy.key)
+    with pytest.raises(InvalidInput) as caught:
+        check_root_certificate(read_certificate(data), now)
+    assert caught.value.code == "key-algorithm-not-allowed"
+    even = rsa.RSAPublicNumbers(4, rsa.generate_private_key(65_537, 2048).public_key().public_numbers().n)
+    with pytest.raises(InvalidInput) as weak:
+        weak_keys.check_rsa(even.n, even.e, small_exponent=True)
+    assert weak.value.code == "weak-key"
+
+
+def test_a_root_may_have_any_odd_exponent_from_three_on(issue: Make, hierarchy: Hierarchy, now: datetime) -> None:
+    key = rsa.generate_private_key(3, 2048)
+    extensions = hierarchy.ca_extensions(algorithms.spki(key.public_key()), ca=True, usage=("keyCertSign",))
+    root = read_certificate(issue(subject=ROOT, issuer=ROOT, key=key, issuer_key=key, extensions=extensions))
+    check_root_certificate(root, now)
+    [warning] = root_warnings(root)
+    assert "exponent is 3" in warning
+    assert root_warnings(hierarchy.root_info) == ()
+
+
+_OPENSSL_ROOTS = {
+    "RSA, SHA-1": ("rsa:2048", ("-sha1",)),
+    "RSA, MD5": ("rsa:2048", ("-md5",)),
+    "RSA, SHA-224": ("rsa:2048", ("-sha224",)),
+    "RSA-PSS, SHA-1": ("rsa:2048", ("-sha1", "-sigopt", "rsa_padding_mode:pss")),
+    "ECDSA, SHA-1": ("ec", ("-pkeyopt", "ec_paramgen_curve:P-256", "-sha1")),
+}
+
+
+def _by_openssl(folder: Path, key: str, options: Sequence[str]) -> str:
+    return openssl(
+        "req", "-x509", "-newkey", key, *options, "-noenc", "-subj", "/O=Old/CN=Root", "-keyout", folder / "key.pem",
+        "-days", "3650", "-addext", "basicConstraints=critical,CA:TRUE",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", _OPENSSL_ROOTS)
+def test_a_root_of_openssl_with_an_old_signature_is_accepted_with_a_warning(tmp_path: Path, kind: str) -> None:
+    root = read_certificate(_by_openssl(tmp_path, *_OPENSSL_ROOTS[kind]))
+    check_root_certificate(root, clock.now())
+    [warning] = root_warnings(root)
+    assert f"signed itself with {kind.split(', ')[1]}." in warning
+
+
+@pytest.mark.parametrize("exponent", [3, 17])
+def test_a_root_of_openssl_with_a_small_exponent_is_accepted_with_a_warning(tmp_path: Path, exponent: int) -> None:
+    options = ("-pkeyopt", "rsa_keygen_bits:2048", "-pkeyopt", f"rsa_keygen_pubexp:{exponent}")
+    root = read_certificate(_by_openssl(tmp_path, "rsa", options))
+    check_root_certificate(root, clock.now())
+    [warning] = root_warnings(root)
+    assert f"exponent is {exponent};" in warning
+
+
+@pytest.mark.parametrize("kind", _OPENSSL_ROOTS)
+def test_a_damaged_old_signature_is_noticed(tmp_path: Path, kind: str) -> None:
+    der = bytearray(read_certificate(_by_openssl(tmp_path, *_OPENSSL_ROOTS[kind])).der)
+    der[-1] ^= 1
+    with pytest.raises(InvalidInput) as caught:
+        check_root_certificate(read_certificate(bytes(der)), clock.now())
+    assert caught.value.code == "root-not-self-signed"
+
+
+def test_a_signature_that_cannot_be_verified_is_refused_for_that_reason(tmp_path: Path) -> None:
+    root = read_certificate(_by_openssl(tmp_path, "rsa:2048", ("-ripemd160",)))
+    with pytest.raises(InvalidInput) as caught:
+        check_root_certificate(root, clock.now())
+    assert caught.value.code == "root-signature-unsupported"
+    assert root.signature_oid in caught.value.detail
+
+
+def test_only_the_own_signature_of_a_root_may_be_old(tmp_path: Path) -> None:
+    root = read_certificate(_by_openssl(tmp_path, *_OPENSSL_ROOTS["RSA, SHA-1"]))
+    assert not root.verify_signed_by(root.spki)
+
+
+@given(st.data())
+def test_a_damaged_root_is_accepted_or_refused(data: st.DataObject) -> None:
+    damaged = bytearray(_old_root())
+    for _ in range(data.draw(st.integers(1, 3))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        root = read_certificate(bytes(damaged))
+        check_root_certificate(root, datetime(2026, 6, 1, tzinfo=UTC))
+    except InvalidInput:
+        return
+    assert root_warnings(root)
+
+
+@cache
+def _old_root() -> bytes:
+    """A root with the exponent 3 that the installed library made; hypothesis damages it."""
+    key = rsa.generate_private_key(3, 2048)
+    name = pyca.Name([pyca.NameAttribute(pyca.NameOID.COMMON_NAME, "Old")])
+    builder = pyca.CertificateBuilder(name, name, key.public_key(), 1)
+    builder = builder.not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
+    builder = builder.not_valid_after(datetime(2040, 1, 1, tzinfo=UTC))
+    builder = builder.add_extension(pyca.BasicConstraints(ca=True, path_length=None), critical=True)
+    return builder.sign(key, SHA256()).public_bytes(Encoding.DER)

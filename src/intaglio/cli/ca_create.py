@@ -186,6 +186,8 @@ def _create(cli: Cli, ca: str, body: dict[str, Any], folder: str, save_passwords
     organization, _ = split(ca)
     with cli.out.waiting(f"Creating {ca}"):
         made = cli.client.post(f"/organizations/{segment(organization)}/cas", body)
+    for warning in made["ca"]["warnings"]:
+        cli.out.warning(warning)
     text = f"Created {made['ca']['id']} ({made['ca']['type']}, {made['ca']['state']})."
     if made["ca"]["state"] == "awaiting-certificate":
         text += f"\nNext: intaglio ca csr {ca} --out {ca}.csr, have it signed, then intaglio ca upload-certificate."

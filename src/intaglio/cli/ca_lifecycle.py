@@ -136,6 +136,8 @@ def upload_certificate(
 ) -> None:
     """Give a waiting CA the certificate that its external root made; for an external root, its renewed certificate."""
     found = cli.client.put(f"/cas/{segment(ca)}/certificate", {"certificate": read_pem_or_der(file)})
+    for warning in found["warnings"]:
+        cli.out.warning(warning)
     cli.out.result(found, f"{ca} is {found['state']}, valid until {found['not_after']}.")
 
 

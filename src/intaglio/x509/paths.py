@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
+
+from cryptography import x509 as pyca
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from intaglio.asn1 import algorithms
 from intaglio.core.errors import InvalidInput, Refused
@@ -45,7 +50,11 @@ def verify_ca_certificate(
             "Have the request signed by the root this CA was created under.",
         )
     if not candidate.verify_signed_by(issuer.spki):
-        raise _refused("bad-signature", "The signature of the certificate is not valid under the issuer's key.")
+        raise _refused(
+            "bad-signature",
+            "The signature of the certificate is not valid under the issuer's key.",
+            "Have the request signed by the recorded root, with SHA-256 or better.",
+        )
     _require_ca(candidate)
     if candidate.subject.is_empty:
         raise _refused("no-subject", "The certificate has no subject.", "A CA needs a distinguished name.")
@@ -59,17 +68,19 @@ def verify_ca_certificate(
 def check_root_certificate(info: CertificateInfo, now: datetime) -> None:
     """Check a root certificate that is to be trusted.
 
-    Raises InvalidInput: ``root-not-self-signed``, ``root-weak-signature``, ``root-not-a-ca``, ``root-no-cert-sign``,
-    ``root-no-subject``, ``root-not-valid-now``, ``weak-key``, ``key-algorithm-not-allowed``.
+    A trust anchor is trusted because somebody chose it; path validation uses its name and key and does not look at its
+    own signature (RFC 5280 section 6.1). That is verified here all the same, whatever its algorithm, because it shows
+    that the file is whole; :func:`root_warnings` tells of one that nobody should trust elsewhere. RSA keys need 2048
+    bits and any odd public exponent from 3 on.
+
+    Raises InvalidInput: ``root-not-self-signed``, ``root-signature-unsupported``, ``root-not-a-ca``,
+    ``root-no-cert-sign``, ``root-no-subject``, ``root-not-valid-now``, ``weak-key``, ``key-algorithm-not-allowed``.
     """
     public_key, _ = algorithms.load_public_key(info.spki)
-    weak_keys.check_public_key(public_key)
+    weak_keys.check_public_key(public_key, small_exponent=True)
     if not info.is_self_issued:
         raise _invalid_root("not-self-signed", f'It was issued by "{info.issuer}".', "Upload the root of the chain.")
-    if info.signature_oid in _BROKEN_SIGNATURES:
-        raise _invalid_root("weak-signature", "It is signed with MD5 or SHA-1.", "Use a root signed with SHA-256.")
-    if not info.verify_signed_by(info.spki):
-        raise _invalid_root("not-self-signed", "Its signature is not valid under its own key.")
+    _require_self_signed(info)
     if not info.is_ca:
         raise _invalid_root("not-a-ca", "Its basic constraints do not say that it is a CA.")
     if info.key_usage is not None and "keyCertSign" not in info.key_usage:
@@ -80,10 +91,53 @@ def check_root_certificate(info: CertificateInfo, now: datetime) -> None:
         raise _invalid_root("not-valid-now", f"It is valid from {info.not_before} to {info.not_after}.")
 
 
-#: md5WithRSA, sha1WithRSA, dsa-with-sha1, ecdsa-with-SHA1.
-_BROKEN_SIGNATURES = frozenset(
-    {"1.2.840.113549.1.1.4", "1.2.840.113549.1.1.5", "1.2.840.10040.4.3", "1.2.840.10045.4.1"}
-)
+def root_warnings(info: CertificateInfo) -> tuple[str, ...]:
+    """What is out of date about a root that :func:`check_root_certificate` accepts; a sentence each."""
+    found = []
+    name = _hash_name(info)
+    if name in _DISTRUSTED_HASHES:
+        found.append(
+            f"It signed itself with {_DISTRUSTED_HASHES[name]}. That is harmless in a root, whose own signature nobody "
+            "relies on; some programs still refuse it."
+        )
+    key, _ = algorithms.load_public_key(info.spki)
+    if isinstance(key, rsa.RSAPublicKey) and (exponent := key.public_numbers().e) < algorithms.RSA_PUBLIC_EXPONENT:
+        found.append(f"Its RSA public exponent is {exponent}; some programs accept 65537 and larger ones only.")
+    return tuple(found)
+
+
+_DISTRUSTED_HASHES = {"md5": "MD5", "sha1": "SHA-1", "sha224": "SHA-224"}
+
+
+def _require_self_signed(info: CertificateInfo) -> None:
+    try:
+        certificate = pyca.load_der_x509_certificate(info.der)
+        key: Any = certificate.public_key()
+        hash_algorithm = certificate.signature_hash_algorithm
+        if isinstance(key, rsa.RSAPublicKey) and hash_algorithm is not None:
+            # None stands for algorithms that are known but distrusted, such as md5WithRSAEncryption.
+            scheme = certificate.signature_algorithm_parameters or padding.PKCS1v15()
+            key.verify(info.signature, info.tbs, scheme, hash_algorithm)  # type: ignore[arg-type]
+        elif isinstance(key, ec.EllipticCurvePublicKey) and hash_algorithm is not None:
+            key.verify(info.signature, info.tbs, ec.ECDSA(hash_algorithm))
+        else:
+            key.verify(info.signature, info.tbs)
+    except (UnsupportedAlgorithm, ValueError):
+        raise _invalid_root(
+            "signature-unsupported",
+            f"It is signed with the algorithm {info.signature_oid}, which cannot be verified here.",
+            "Use a certificate of the same root that is signed with SHA-256.",
+        ) from None
+    except (InvalidSignature, TypeError):  # TypeError: the algorithm is for another kind of key
+        raise _invalid_root("not-self-signed", "Its signature is not valid under its own key.") from None
+
+
+def _hash_name(info: CertificateInfo) -> str | None:
+    try:
+        found = pyca.load_der_x509_certificate(info.der).signature_hash_algorithm
+    except (UnsupportedAlgorithm, ValueError):
+        return None
+    return found.name if found else None
 
 
 def _require_ca(info: CertificateInfo) -> None:

@@ -19,23 +19,29 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from intaglio.core.errors import InvalidInput
 
 _SMALLEST_EXPONENT = 65_537
+_SMALLEST_LEGAL_EXPONENT = 3  # RFC 8017 section 3.1
 _LONGEST_EXPONENT_BITS = 256
 _SMALL_PRIME_LIMIT = 2_000
 _FERMAT_STEPS = 100
 
 
-def check_public_key(key: object) -> None:
-    """Raise InvalidInput (``weak-key``) naming the weakness when ``key`` is a weak public key."""
+def check_public_key(key: object, *, small_exponent: bool = False) -> None:
+    """Raise InvalidInput (``weak-key``) naming the weakness when ``key`` is a weak public key.
+
+    ``small_exponent`` takes any legal RSA exponent from 3 on. A small one gives nobody the private key; it only makes
+    mistakes of those who pad or verify worse. So it is not for new keys, but no reason to distrust an old root.
+    """
     if not isinstance(key, rsa.RSAPublicKey):
         return
     numbers = key.public_numbers()
-    check_rsa(numbers.n, numbers.e)
+    check_rsa(numbers.n, numbers.e, small_exponent=small_exponent)
 
 
-def check_rsa(modulus: int, exponent: int) -> None:
+def check_rsa(modulus: int, exponent: int, *, small_exponent: bool = False) -> None:
     """Raise InvalidInput (``weak-key``) for an RSA key with a known weakness. Costs about a millisecond."""
-    if exponent % 2 == 0 or exponent < _SMALLEST_EXPONENT or exponent.bit_length() > _LONGEST_EXPONENT_BITS:
-        raise _weak(f"its public exponent {_short(exponent)} is not an odd number from 65537 below 2^256")
+    smallest = _SMALLEST_LEGAL_EXPONENT if small_exponent else _SMALLEST_EXPONENT
+    if exponent % 2 == 0 or exponent < smallest or exponent.bit_length() > _LONGEST_EXPONENT_BITS:
+        raise _weak(f"its public exponent {_short(exponent)} is not an odd number from {smallest} below 2^256")
     if math.gcd(modulus, _SMALL_PRIMES_PRODUCT) != 1:
         raise _weak("its modulus has a small factor")
     if has_close_primes(modulus):

@@ -23,7 +23,7 @@ from intaglio.core.errors import InvalidInput, Refused, StateConflict
 from intaglio.core.identifiers import new_id, serial_hex
 from intaglio.core.principal import Permission, Principal
 from intaglio.x509.certificates import CertificateInfo, read_certificates
-from intaglio.x509.paths import check_root_certificate, verify_ca_certificate
+from intaglio.x509.paths import check_root_certificate, root_warnings, verify_ca_certificate
 
 
 async def add_external_root(
@@ -33,6 +33,7 @@ async def add_external_root(
 
     The certificate may come in a bundle; its root is taken. Needs ``ca.configure``. Raises NotFound (organization),
     InvalidInput (unreadable, not self-signed, no CA, expired, weak key), StateConflict (id or root known already).
+    What is out of date about it, such as a self-signature with SHA-1, is among the ``warnings`` of the answer.
     """
     async with changing(authority, principal, Permission.CA_CONFIGURE) as change:
         tx, snapshot = change.tx, await change.locked()
@@ -64,7 +65,7 @@ async def add_external_root(
         await make_current(tx, ca_id, 1, root.spki)
         audit.record(
             tx, principal, "ca.create", "ca", f"{organization}~{wanted.name}", organization=organization,
-            kind="external-root", **_facts(root),
+            kind="external-root", **_facts(root), **_warnings(root),
         )  # fmt: skip
         snapshot = await change.read()
         return await details(tx, snapshot, snapshot.cas[ca_id])
@@ -100,7 +101,7 @@ async def replace_external_root(
             await make_current(tx, ca.id, generation, root.spki)
         audit.record(
             tx, principal, "ca.replace-certificate", "ca", full_id, organization=ca.organization,
-            generation=generation, **_facts(root),
+            generation=generation, **_facts(root), **_warnings(root),
         )  # fmt: skip
         snapshot = await change.read()
         return await details(tx, snapshot, snapshot.cas[ca.id])
@@ -175,3 +176,8 @@ def _facts(certificate: CertificateInfo) -> dict[str, Any]:
         "fingerprint": certificate.fingerprint.hex(),
         "not_after": rfc3339(certificate.not_after),
     }
+
+
+def _warnings(root: CertificateInfo) -> dict[str, Any]:
+    found = root_warnings(root)
+    return {"warnings": list(found)} if found else {}

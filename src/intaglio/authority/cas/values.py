@@ -137,7 +137,7 @@ class CaDetails(_Value):
     both in hexadecimal) are those of its current certificate, None while it has none; ``certificate_status`` is valid,
     held or revoked as far as a CA of ours issued it. ``path_length`` is how many further CA certificates may follow
     below it, None for any number. ``reserved_until`` is set for a deleted CA: until then nobody gets
-    its id.
+    its id. ``warnings`` says what is out of date about an external root.
     """
 
     id: str
@@ -170,6 +170,7 @@ class CaDetails(_Value):
     created_at: datetime
     deleted_at: datetime | None
     reserved_until: datetime | None
+    warnings: tuple[str, ...]
 
 
 class CreatedCa(BaseModel):

@@ -19,6 +19,7 @@ from intaglio.core.identifiers import serial_hex
 from intaglio.core.principal import Permission, Principal
 from intaglio.db.engine import Transaction
 from intaglio.x509.certificates import CertificateInfo
+from intaglio.x509.paths import root_warnings
 
 #: CAs that people create; the others belong to an organization or to the platform itself.
 PUBLIC_KINDS = ("root", "external-root", "issuing")
@@ -131,6 +132,7 @@ def _details(
         created_at=row["created_at"],
         deleted_at=row["deleted_at"],
         reserved_until=row["reserved_until"],
+        warnings=root_warnings(certificate) if ca.kind == "external-root" and certificate else (),
     )
 
 
