@@ -1,6 +1,6 @@
 """Private key files: generated, encrypted as PKCS #8, and read in every form OpenSSL writes.
 
-Sources: RFC 5958 (PKCS #8), RFC 8018 (its encryption), RFC 7468 (PEM), RFC 1421 (the traditional encryption of OpenSSL).
+Sources: RFC 5958 (PKCS #8), RFC 8018 (its encryption), RFC 7468 (PEM), RFC 1421 (OpenSSL's traditional form).
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ def look_at_key(data: bytes) -> KeyFile:
 def read_key(data: bytes, password: str | None = None) -> PrivateKey:
     """The private key in ``data``, whose algorithm is one that may be used.
 
-    Raises InvalidInput (``key-unreadable``, ``password-missing``, ``password-wrong``, ``key-algorithm-not-allowed``) and
-    Refused (``encryption-unsupported``).
+    Raises InvalidInput (``key-unreadable``, ``password-missing``, ``password-wrong``, ``key-algorithm-not-allowed``)
+    and Refused (``encryption-unsupported``).
     """
     key = open_key(look_at_key(data), password)
     key_algorithm_of(key)

@@ -108,8 +108,8 @@ def describe(identifier: bytes) -> Described:
         reader = der.Reader(parameters).enter()
         reader.read(der.OCTET_STRING)
         iterations = der.decode_integer(reader.read(der.INTEGER).content)
-        name = _NAMES.get(oid, oid)
-        return Described("PKCS #12 PBE" if oid in _NAMES else "unknown", name, "PKCS #12 derivation with SHA-1", iterations)
+        scheme_name = "PKCS #12 PBE" if oid in _NAMES else "unknown"
+        return Described(scheme_name, _NAMES.get(oid, oid), "PKCS #12 derivation with SHA-1", iterations)
     scheme = _read_pbes2(parameters)
     cipher = _CIPHERS[scheme.cipher_oid].name if scheme.cipher_oid in _CIPHERS else scheme.cipher_oid
     return Described("PBES2", cipher, scheme.prf_name, scheme.iterations)
@@ -311,7 +311,7 @@ def _unreadable(why: str) -> InvalidInput:
 
 _HMAC_SHA1, _HMAC_SHA256 = "1.2.840.113549.2.7", "1.2.840.113549.2.9"
 _PRFS: dict[str, tuple[str, Callable[[], hashes.HashAlgorithm]]] = {
-    _HMAC_SHA1: ("HMAC-SHA-1", hashes.SHA1),  # noqa: S303 - read, never written
+    _HMAC_SHA1: ("HMAC-SHA-1", hashes.SHA1),
     "1.2.840.113549.2.8": ("HMAC-SHA-224", hashes.SHA224),
     _HMAC_SHA256: ("HMAC-SHA-256", hashes.SHA256),
     "1.2.840.113549.2.10": ("HMAC-SHA-384", hashes.SHA384),

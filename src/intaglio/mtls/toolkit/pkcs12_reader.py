@@ -1,8 +1,9 @@
 """Reads PKCS #12 files as OpenSSL, Java, NSS, GnuTLS and Windows write them, and says exactly what is wrong with one.
 
 First the structure is read (which needs no password), then the MAC tells a wrong password from a damaged file, then the
-content is decrypted. RC2 and RC4, which old OpenSSL uses for certificates, are left to ``cryptography``. Source: RFC 7292,
-RFC 9579 (PBMAC1).
+content is decrypted. RC2 and RC4, which old OpenSSL uses for certificates, are left to ``cryptography``.
+
+Source: RFC 7292, RFC 9579 (PBMAC1).
 """
 
 from __future__ import annotations

@@ -39,8 +39,8 @@ MAC_DIGESTS = {
 class Variant(StrEnum):
     """The three protections of a PKCS #12 file, by what they are made of.
 
-    ``aes-256`` and ``aes-128``: PBES2 with an HMAC-SHA-256 MAC, for everything current. ``compatible``: triple DES and an
-    HMAC-SHA-1 MAC (RFC 7292 appendix C), for macOS, iOS, Android 13, Windows Server 2016, Java 8 and their elders.
+    ``aes-256`` and ``aes-128``: PBES2 with an HMAC-SHA-256 MAC, for everything current. ``compatible``: triple DES and
+    an HMAC-SHA-1 MAC (RFC 7292 appendix C), for macOS, iOS, Android 13, Windows Server 2016, Java 8 and their elders.
     """
 
     AES_256 = "aes-256"
@@ -72,7 +72,7 @@ def encode_pkcs12(
 ) -> bytes:
     """DER of a PKCS #12 file with a private key, its certificate and the chain.
 
-    Raises InvalidInput (``password-missing``, ``key-mismatch``, ``iterations-out-of-range``, ``too-many-certificates``).
+    Raises InvalidInput: ``password-missing``, ``key-mismatch``, ``iterations-out-of-range``, ``too-many-certificates``.
     """
     if not password:
         raise InvalidInput("A PKCS #12 file needs a password.", code="password-missing", target="password")
