@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
 import httpx
 import pytest
+import pytest_asyncio
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.x509.oid import AuthorityInformationAccessOID
@@ -20,7 +22,10 @@ from intaglio.authority.cas.delete import delete_ca
 from intaglio.authority.context import Authority
 from intaglio.authority.directory import CaView
 from intaglio.core.errors import Unavailable
-from intaglio.validation.api import PublicApp
+from intaglio.db.engine import Database
+from intaglio.db.listen import Watch
+from intaglio.keystore.service import KeyStore
+from intaglio.validation.api import PublicApp, public_app
 
 
 async def test_the_crl_is_at_the_url_in_the_certificate(
@@ -64,11 +69,42 @@ async def test_a_copy_that_is_still_current_is_not_sent_again(
     assert head.headers["content-length"] == str(len(first.content))
 
 
-async def test_a_new_crl_is_served_within_a_second_or_so(
-    authority: Authority, issuing: CaView, client: httpx.AsyncClient
+@pytest_asyncio.fixture
+async def other(authority: Authority, database_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """Requests to a second worker, with connections of its own."""
+    database, keystore = Database(database_url, pool_size=2), KeyStore(authority.keystore.master)
+    second, watch = Authority(authority.settings, database, keystore), Watch(database)
+    await watch.start()
+    await eventually(lambda: watch.current)
+    app = public_app(second, watch)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://pki.example") as client:
+        yield client
+    await app.close()
+    await watch.stop()
+    keystore.close()
+    await database.close()
+
+
+async def test_a_new_crl_is_served_at_once_by_every_worker(
+    authority: Authority,
+    issuing: CaView,
+    client: httpx.AsyncClient,
+    other: httpx.AsyncClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("intaglio.validation.publication._RECHECK_SECONDS", 3600.0)
+    for _ in range(3):
+        (crl,) = await crls.issue_crl(authority, OPERATOR, issuing)
+        for worker in (client, other):
+            await eventually(lambda worker=worker, crl=crl: _is_served(worker, crl.der))  # type: ignore[misc]
+
+
+async def test_a_new_crl_that_nobody_heard_of_is_served_within_a_second_or_so(
+    authority: Authority, issuing: CaView, client: httpx.AsyncClient, watch: Watch
 ) -> None:
     await crls.issue_crl(authority, OPERATOR, issuing)
     await client.get("/crl/demo/issuing/crl.crl")
+    await watch.stop()
     (second,) = await crls.issue_crl(authority, OPERATOR, issuing)
     await eventually(lambda: _is_served(client, second.der), timeout=2.0)
 

@@ -30,6 +30,7 @@ journal_head = Table(
 CONFIG_CHANNEL = "intaglio_config"
 EVENT_CHANNEL = "intaglio_event"
 AUDIT_CHANNEL = "intaglio_audit"
+CRL_CHANNEL = "intaglio_crl"
 
 
 class EpochMoved(StateConflict):

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
 from intaglio.core import clock
 from intaglio.core.clock import monotonic
@@ -20,6 +21,7 @@ from intaglio.core.errors import IntaglioError
 from intaglio.core.logging import get_logger
 from intaglio.core.troubles import Troubles
 from intaglio.db.engine import Database
+from intaglio.db.journal import CONFIG_CHANNEL, CRL_CHANNEL, EVENT_CHANNEL
 
 log = get_logger(__name__)
 
@@ -53,6 +55,8 @@ class Watch:
         self._ahead: float | None = None  # of our wall clock before the monotonic one, when we last looked
         self._database_ahead: float | None = None  # the same of the database's clock
         self.clock_jumps = 0
+        #: Rises with every CRL that was issued anywhere, and whenever one may have been missed.
+        self.crl_notices = 0
         self._troubles = Troubles()
         self._task: asyncio.Task[None] | None = None
 
@@ -102,13 +106,14 @@ class Watch:
             await asyncio.sleep(_RETRY)
 
     async def _follow(self, connection: psycopg.AsyncConnection[object]) -> None:
-        for channel in ("intaglio_config", "intaglio_event"):
-            await connection.execute(f"LISTEN {channel}")
+        for channel in (CONFIG_CHANNEL, EVENT_CHANNEL, CRL_CHANNEL):
+            await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
         self._seen.clear()
+        self.crl_notices += 1
         while True:
             await self._take_in_head(connection)
-            async for _ in connection.notifies(timeout=HEARTBEAT, stop_after=1):
-                pass
+            async for notice in connection.notifies(timeout=HEARTBEAT, stop_after=1):
+                self.crl_notices += notice.channel == CRL_CHANNEL
 
     async def _take_in_head(self, connection: psycopg.AsyncConnection[object]) -> None:
         """Read the journal head and call back for what moved. The callbacks may take longer than a heartbeat: until

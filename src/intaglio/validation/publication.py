@@ -1,7 +1,7 @@
 """CRLs and CA certificates at the URLs that stand in certificates: ``/crl/...`` and ``/aia/...``.
 
-A CRL in memory is asked about at most once a second, and only by its number; when the database is silent the last one
-is served as long as it is valid, for it proves itself.
+A CRL in memory is asked about when one was issued anywhere, otherwise at most once a second, and only by its number; when
+the database is silent the last one is served as long as it is valid, for it proves itself.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class PublicationApp:
     def __init__(self, authority: Authority, watch: Watch) -> None:
         self._authority = authority
         self._watch = watch
-        self._crls = _CrlCache(authority)
+        self._crls = _CrlCache(authority, watch)
         self._certificates: dict[str, Document] = {}
         self._epoch = -1
 
@@ -105,11 +105,13 @@ class _Kept:
     facts: CrlFacts
     document: Document
     checked_at: float
+    notices: int  # what the watch had heard of CRLs when this one was asked about
 
 
 class _CrlCache:
-    def __init__(self, authority: Authority) -> None:
+    def __init__(self, authority: Authority, watch: Watch) -> None:
         self._authority = authority
+        self._watch = watch
         self._kept: OrderedDict[tuple[object, ...], _Kept] = OrderedDict()
         self._octets = 0
         self._locks: dict[tuple[object, ...], asyncio.Lock] = {}
@@ -131,7 +133,7 @@ class _CrlCache:
                 kept = self._kept.get(scope)
                 if kept is None or kept.facts.next_update <= clock.now():
                     raise
-                kept.checked_at = monotonic()
+                kept.checked_at, kept.notices = monotonic(), self._watch.crl_notices
                 return _aged(kept, ca)
             finally:
                 if scope not in self._kept:
@@ -139,16 +141,18 @@ class _CrlCache:
 
     def _fresh(self, ca: CaView, scope: tuple[object, ...]) -> Document | None:
         kept = self._kept.get(scope)
-        return _aged(kept, ca) if kept is not None and monotonic() - kept.checked_at < _RECHECK_SECONDS else None
+        if kept is None or kept.notices != self._watch.crl_notices:
+            return None
+        return _aged(kept, ca) if monotonic() - kept.checked_at < _RECHECK_SECONDS else None
 
     async def _refresh(
         self, ca: CaView, scope: tuple[object, ...], generation: int, partition: int, delta: bool
     ) -> Document | None:
-        started, kept = monotonic(), self._kept.get(scope)
+        started, notices, kept = monotonic(), self._watch.crl_notices, self._kept.get(scope)
         async with self._authority.database.read() as view:
             facts = await crls.latest_facts(view, ca, generation, partition, delta)
             if kept is not None and facts == kept.facts:
-                kept.checked_at = started
+                kept.checked_at, kept.notices = started, notices
                 self._kept.move_to_end(scope)
                 return _aged(kept, ca)
             self._forget(scope)
@@ -156,7 +160,7 @@ class _CrlCache:
         if found is None:
             return None
         made = _crl_document(found.der, found.facts, _next_issue(ca, found.facts))
-        self._keep(scope, _Kept(found.facts, made, started))
+        self._keep(scope, _Kept(found.facts, made, started, notices))
         return made
 
     def _keep(self, scope: tuple[object, ...], kept: _Kept) -> None:

@@ -32,7 +32,7 @@ from intaglio.core.errors import NotFound, NotSupported, Refused, StateConflict
 from intaglio.core.identifiers import new_id
 from intaglio.core.principal import SYSTEM, Permission, Principal
 from intaglio.db.engine import Transaction
-from intaglio.db.journal import EVENT_CHANNEL, journal_head
+from intaglio.db.journal import CRL_CHANNEL, journal_head
 from intaglio.keystore.service import Signer
 from intaglio.x509.certificates import CertificateInfo
 from intaglio.x509.crls import assemble_crl, assemble_tbs_crl, issuing_distribution_point
@@ -269,7 +269,7 @@ async def _sign_and_store(
         base_number=facts.base_number, entries=facts.entries, this_update=rfc3339(facts.this_update),
         next_update=rfc3339(facts.next_update),
     )  # fmt: skip
-    tx.notify(EVENT_CHANNEL)
+    tx.notify(CRL_CHANNEL)
     return StoredCrl(facts, der)
 
 
