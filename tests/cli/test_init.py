@@ -80,7 +80,8 @@ def test_rewrapping_waits_for_a_restart_after_rotation(product: Product) -> None
     finally:
         (product.data / "master.key").write_bytes(before)
     assert refused.status == 1
-    assert "Restart it" in refused.output
+    assert "worker-0 on " in refused.output
+    assert "restart the servers" in refused.output
 
 
 def test_without_a_server_commands_say_how_to_start_one(fresh: Product) -> None:

@@ -10,10 +10,12 @@ import typer
 from intaglio.cli.commands import Cli, command, noun
 from intaglio.cli.database import database_running
 from intaglio.cli.listing import All, Filter, Limit, Sort, listed
-from intaglio.core.errors import StateConflict, Unavailable
+from intaglio.core.clock import rfc3339
+from intaglio.core.errors import StateConflict
 
 if TYPE_CHECKING:
     from intaglio.core.secrets import MasterKey
+    from intaglio.keystore.holders import Holder
     from intaglio.keystore.rewrap import Progress
 
 app = noun("Private keys and the master key.")
@@ -66,14 +68,16 @@ def rewrap(
         bool, typer.Option("--retire", help="Afterwards remove the old keys from the master key file.")
     ] = False,
 ) -> None:
-    """Seal every secret in the database anew under the current master key. May be stopped and repeated."""
+    """Seal every secret in the database anew under the current master key. May be stopped and repeated.
+
+    Refused while a server on any host does not hold the current master key yet.
+    """
     from intaglio.core.secrets import load_master_key, write_master_key
 
     settings = cli.settings
-    _require_restarted(cli)
     master = load_master_key(settings)
     with database_running(settings) as url, cli.out.waiting("Sealing anew"):
-        done = asyncio.run(_rewrap(url, master))
+        done, nodes = asyncio.run(_rewrap(url, master))
     text = f"{done.done} secrets sealed anew under master key {master.current.hex()}."
     retired = [key_id for key_id in master.keys if key_id != master.current] if retire else []
     if retired:
@@ -81,34 +85,33 @@ def rewrap(
             master = master.without(key_id)
         write_master_key(settings.master_key_path, master)
         text += f" Retired: {', '.join(key_id.hex() for key_id in retired)}."
-    cli.out.result({"done": done.done, "retired": [key_id.hex() for key_id in retired]}, text)
+    result = {"done": done.done, "retired": [key_id.hex() for key_id in retired], "nodes": [_node(n) for n in nodes]}
+    cli.out.result(result, text)
 
 
-async def _rewrap(url: str, master: MasterKey) -> Progress:
+async def _rewrap(url: str, master: MasterKey) -> tuple[Progress, list[Holder]]:
+    """Raises StateConflict when a process that runs could not open what is sealed under the current key."""
     from intaglio.db.engine import Database
+    from intaglio.keystore import holders
     from intaglio.keystore.rewrap import rewrap as run
 
     database = Database(url, pool_size=2)
     try:
-        return await run(database, master)
+        nodes = await holders.running(database)
+        holders.require_held(nodes, master.current)
+        return await run(database, master), nodes
     finally:
         await database.close()
 
 
-def _require_restarted(cli: Cli) -> None:
-    """A server that runs with the old key ring could not open what is sealed under the new key."""
-    from datetime import UTC, datetime
-
-    from intaglio.server.runtime import read_runtime
-
-    try:
-        runtime = read_runtime(cli.settings.data_dir)
-        changed = datetime.fromtimestamp(cli.settings.master_key_path.stat().st_mtime, UTC)
-    except (Unavailable, FileNotFoundError):
-        return
-    if datetime.fromisoformat(runtime.started_at) < changed:
-        raise StateConflict(
-            "The server on this host was started before the master key file was changed.",
-            code="restart-needed",
-            remedy="Restart it (and those on other hosts, with the same file), then repeat this.",
-        )
+def _node(holder: Holder) -> dict[str, object]:
+    place = holder.place
+    return {
+        "host": place.host,
+        "data_dir": place.data_dir,
+        "process": place.process,
+        "pid": holder.pid,
+        "started_at": rfc3339(holder.started_at),
+        "seen_at": rfc3339(holder.seen_at),
+        "keys": list(holder.keys),
+    }

@@ -1,6 +1,6 @@
-"""Table: private keys."""
+"""Tables: private keys, and who holds which master keys."""
 
-from sqlalchemy import Table
+from sqlalchemy import ARRAY, Integer, PrimaryKeyConstraint, Table
 
 from intaglio.db.base import Moment, Octets, String, Uuid, metadata, optional, required
 
@@ -16,4 +16,18 @@ private_key = Table(
     optional("sealed", Octets),
     required("created_at", Moment),
     optional("destroyed_at", Moment),
+)
+
+#: Processes that run, as they last reported; not the keys but their ids.
+master_key_holder = Table(
+    "master_key_holder",
+    metadata,
+    required("host", String),
+    required("data_dir", String),
+    required("process", String),  # worker-0, jobs
+    required("pid", Integer),
+    required("started_at", Moment),
+    required("seen_at", Moment),  # by the clock of the database
+    required("key_ids", ARRAY(String)),  # hexadecimal, the one that seals first
+    PrimaryKeyConstraint("host", "data_dir", "process"),
 )

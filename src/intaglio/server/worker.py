@@ -19,6 +19,7 @@ import uvloop
 from intaglio.core.errors import IntaglioError
 from intaglio.core.logging import get_logger
 from intaglio.core.settings import Settings
+from intaglio.keystore import holders
 from intaglio.server import metrics
 from intaglio.server.access_log import AccessLog
 from intaglio.server.composition import Composition
@@ -90,6 +91,7 @@ class _Process:
         self._control = control
         self._stop = asyncio.Event()
         self._services = plan.services()
+        self._holder = holders.Place.here(plan.settings.data_dir, place)
         self._background: set[asyncio.Task[Any]] = set()
 
     async def serve_listeners(self) -> int:
@@ -112,6 +114,7 @@ class _Process:
             for name, sockets in self._plan.sockets.items()
         ]
         await services.start()
+        self._spawn(self._report_master_keys())
         await tls.reload()
         self._spawn(tls.follow_files())
         for listener in listeners:
@@ -137,6 +140,7 @@ class _Process:
         for sockets in self._plan.sockets.values():
             sockets.close()  # whoever holds a listening socket keeps its address from being refused at shutdown
         await services.start()
+        self._spawn(self._report_master_keys())
         work = self._spawn(jobs(services))
         self._spawn(self._renew_identity())
         self._spawn(self._pulse())
@@ -203,6 +207,9 @@ class _Process:
         with contextlib.suppress(OSError):  # the supervisor is gone, which the reader notices
             self._control.send(word)
 
+    async def _report_master_keys(self) -> None:
+        await holders.keep_reporting(self._services.database, self._services.master_key, self._holder)
+
     async def _renew_identity(self) -> None:
         while True:
             await asyncio.sleep(_IDENTITY_INTERVAL)
@@ -218,6 +225,7 @@ class _Process:
         for task in list(self._background):
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        await holders.withdraw(self._services.database, self._holder)
         await self._services.stop()
 
     def _spawn(self, work: Coroutine[Any, Any, Any] | Any) -> asyncio.Task[Any]:
