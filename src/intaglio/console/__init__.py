@@ -1,0 +1,1 @@
+"""The web pages that the console listener serves: finished files, built from the folder ``web`` of the sources."""
