@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from intaglio.core.errors import InvalidInput
@@ -59,3 +60,102 @@ def test_any_text_is_an_address_or_refused(text: str) -> None:
     except InvalidInput:
         return
     assert address.parse(text) is not None
+
+
+@pytest.fixture
+def plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing that libpq would take from the environment."""
+    for name in ("HOST", "HOSTADDR", "SERVICE", "SSLMODE", "SSLROOTCERT"):
+        monkeypatch.delenv(f"PG{name}", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.mark.usefixtures("plain_environment")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql:///pki",
+        "postgresql://ca@localhost/pki",
+        "postgresql://ca@LOCALHOST/pki?sslmode=disable",
+        "postgresql://ca@127.0.0.1:5433/pki?sslmode=prefer",
+        "postgresql://ca@127.8.9.1,[::1]/pki",
+        "postgresql://ca@/pki?host=/run/postgresql",
+        "postgresql://ca@%2Frun%2Fpostgresql/pki",
+        "host=db.example hostaddr=127.0.0.1",
+    ],
+)
+def test_a_database_on_this_host_is_reached_as_the_address_says(url: str) -> None:
+    assert address.secured(url) == url
+
+
+REMOTE = [
+    "postgresql://ca@db.example/pki",
+    "postgresql://ca@192.0.2.1/pki",
+    "postgresql://ca@[2001:db8::1]/pki",
+    "postgresql://ca@localhost,db.example/pki",
+    "postgresql://ca@localhost.example/pki",
+    "postgresql://ca@127.0.0.1.example/pki",
+    "host=localhost hostaddr=192.0.2.1",
+    "host=/run,db.example dbname=pki",
+    "service=pki",
+]
+
+
+@pytest.mark.usefixtures("plain_environment")
+@pytest.mark.parametrize("url", REMOTE)
+def test_a_database_elsewhere_is_verified_even_when_the_address_does_not_say_so(url: str) -> None:
+    found = address.parse(address.secured(url))
+    assert found["sslmode"] == "verify-full"
+    assert found.get("sslrootcert") == (None if "service" in url else "system")
+    assert {name: found[name] for name in address.parse(url)} == address.parse(url)
+    assert address.parse(address.secured(address.secured(url))) == found
+
+
+@pytest.mark.usefixtures("plain_environment")
+@pytest.mark.parametrize("mode", ["disable", "allow", "prefer", "require", "verify-ca", "nonsense"])
+@pytest.mark.parametrize("url", REMOTE)
+def test_less_than_full_verification_of_a_database_elsewhere_is_refused(
+    monkeypatch: pytest.MonkeyPatch, url: str, mode: str
+) -> None:
+    with_mode = f"{url}?sslmode={mode}" if url.startswith("postgresql:") else f"{url} sslmode={mode}"
+    monkeypatch.setenv("PGSSLMODE", "verify-full")
+    with pytest.raises(InvalidInput) as refused:
+        address.secured(with_mode)
+    assert refused.value.code == "database-tls-required"
+    monkeypatch.setenv("PGSSLMODE", mode)
+    with pytest.raises(InvalidInput):
+        address.secured(url)
+
+
+@pytest.mark.usefixtures("plain_environment")
+def test_the_roots_of_the_operator_are_trusted_in_place_of_those_of_the_system(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    own = address.secured("postgresql://ca@db.example/pki?sslrootcert=/etc/ca.pem")
+    assert address.parse(own)["sslrootcert"] == "/etc/ca.pem"
+    (tmp_path / ".postgresql").mkdir()
+    (tmp_path / ".postgresql" / "root.crt").touch()
+    assert "sslrootcert" not in address.parse(address.secured("postgresql://ca@db.example/pki"))
+    (tmp_path / ".postgresql" / "root.crt").unlink()
+    monkeypatch.setenv("PGSSLROOTCERT", "/etc/ca.pem")
+    assert "sslrootcert" not in address.parse(address.secured("postgresql://ca@db.example/pki"))
+
+
+@pytest.mark.usefixtures("plain_environment")
+@pytest.mark.parametrize(("name", "value"), [("PGHOST", "db.example"), ("PGHOSTADDR", "192.0.2.1"), ("PGSERVICE", "x")])
+def test_a_host_from_the_environment_counts(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    assert address.parse(address.secured("postgresql:///pki"))["sslmode"] == "verify-full"
+    with pytest.raises(InvalidInput):
+        address.secured("postgresql:///pki?sslmode=require")
+
+
+@pytest.mark.usefixtures("plain_environment")
+@given(st.text(max_size=80) | st.from_regex(r"postgresql://[a-z@:/0-9.,\[\]%?=&]{0,40}", fullmatch=True))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+def test_any_address_is_on_this_host_or_verified_or_refused(text: str) -> None:
+    try:
+        url = address.secured(text)
+    except InvalidInput:
+        return
+    assert url == text or address.parse(url)["sslmode"] == "verify-full"

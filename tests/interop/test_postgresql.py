@@ -182,6 +182,14 @@ def test_what_could_be_safer_is_said(server: Server, product_on: Product) -> Non
     assert ["sslmode=require" in each for each in state["warnings"]] == [True]
 
 
+@pytest.mark.parametrize("command", [("init",), ("db", "check"), ("db", "migrate")], ids=" ".join)
+def test_a_database_elsewhere_that_is_not_verified_is_refused(product_on: Product, command: tuple[str, ...]) -> None:
+    product_on.settings["DATABASE_URL"] = "postgresql://intaglio:hunter2@192.0.2.1/intaglio?sslmode=require"
+    refused = product_on.attempt(*command)
+    assert (refused.status, "sslmode=verify-full" in refused.output) == (1, True)
+    assert "hunter2" not in refused.output
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [("OWNER postgres", "too few rights"), ("OWNER intaglio ENCODING 'LATIN1' LOCALE 'C'", "encoded in LATIN1")],

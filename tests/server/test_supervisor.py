@@ -14,12 +14,16 @@ from pathlib import Path
 import httpx
 import pytest
 from cryptography import x509
+from pydantic import SecretStr
 from tests.server import certificates
 from tests.server.certificates import Credential
 from tests.server.running import PATIENCE, House, eventually
 
+from intaglio.core.errors import InvalidInput
+from intaglio.core.settings import Settings
 from intaglio.db.embedded import EmbeddedPostgres
 from intaglio.server.runtime import read_runtime
+from intaglio.server.supervisor import Supervisor
 
 NewHouse = Callable[..., House]
 
@@ -210,6 +214,13 @@ def test_without_the_database_requests_are_answered_503(new_house: NewHouse) -> 
     assert ready.json()["components"]["database"]["details"]["code"] == "database-unavailable"
     assert house.runtime.ready is False
     assert house.stop() == 0
+
+
+def test_a_database_elsewhere_that_is_not_verified_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, database_url=SecretStr("postgresql://ca@192.0.2.1/pki?sslmode=require"))
+    with pytest.raises(InvalidInput) as refused:
+        Supervisor(settings, lambda _: pytest.fail("nothing is composed"))
+    assert refused.value.code == "database-tls-required"
 
 
 @pytest.fixture

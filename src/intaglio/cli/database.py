@@ -17,7 +17,9 @@ def database_running(settings: Settings) -> Iterator[str]:
     """The URL of the database; an embedded one that does not run yet runs for as long as the block takes."""
     quiet()
     if settings.database_url is not None:
-        yield settings.database_url.get_secret_value()
+        from intaglio.db.address import secured
+
+        yield secured(settings.database_url.get_secret_value())
         return
     from intaglio.db.embedded import EmbeddedPostgres
 

@@ -54,8 +54,9 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default=Path("/var/lib/intaglio"), description="Folder of keys, embedded database, sockets.")
     database_url: SecretStr | None = Field(
         default=None,
-        description="PostgreSQL 15+ URL (postgresql://user:password@host[,host]/name?sslmode=verify-full&...). "
-        "Without it an embedded PostgreSQL runs under the data folder.",
+        description="PostgreSQL 15+ URL (postgresql://user:password@host[,host]/name?sslrootcert=ca.pem&...); the "
+        "server is always verified unless it is on this host. Without it an embedded PostgreSQL runs under the data "
+        "folder.",
     )
     database_pool_size: int = Field(default=8, ge=2, le=200, description="Connections per process.")
     database_timeout: float = Field(default=10.0, gt=0, description="Seconds a statement or a wait for one may take.")

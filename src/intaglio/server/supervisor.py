@@ -59,6 +59,15 @@ def serve(settings: Settings, compose: Compose | None = None) -> int:
         return Supervisor(settings, compose or _product).run()
 
 
+def _external_url(settings: Settings) -> str:
+    """Where the operator's own database is, if any. Raises InvalidInput for one that is not reached safely."""
+    if settings.database_url is None:
+        return ""
+    from intaglio.db.address import secured  # loads the driver, which otherwise is loaded while the database starts
+
+    return secured(settings.database_url.get_secret_value())
+
+
 class Supervisor:
     """One run of a server."""
 
@@ -66,6 +75,7 @@ class Supervisor:
         self._settings = settings
         self._compose = compose
         self._postgres = EmbeddedPostgres(settings.data_dir) if settings.database_url is None else None
+        self._external_url = _external_url(settings)
         self._sockets: dict[str, Sockets] = {}
         self._places: list[Place] = []
         self._preparation: Preparation | None = None
@@ -129,8 +139,7 @@ class Supervisor:
     def _database_url(self) -> str:
         if self._postgres is not None:
             return self._postgres.url
-        assert self._settings.database_url is not None
-        return self._settings.database_url.get_secret_value()
+        return self._external_url
 
     @contextlib.contextmanager
     def _database_starting(self) -> Iterator[None]:
