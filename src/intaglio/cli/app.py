@@ -22,6 +22,7 @@ COMMANDS: lazy.Table = {
     "cert": ("cert", "Certificates: issue, look up, revoke, renew."),
     "subject": ("subject", "All certificates of one subject."),
     "credential": ("credential", "Client certificates of the CA gateway."),
+    "keytool": ("keytool", "Keys, requests, certificates and PKCS #12 files, without a server."),
     "mtls": ("mtls", "Mutual TLS identity: who may connect, proved by certificates."),
     "crl": ("crl", "Certificate revocation lists."),
     "profile": ("profile", "Certificate profiles."),

@@ -48,16 +48,16 @@ SYSTEMS: dict[str, System] = {
         System("gnutls", "GnuTLS 3.6 and newer", _OPENSSL, _ALL_DIGESTS, _MODERN, ""),
         System("nss", "Firefox, NSS", _NIST | {_K.ECDSA_P521}, _ALL_DIGESTS, _MODERN, "no Ed25519 certificates"),
         System("java-11", "Java 11.0.12", _NIST | {_K.ECDSA_P521}, _ALL_DIGESTS, _MODERN, "no Ed25519 before 15"),
-        System("java-8", "Java before 8u301", _NIST | {_K.ECDSA_P521}, _ALL_DIGESTS, _OLD, "no AES in PKCS #12"),
+        System("java-8", "Java before 8u301", _NIST | {_K.ECDSA_P521}, _ALL_DIGESTS, _OLD, "it knows no AES there"),
         System("windows-11", "Windows 10 1709, Windows 11, Server 2019", _NIST, _ALL_DIGESTS, _MODERN, ""),
-        System("windows-2016", "Windows Server 2016", _NIST, _ALL_DIGESTS, _OLD, "says the password is wrong"),
-        System("macos", "macOS (Keychain)", _NIST, _ALL_DIGESTS, _OLD, "says the password is wrong or the MAC invalid"),
-        System("ios", "iPhone and iPad", _NIST, _ALL_DIGESTS, _OLD, "says the password is wrong"),
+        System("windows-2016", "Windows Server 2016", _NIST, _ALL_DIGESTS, _OLD, "with the words that the password is wrong"),
+        System("macos", "macOS (Keychain)", _NIST, _ALL_DIGESTS, _OLD, "with the words that the password is wrong"),
+        System("ios", "iPhone and iPad", _NIST, _ALL_DIGESTS, _OLD, "with the words that the password is wrong"),
         System("android-14", "Android 14 and newer", _NIST, _ALL_DIGESTS, _MODERN, ""),
-        System("android-13", "Android 13 and older", _NIST, _ALL_DIGESTS, _OLD, "says the password is wrong"),
+        System("android-13", "Android 13 and older", _NIST, _ALL_DIGESTS, _OLD, "with the words that the password is wrong"),
         System(
             "legacy", "Very old appliances and mainframes", frozenset({_K.RSA_2048}), frozenset({Digest.SHA256}), _OLD,
-            "RSA 4096, elliptic curves, AES-256 and SHA-384 are refused",
+            "RSA 4096, elliptic curves, AES-256 and SHA-384 are too new",
         ),
     )
 }  # fmt: skip
@@ -78,14 +78,14 @@ def advise(
         elif digest not in system.digests:
             found.append(Advice(system.title, f"{digest.value} signatures may be refused.", "Use sha256."))
         if variant is not None and variant not in system.pkcs12:
-            problem = f"A PKCS #12 with {variant.value} is refused; the system {system.weakness or 'gives no reason'}."
+            problem = f"A PKCS #12 with {variant.value} is refused ({system.weakness})."
             found.append(Advice(system.title, problem, "Use the compatible variant of the same key."))
     return found
 
 
 def safest(systems: Sequence[str]) -> tuple[KeyAlgorithm, Digest, Variant]:
-    """A choice that all named systems take: key, digest (SHA-256 is understood everywhere) and PKCS #12 variant."""
-    chosen = [_system(name) for name in systems]
+    """A choice that all of ``systems`` (default: all known) take: key, digest (SHA-256 is understood everywhere) and PKCS #12 variant."""
+    chosen = [_system(name) for name in systems or SYSTEMS]
     order = (KeyAlgorithm.ECDSA_P256, KeyAlgorithm.RSA_3072, KeyAlgorithm.RSA_2048)
     key = next(each for each in order if all(each in system.keys for system in chosen))
     variant = next(each for each in Variant if all(each in system.pkcs12 for system in chosen))

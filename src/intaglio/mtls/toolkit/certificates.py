@@ -14,7 +14,7 @@ from intaglio.x509 import extensions as ext
 from intaglio.x509.certificates import assemble_certificate, assemble_tbs
 from intaglio.x509.requests import CertificateRequest
 
-CLIENT_AUTH = "1.3.6.1.5.5.7.3.2"
+CLIENT_AUTH, SERVER_AUTH = "1.3.6.1.5.5.7.3.2", "1.3.6.1.5.5.7.3.1"
 DEFAULT_DAYS, MOST_DAYS = 365, 3_650
 _SKEW = timedelta(minutes=5)  # the partner's clock may be behind ours
 
