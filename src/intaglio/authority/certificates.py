@@ -67,8 +67,8 @@ _REASON_TEXT = {
 
 
 @dataclass(frozen=True)
-class StoredCertificate:
-    """A certificate as recorded. ``status`` is valid, held or revoked; ``state(now)`` adds expired."""
+class CertificateRecord:
+    """What is recorded about a certificate when it is issued, and never changes; the columns of the same names."""
 
     id: UUID
     ca_id: UUID
@@ -83,28 +83,34 @@ class StoredCertificate:
     not_after: datetime
     issued_at: datetime
     der: bytes = field(repr=False)
-    status: str
-    revoked_at: datetime | None
-    reason: RevocationReason | None
-    invalidity_date: datetime | None
     previous_id: UUID | None
     requester: str
     channel: str
     properties: Mapping[str, Any]
+
+    @property
+    def serial_hex(self) -> str:
+        return serial_hex(self.serial)
+
+
+@dataclass(frozen=True)
+class StoredCertificate(CertificateRecord):
+    """A certificate as recorded. ``status`` is valid, held or revoked; ``state(now)`` adds expired."""
+
+    status: str
+    revoked_at: datetime | None
+    reason: RevocationReason | None
+    invalidity_date: datetime | None
 
     @classmethod
     def of(cls, row: RowMapping | Mapping[str, Any]) -> StoredCertificate:
         return cls(
             row["id"], row["ca_id"], row["generation"], row["partition"], row["serial"], row["subject"],
             row["subject_key"], tuple(row["sans"]), row["profile"], row["not_before"], row["not_after"],
-            row["issued_at"], row["der"], row["status"], row["revoked_at"],
-            None if row["reason"] is None else RevocationReason(row["reason"]), row["invalidity_date"],
-            row["previous_id"], row["requester"], row["channel"], row["properties"],
+            row["issued_at"], row["der"], row["previous_id"], row["requester"], row["channel"], row["properties"],
+            row["status"], row["revoked_at"], None if row["reason"] is None else RevocationReason(row["reason"]),
+            row["invalidity_date"],
         )  # fmt: skip
-
-    @property
-    def serial_hex(self) -> str:
-        return serial_hex(self.serial)
 
     def state(self, now: datetime) -> str:
         """valid, held, revoked, or expired (a revoked certificate stays revoked)."""

@@ -11,13 +11,12 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, fields
 from typing import Any
-from uuid import UUID
 
 import psycopg
 
+from intaglio.authority.certificates import CertificateRecord
 from intaglio.core.errors import IntaglioError, StateConflict, TimedOut, Unavailable
 from intaglio.core.logging import get_logger
 from intaglio.db.engine import Database, is_usable, translated_errors
@@ -30,31 +29,22 @@ _SAN_SEPARATOR = "\x1f"  # cannot occur in displayed names: control characters a
 
 
 @dataclass(frozen=True)
-class IssuedRow:
-    """A row of ``certificate`` with what its audit record needs."""
+class IssuedRow(CertificateRecord):
+    """A row of ``certificate`` to be, with its audit record.
 
-    id: UUID
-    ca_id: UUID
-    ca_full_id: str
-    organization: str
-    generation: int
-    partition: int
-    serial: bytes
-    subject: str
-    subject_key: bytes = field(repr=False)
-    sans: tuple[str, ...]
-    profile: str
-    not_before: datetime
-    not_after: datetime
-    issued_at: datetime
+    With ``renewal`` it is recorded only while the certificate ``previous_id`` is valid.
+    """
+
     spki_sha256: bytes = field(repr=False)
-    der: bytes = field(repr=False)
-    previous_id: UUID | None
-    renewal: bool  # recorded only while the certificate ``previous_id`` is valid
-    requester: str
-    channel: str
-    properties: Mapping[str, Any]
+    renewal: bool
     audit: Mapping[str, Any] = field(repr=False)  # values of `audit.record.row`
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Values by column of ``certificate``."""
+        values = {each.name: getattr(self, each.name) for each in fields(CertificateRecord)}
+        values |= {"sans": list(self.sans), "properties": dict(self.properties)}
+        return values | {"spki_sha256": self.spki_sha256}
 
     @property
     def parameters(self) -> tuple[Any, ...]:

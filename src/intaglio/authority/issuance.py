@@ -210,8 +210,6 @@ async def _sign(
     row = IssuedRow(
         id=certificate_id,
         ca_id=ca.id,
-        ca_full_id=ca.full_id,
-        organization=ca.organization,
         generation=ca.generation,
         partition=partition,
         serial=serial,
@@ -250,15 +248,7 @@ async def _sign_tbs(authority: Authority, ca: CaView, tbs: bytes, view: Transact
 async def _insert(tx: Transaction, order: Order, row: IssuedRow) -> None:
     if order.renewal and order.previous_id is not None:
         (await certificates.get_by_id(tx, order.ca, order.previous_id, keep=True)).require_renewable()
-    await tx.execute(
-        insert(models.certificate).values(
-            id=row.id, ca_id=row.ca_id, generation=row.generation, partition=row.partition, serial=row.serial,
-            subject=row.subject, subject_key=row.subject_key, sans=list(row.sans), profile=row.profile,
-            not_before=row.not_before, not_after=row.not_after, issued_at=row.issued_at, spki_sha256=row.spki_sha256,
-            der=row.der, previous_id=row.previous_id, requester=row.requester, channel=row.channel,
-            properties=dict(row.properties),
-        )
-    )  # fmt: skip
+    await tx.execute(insert(models.certificate).values(row.columns))
     tx.append(
         models.EVENTS,
         {"at": row.issued_at, "ca_id": row.ca_id, "action": "issued", "certificate_id": row.id, "serial": row.serial,
