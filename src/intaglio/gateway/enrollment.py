@@ -67,14 +67,16 @@ async def enroll(
     *,
     channel: Channel = "gateway-api",
     idempotency_key: str | None = None,
+    stated: tuple[RequestedExtension, ...] = (),
 ) -> Enrollment:
     """Issue a certificate.
 
-    With ``idempotency_key`` the same request by the same caller is answered with the same certificate. Raises what its
-    steps raise; every refusal of a request names its step in ``extra["step"]``.
+    With ``idempotency_key`` the same request by the same caller is answered with the same certificate. ``stated`` are
+    extensions that the platform itself has made. Raises what its steps raise; every refusal of a request names its step
+    in ``extra["step"]``.
     """
     with pointing(of_enrollment(request)):
-        draft = await _draft(gateway, caller, ca_id, request, channel, dry=False)
+        draft = await _draft(gateway, caller, ca_id, request, channel, dry=False, stated=stated)
         idempotency = None if idempotency_key is None else _idempotency(draft, idempotency_key)
         issued = await gateway.issue(caller, gateway.connector(draft.access.ca), draft.decide, idempotency)
     if issued.repeated and draft.private_key is not None:
@@ -106,10 +108,17 @@ async def preview(
 
 
 async def _draft(
-    gateway: Gateway, caller: Caller, ca_id: str, request: EnrollmentRequest, channel: Channel, *, dry: bool
+    gateway: Gateway,
+    caller: Caller,
+    ca_id: str,
+    request: EnrollmentRequest,
+    channel: Channel,
+    *,
+    dry: bool,
+    stated: tuple[RequestedExtension, ...] = (),
 ) -> _Draft:
     """Everything that takes waiting: making a key, looking up the previous certificate."""
-    draft = _Draft(gateway, caller, ca_id, request, channel)
+    draft = _Draft(gateway, caller, ca_id, request, channel, stated)
     profile = draft.authorize(await gateway.snapshot())
     if draft.mode == "p12":
         algorithm = wanted_algorithm(request.optionalCertificateRequestDetails.keyAlgorithm, profile)
@@ -134,6 +143,7 @@ class _Draft:
     ca_id: str
     request: EnrollmentRequest
     channel: Channel
+    stated: tuple[RequestedExtension, ...] = ()
     generated: tuple[bytes, KeyAlgorithm] | None = None
     private_key: PrivateKey | None = field(default=None, repr=False)
     previous_id: UUID | None = None
@@ -160,6 +170,7 @@ class _Draft:
             san=self._alternative_names,
             extensions=() if self._csr is None else self._csr.extensions,
             explicit_extensions=self._explicit_extensions,
+            stated=self.stated,
             key_usage=details.keyUsage,
             validity=self._validity,
             subject_variables=tuple((variable.type, variable.value) for variable in self.request.subjectVariables),

@@ -1,3 +1,7 @@
 """The tables of this package, one module per room."""
 
-__all__: list[str] = []
+from intaglio.mtls.access import models as access
+from intaglio.mtls.identities import models as identities
+from intaglio.mtls.observation import models as observation
+
+__all__ = ["access", "identities", "observation"]

@@ -34,14 +34,17 @@ from intaglio.x509.certificates import CertificateInfo
 from intaglio.x509.names import Name
 
 
-async def create_root(authority: Authority, principal: Principal, organization: str, wanted: NewRoot) -> CreatedCa:
+async def create_root(
+    authority: Authority, principal: Principal, organization: str, wanted: NewRoot, *, without_clients: bool = False
+) -> CreatedCa:
     """Create a root CA: key, self-signed certificate, rights, and a credential for every new name.
 
-    Needs ``ca.configure``. Raises NotFound (organization), InvalidInput (subject, profiles, names, dates),
-    StateConflict (id taken or reserved), Refused (longer than 20 years), Unavailable (keystore, database).
+    ``without_clients`` permits a CA that nobody administers through the gateway. Needs ``ca.configure``. Raises NotFound
+    (organization), InvalidInput (subject, profiles, names, dates), StateConflict (id taken or reserved), Refused (longer
+    than 20 years), Unavailable (keystore, database).
     """
     async with changing(authority, principal, Permission.CA_CONFIGURE) as change:
-        plan = await _plan(change.tx, principal, organization, wanted)
+        plan = await _plan(change.tx, principal, organization, wanted, without_clients)
         signer = await authority.keystore.generate(
             change.tx, wanted.key_algorithm, f"ca:{plan.full_id}", principal=principal
         )
@@ -56,7 +59,7 @@ async def create_root(authority: Authority, principal: Principal, organization: 
 
 
 async def create_issuing(
-    authority: Authority, principal: Principal, organization: str, wanted: NewIssuing
+    authority: Authority, principal: Principal, organization: str, wanted: NewIssuing, *, without_clients: bool = False
 ) -> CreatedCa:
     """Create an issuing CA. Below a CA whose key is here it is signed at once; below an external root it waits for
     its certificate, with a request to be signed there.
@@ -65,7 +68,7 @@ async def create_issuing(
     beyond the issuer, no room in the path length.
     """
     async with changing(authority, principal, Permission.CA_CONFIGURE) as change:
-        plan = await _plan(change.tx, principal, organization, wanted)
+        plan = await _plan(change.tx, principal, organization, wanted, without_clients)
         _issuer(change.before, plan, wanted, change.tx.now)
         signer = await authority.keystore.generate(
             change.tx, wanted.key_algorithm, f"ca:{plan.full_id}", principal=principal
@@ -100,7 +103,9 @@ class _Plan:
     rights: dict[str, str]
 
 
-async def _plan(tx: Transaction, principal: Principal, organization: str, wanted: NewCa) -> _Plan:
+async def _plan(
+    tx: Transaction, principal: Principal, organization: str, wanted: NewCa, without_clients: bool
+) -> _Plan:
     found = await require_organization(tx, principal, organization, Permission.CA_CONFIGURE)
     await check_ca_id(tx, found.id, organization, wanted.name)
     check_not_after(wanted, tx.now)
@@ -109,7 +114,7 @@ async def _plan(tx: Transaction, principal: Principal, organization: str, wanted
         f"{organization}~{wanted.name}",
         checked_subject(wanted.subject),
         await checked_profiles(tx, wanted.profiles),
-        checked_rights(wanted.administrators, wanted.auditors),
+        {} if without_clients and not wanted.administrators else checked_rights(wanted.administrators, wanted.auditors),
     )
 
 

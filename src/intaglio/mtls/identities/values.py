@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
+from intaglio.core.principal import Principal
+
 
 class Kind(StrEnum):
     """What an identity stands for."""
@@ -32,8 +34,17 @@ class Channel(StrEnum):
     MANUAL = "manual"
 
 
+#: The word that stands before the name of an identity in its SPIFFE ID.
+SEGMENT_OF: Mapping[Kind, str] = {kind: "svc" if kind is Kind.SERVICE else kind.value for kind in Kind}
+
 #: The kinds whose certificates live for hours, not days.
 AUTOMATED = frozenset({Kind.WORKLOAD, Kind.SERVICE, Kind.PIPELINE})
+
+
+def spiffe_id(domain: str, environment: str, team: str, kind: Kind, name: str) -> str:
+    """The URI of an identity. Source: SPIFFE-ID section 2."""
+    within = f"/team/{team}" if team else ""
+    return f"spiffe://{domain}/env/{environment}{within}/{SEGMENT_OF[kind]}/{name}"
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,9 @@ class TrustDomain:
     ``name`` is the SPIFFE trust domain (a DNS name in lower case); ``environment`` is dev, staging, prod or a name of
     one's own, and no two trust domains of different environments share a CA. ``issuing_ca`` is ``{organization}~{ca}``.
     ``state`` is draft, active, rotating (old and new CA both count) or retired. ``lifetimes`` and ``ceilings`` are by
-    kind: what a certificate gets unless asked otherwise, and the most it may get.
+    kind: what a certificate gets unless asked otherwise, and the most it may get. ``anchor`` says what relying parties
+    trust: the ``root`` above the CAs, or the ``issuing`` CAs themselves, where another environment is below the same
+    root. Services and workloads must have the ``required_attributes``, and DNS names below ``dns_suffixes`` only.
     """
 
     id: UUID
@@ -60,6 +73,10 @@ class TrustDomain:
     ceilings: Mapping[Kind, timedelta]
     pki_choice: str
     created_at: datetime
+    anchor: str = "root"
+    required_attributes: tuple[str, ...] = ("team", "service")
+    dns_suffixes: tuple[str, ...] = ()
+    created_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,9 +111,28 @@ class Identity:
     @property
     def uri(self) -> str:
         """The SPIFFE ID in its certificates: ``spiffe://{domain}/env/{env}/team/{team}/{svc|user|...}/{name}``."""
-        short = "svc" if self.kind is Kind.SERVICE else self.kind.value
-        team = f"/team/{self.team}" if self.team else ""
-        return f"spiffe://{self.domain.name}/env/{self.environment}{team}/{short}/{self.name}"
+        return spiffe_id(self.domain.name, self.environment, self.team, self.kind, self.name)
+
+    def principal(self, source: str = "") -> Principal:
+        """This identity as the one who asks, for whoever has proved to be it. It may do nothing but act for itself."""
+        return Principal("identity", self.uri, source=source)
+
+
+@dataclass(frozen=True)
+class CertifiedIdentity:
+    """Who a certificate says its holder is; nothing of it was looked up. ``domain`` is the trust domain."""
+
+    kind: Kind
+    name: str
+    domain: str
+    environment: str
+    team: str
+    service: str
+    roles: tuple[str, ...]
+    version: str
+    uri: str
+    email: str = ""
+    dns_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,3 +147,4 @@ class IssuedIdentity:
     not_before: datetime
     not_after: datetime
     warnings: tuple[str, ...] = ()
+    repeated: bool = False

@@ -132,6 +132,7 @@ class CompiledProfile:
         if request.private_key_usage_percentage is not None:
             parts.append(_private_key_usage_period(request.private_key_usage_percentage, not_before, not_after))
         parts.extend(x509.extension(oid, False, value) for oid, value in choice.copied.items())
+        parts.extend(x509.extension(each.oid, each.critical, each.value) for each in request.stated)
         return b"".join(parts)
 
 

@@ -64,6 +64,7 @@ class IssuanceInput:
 
     - ``extensions`` come from the certificate request, ``explicit_extensions`` and ``key_usage`` from a caller whose
       role may ask for them; explicit ones win.
+    - ``stated`` are extensions that the platform itself has made; no caller gets to say anything about them.
     - ``subject_variables`` are (name, value) pairs in order of arrival.
     - ``requester_upn`` and ``requester_sid`` say which user is asking. Once one of them is known, user principal names
       and security identifiers in the request must be that user's.
@@ -81,6 +82,7 @@ class IssuanceInput:
     san: GeneralNames | None = None
     extensions: tuple[RequestedExtension, ...] = ()
     explicit_extensions: tuple[RequestedExtension, ...] = ()
+    stated: tuple[RequestedExtension, ...] = ()
     key_usage: tuple[str, ...] | None = None
     validity: RequestedValidity | None = None
     subject_variables: tuple[tuple[str, str], ...] = ()

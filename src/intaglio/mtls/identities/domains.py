@@ -1,0 +1,421 @@
+"""Trust domains: made for an environment, with a CA of their own or a given one, changed, rotated and retired."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import Select, func, insert, select, update
+
+from intaglio.asn1.algorithms import KeyAlgorithm
+from intaglio.audit import record as audit
+from intaglio.authority import models as authority_models
+from intaglio.authority.access import memberships_of, require_organization, sees_all
+from intaglio.authority.cas.create import create_issuing, create_root
+from intaglio.authority.cas.edit import edit_ca
+from intaglio.authority.cas.values import CaChanges, NewIssuing, NewRoot
+from intaglio.authority.configuration import changing
+from intaglio.authority.directory import CaView, Snapshot
+from intaglio.core.errors import InvalidInput, NotFound, Refused, StateConflict
+from intaglio.core.identifiers import new_id
+from intaglio.core.principal import Permission, Principal
+from intaglio.db.engine import Row, Transaction
+from intaglio.mtls.context import Mtls
+from intaglio.mtls.identities import lifetimes, models, names
+from intaglio.mtls.identities.environments import require_separate
+from intaglio.mtls.identities.values import Kind, TrustDomain
+from intaglio.x509.host_names import check_dns_name
+
+Anchor = Literal["root", "issuing"]
+PkiChoice = Literal["own", "aws-private-ca", "vault", "acme", "enterprise"]
+REQUIRABLE = ("team", "service", "roles", "version")
+#: The profiles a CA must offer to issue for identities.
+PROFILES = tuple(lifetimes.profile_of(kind).id for kind in Kind)
+_MOST_SUFFIXES = 50
+
+
+@dataclass(frozen=True)
+class NewCaWish:
+    """A root and an issuing CA to be made for a trust domain; ``ca_id`` is the id of the issuing one (``{ca_id}-root``
+    that of the root)."""
+
+    key_algorithm: KeyAlgorithm = KeyAlgorithm.ECDSA_P256
+    ca_id: str = ""
+
+
+@dataclass(frozen=True)
+class NewDomain:
+    """What a trust domain shall be. With neither ``new_ca`` nor ``issuing_ca`` it stays a draft until it gets one."""
+
+    name: str
+    environment: str
+    organization: str
+    title: str = ""
+    new_ca: NewCaWish | None = None
+    issuing_ca: str | None = None
+    anchor: Anchor = "root"
+    lifetimes: Mapping[Kind, timedelta] = field(default_factory=dict)
+    ceilings: Mapping[Kind, timedelta] = field(default_factory=dict)
+    required_attributes: Sequence[str] = ("team", "service")
+    dns_suffixes: Sequence[str] = ()
+    pki_choice: PkiChoice = "own"
+
+
+@dataclass(frozen=True)
+class DomainChanges:
+    """What can be changed of a trust domain; None leaves it."""
+
+    title: str | None = None
+    lifetimes: Mapping[Kind, timedelta] | None = None
+    ceilings: Mapping[Kind, timedelta] | None = None
+    required_attributes: Sequence[str] | None = None
+    dns_suffixes: Sequence[str] | None = None
+    pki_choice: PkiChoice | None = None
+
+
+async def create_domain(mtls: Mtls, principal: Principal, wanted: NewDomain) -> TrustDomain:
+    """Make a trust domain. Needs ``mtls.identities`` in the organization, for new CAs also ``ca.configure``.
+
+    Raises NotFound (organization, CA), InvalidInput, StateConflict (``already-exists``, ``foreign-environment``),
+    Refused (a CA that cannot issue, lifetimes).
+    """
+    ceilings = lifetimes.ceilings(wanted.ceilings)
+    values: dict[str, Any] = {
+        "name": names.domain_name(wanted.name),
+        "environment": names.environment_name(wanted.environment),
+        "title": names.plain_text(wanted.title, target="title"),
+        "anchor": wanted.anchor,
+        "ceilings": _seconds(ceilings),
+        "lifetimes": _seconds(lifetimes.lifetimes(wanted.lifetimes, ceilings)),
+        "required_attributes": _required(wanted.required_attributes),
+        "dns_suffixes": _suffixes(wanted.dns_suffixes),
+        "pki_choice": wanted.pki_choice,
+    }
+    await _require_free(mtls, principal, wanted)
+    issuing_ca = wanted.issuing_ca
+    if wanted.new_ca is not None:
+        issuing_ca = await _make_cas(mtls, principal, wanted, wanted.new_ca)
+    elif issuing_ca is not None:
+        await offer_profiles(mtls, principal, issuing_ca)
+    async with changing(mtls.authority, principal, Permission.MTLS_IDENTITIES) as change:
+        tx, snapshot = change.tx, await change.locked()
+        organization = await require_organization(tx, principal, wanted.organization, Permission.MTLS_IDENTITIES)
+        await _require_name_free(tx, wanted.name)
+        ca = None
+        if issuing_ca is not None:
+            ca = usable_ca(snapshot, issuing_ca, organization.id)
+            await require_separate(tx, snapshot, wanted.environment, ca, wanted.anchor)
+        values |= {"id": new_id(), "organization_id": organization.id, "state": "active" if ca else "draft"}
+        values |= {"issuing_ca_id": ca.id if ca else None, "created_by": principal.name, "created_at": tx.now}
+        await tx.execute(insert(models.trust_domain).values(**values))
+        if ca is not None:
+            await add_ca(tx, values["id"], ca.id)
+        domain = await load_by_name(tx, wanted.name)
+        note(tx, principal, "create", domain, issuing_ca=issuing_ca or "", anchor=wanted.anchor)
+        return domain
+
+
+async def list_domains(mtls: Mtls, principal: Principal) -> list[TrustDomain]:
+    """The trust domains of the organizations that the principal sees, by name. Needs ``mtls.view`` or ``mtls.own``."""
+    require_reader(principal)
+    async with mtls.database.read() as view:
+        query = domains_query().order_by(models.trust_domain.c.name)
+        if not sees_all(principal):
+            if principal.kind != "user":
+                return []
+            query = query.where(models.trust_domain.c.organization_id.in_(memberships_of(principal.name)))
+        return [domain_of(row) for row in await view.all(query)]
+
+
+async def get_domain(mtls: Mtls, principal: Principal, name: str) -> TrustDomain:
+    """One trust domain. Needs ``mtls.view`` or ``mtls.own``. Raises NotFound."""
+    require_reader(principal)
+    async with mtls.database.read() as view:
+        return await visible_domain(view, principal, name)
+
+
+async def edit_domain(mtls: Mtls, principal: Principal, name: str, changes: DomainChanges) -> TrustDomain:
+    """Change a trust domain; what was issued stays as it is. Needs ``mtls.identities``.
+
+    Raises NotFound, InvalidInput, Refused (``lifetime-above-ceiling``), StateConflict when it is retired.
+    """
+    async with changing(mtls.authority, principal, Permission.MTLS_IDENTITIES) as change:
+        tx = change.tx
+        domain = await locked_domain(tx, principal, name)
+        values: dict[str, Any] = {}
+        if changes.title is not None:
+            values["title"] = names.plain_text(changes.title, target="title")
+        if changes.ceilings is not None or changes.lifetimes is not None:
+            highest = lifetimes.ceilings({**domain.ceilings, **(changes.ceilings or {})})
+            kept = {kind: min(span, highest[kind]) for kind, span in domain.lifetimes.items()}
+            values["ceilings"] = _seconds(highest)
+            values["lifetimes"] = _seconds(lifetimes.lifetimes({**kept, **(changes.lifetimes or {})}, highest))
+        if changes.required_attributes is not None:
+            values["required_attributes"] = _required(changes.required_attributes)
+        if changes.dns_suffixes is not None:
+            values["dns_suffixes"] = _suffixes(changes.dns_suffixes)
+        if changes.pki_choice is not None:
+            values["pki_choice"] = changes.pki_choice
+        if values:
+            await set_values(tx, domain.id, **values)
+        note(tx, principal, "edit", domain, changed=values)
+        return await load_by_name(tx, name)
+
+
+async def retire_domain(mtls: Mtls, principal: Principal, name: str) -> TrustDomain:
+    """End a trust domain: nothing more is issued in it. Needs ``mtls.identities``.
+
+    Its CAs stay bound to its environment. Raises NotFound, StateConflict (``domain-in-use``) while it has identities
+    that are not retired.
+    """
+    async with changing(mtls.authority, principal, Permission.MTLS_IDENTITIES) as change:
+        tx = change.tx
+        domain = await locked_domain(tx, principal, name)
+        i = models.identity.c
+        live = await tx.scalar(select(func.count()).where(i.domain_id == domain.id, i.state != "retired"))
+        if live:
+            raise StateConflict(
+                f'The trust domain "{name}" has {live} identities that are not retired.',
+                code="domain-in-use",
+                remedy="Retire them first; that revokes their certificates.",
+            )
+        await set_values(tx, domain.id, state="retired", retired_at=tx.now)
+        note(tx, principal, "retire", domain)
+        return await load_by_name(tx, name)
+
+
+# ---- for the modules beside this one ---------------------------------------------------------------------------------
+
+
+def require_reader(principal: Principal) -> None:
+    """Raise Unauthenticated or Forbidden for who may not read about identities."""
+    if not principal.may(Permission.MTLS_OWN):
+        principal.require(Permission.MTLS_VIEW)
+
+
+async def visible_domain(view: Transaction, principal: Principal, name: str) -> TrustDomain:
+    """The trust domain, for a principal who may see its organization. Raises NotFound."""
+    domain = await load_by_name(view, name)
+    await require_visible(view, principal, domain)
+    return domain
+
+
+async def require_visible(view: Transaction, principal: Principal, domain: TrustDomain) -> None:
+    """Raise NotFound for a principal who may not see the organization of a trust domain."""
+    if sees_all(principal):
+        return
+    mine = memberships_of(principal.name).where(
+        authority_models.organization_member.c.organization_id == domain.organization_id
+    )
+    if principal.kind != "user" or await view.scalar(mine) is None:
+        raise domain_unknown(domain.name)
+
+
+async def locked_domain(tx: Transaction, principal: Principal, name: str) -> TrustDomain:
+    """The trust domain, nobody else changing it until the end. Raises NotFound, StateConflict when it is retired."""
+    t = models.trust_domain
+    await tx.scalar(select(t.c.id).where(t.c.name == name).with_for_update())
+    domain = await visible_domain(tx, principal, name)
+    if domain.state == "retired":
+        raise StateConflict(f'The trust domain "{name}" is retired.', code="domain-retired")
+    return domain
+
+
+async def load_by_name(view: Transaction, name: str) -> TrustDomain:
+    """The trust domain, whoever may see it. Raises NotFound."""
+    row = await view.one_or_none(domains_query().where(models.trust_domain.c.name == name))
+    if row is None:
+        raise domain_unknown(name)
+    return domain_of(row)
+
+
+async def load_by_ids(view: Transaction, ids: Iterable[UUID]) -> dict[UUID, TrustDomain]:
+    """Trust domains by id."""
+    rows = await view.all(domains_query().where(models.trust_domain.c.id.in_(set(ids))))
+    return {row["id"]: domain_of(row) for row in rows}
+
+
+async def load_all(view: Transaction) -> list[TrustDomain]:
+    """All trust domains, retired ones too, by name."""
+    return [domain_of(row) for row in await view.all(domains_query().order_by(models.trust_domain.c.name))]
+
+
+def domains_query() -> Select[Any]:
+    """Trust domains with the names of their organization and CAs."""
+    t, o, c, m = models.trust_domain, authority_models.organization, authority_models.ca, models.domain_ca
+    issuing = c.alias("issuing")
+    trusted = (
+        select(func.array_agg(c.c.name))
+        .join_from(m, c, m.c.ca_id == c.c.id)
+        .where(m.c.domain_id == t.c.id)
+        .scalar_subquery()
+        .correlate(t)
+    )
+    return (
+        select(t, o.c.name.label("organization"), issuing.c.name.label("issuing_ca"), trusted.label("cas"))
+        .join(o, o.c.id == t.c.organization_id)
+        .outerjoin(issuing, issuing.c.id == t.c.issuing_ca_id)
+    )
+
+
+def domain_of(row: Row) -> TrustDomain:
+    """The trust domain in a row of :func:`domains_query`."""
+    organization = row["organization"]
+    return TrustDomain(
+        id=row["id"],
+        name=row["name"],
+        environment=row["environment"],
+        organization=organization,
+        organization_id=row["organization_id"],
+        title=row["title"],
+        state=row["state"],
+        issuing_ca=f"{organization}~{row['issuing_ca']}" if row["issuing_ca"] else "",
+        cas=tuple(sorted(f"{organization}~{name}" for name in row["cas"] or ())),
+        bundle_version=row["bundle_version"],
+        lifetimes=_spans(row["lifetimes"]),
+        ceilings=_spans(row["ceilings"]),
+        pki_choice=row["pki_choice"],
+        created_at=row["created_at"],
+        anchor=row["anchor"],
+        required_attributes=tuple(row["required_attributes"]),
+        dns_suffixes=tuple(row["dns_suffixes"]),
+        created_by=row["created_by"],
+    )
+
+
+async def set_values(tx: Transaction, domain_id: UUID, **values: Any) -> None:
+    """Change columns of a trust domain."""
+    t = models.trust_domain
+    await tx.execute(update(t).where(t.c.id == domain_id).values(**values))
+
+
+async def add_ca(tx: Transaction, domain_id: UUID, ca_id: UUID) -> None:
+    """Trust one more CA in a trust domain."""
+    await tx.execute(insert(models.domain_ca).values(domain_id=domain_id, ca_id=ca_id, added_at=tx.now))
+
+
+def usable_ca(snapshot: Snapshot, full_id: str, organization_id: UUID) -> CaView:
+    """A CA that can issue for identities. Raises NotFound, Refused (``ca-not-suitable``), StateConflict."""
+    ca = snapshot.ca(full_id)
+    if ca.organization_id != organization_id or ca.kind not in ("root", "issuing"):
+        raise Refused(
+            f'"{full_id}" is no CA of this organization that issues certificates.',
+            code="ca-not-suitable",
+            remedy="Use a root or issuing CA of the same organization, or have one made.",
+            target="issuing_ca",
+        )
+    ca.require_active()
+    if missing := sorted(set(PROFILES) - set(ca.profile_ids)):
+        raise Refused(
+            f'"{full_id}" does not offer the profiles of identities: {", ".join(missing)}.',
+            code="ca-not-suitable",
+            remedy="Have somebody with ca.configure add them: intaglio ca edit.",
+            target="issuing_ca",
+        )
+    return ca
+
+
+async def offer_profiles(mtls: Mtls, principal: Principal, full_id: str) -> None:
+    """Let a CA issue for identities, as far as the principal may configure it."""
+    ca = (await mtls.authority.current()).ca(full_id)
+    missing = [profile for profile in PROFILES if profile not in ca.profile_ids]
+    if missing and principal.may(Permission.CA_CONFIGURE) and ca.kind in ("root", "issuing"):
+        await edit_ca(mtls.authority, principal, full_id, CaChanges(profiles=[*ca.profile_ids, *missing]))
+
+
+def note(tx: Transaction, principal: Principal, verb: str, domain: TrustDomain, **facts: Any) -> None:
+    """Record a change of a trust domain."""
+    audit.record(
+        tx, principal, f"trust-domain.{verb}", "trust-domain", domain.name, organization=domain.organization,
+        environment=domain.environment, **facts,
+    )  # fmt: skip
+
+
+def domain_unknown(name: str) -> NotFound:
+    """The refusal of a trust domain that does not exist, or that the caller may not know of."""
+    return NotFound(f'There is no trust domain "{name[:80]}".', code="domain-unknown", target="domain")
+
+
+# ---- steps -----------------------------------------------------------------------------------------------------------
+
+
+async def _require_free(mtls: Mtls, principal: Principal, wanted: NewDomain) -> None:
+    """Before anything is made: may the principal, and is the name free?"""
+    async with mtls.database.read() as view:
+        await require_organization(view, principal, wanted.organization, Permission.MTLS_IDENTITIES)
+        await _require_name_free(view, wanted.name)
+
+
+async def _require_name_free(view: Transaction, name: str) -> None:
+    t = models.trust_domain.c
+    if await view.scalar(select(t.id).where(t.name == name)):
+        raise StateConflict(
+            f'There is a trust domain "{name}" already.',
+            code="already-exists",
+            remedy="Choose another name; those of retired ones are not given out again.",
+            target="name",
+        )
+
+
+async def _make_cas(mtls: Mtls, principal: Principal, wanted: NewDomain, wish: NewCaWish) -> str:
+    """A root of the trust domain's own and an issuing CA below it; the full id of the latter."""
+    ca_id = wish.ca_id or await _free_ca_id(mtls, wanted)
+    title = f"{wanted.organization} {wanted.environment}"
+    root = NewRoot(
+        name=f"{ca_id}-root",
+        key_algorithm=wish.key_algorithm,
+        subject=f"CN={title} identity root,O={wanted.organization}",
+        profiles=list(PROFILES),
+        administrators=[],
+        label=f"Root of {wanted.name}",
+    )
+    issuing = NewIssuing(
+        name=ca_id,
+        key_algorithm=wish.key_algorithm,
+        subject=f"CN={title} identities,O={wanted.organization}",
+        profiles=list(PROFILES),
+        administrators=[],
+        label=f"Identities of {wanted.name}",
+        issuer=root.name,
+    )
+    await create_root(mtls.authority, principal, wanted.organization, root, without_clients=True)
+    await create_issuing(mtls.authority, principal, wanted.organization, issuing, without_clients=True)
+    return f"{wanted.organization}~{ca_id}"
+
+
+async def _free_ca_id(mtls: Mtls, wanted: NewDomain) -> str:
+    """``id-{environment}``, with a number where that is taken; with ``-root`` it still is a CA id."""
+    stem = f"id-{re.sub('[^a-z0-9]', '', wanted.environment)[:7]}"
+    snapshot = await mtls.authority.current()
+    taken = {ca.name for ca in snapshot.cas.values() if ca.organization == wanted.organization}
+    candidates = [stem, *(f"{stem}-{number}" for number in range(2, 100))]
+    return next(name for name in candidates if name not in taken and f"{name}-root" not in taken)
+
+
+def _required(attributes: Sequence[str]) -> list[str]:
+    if unknown := sorted(set(attributes) - set(REQUIRABLE)):
+        raise InvalidInput(
+            f"{', '.join(unknown)[:80]} cannot be required.",
+            code="attribute-unknown",
+            remedy=f"Require some of: {', '.join(REQUIRABLE)}.",
+            target="required_attributes",
+        )
+    return [name for name in REQUIRABLE if name in {"team", "service", *attributes}]
+
+
+def _suffixes(given: Sequence[str]) -> list[str]:
+    if len(given) > _MOST_SUFFIXES:
+        raise InvalidInput(f"At most {_MOST_SUFFIXES} DNS suffixes.", target="dns_suffixes")
+    return list(dict.fromkeys(check_dns_name(suffix.lstrip(".")).lower() for suffix in given))
+
+
+def _seconds(spans: Mapping[Kind, timedelta]) -> dict[str, int]:
+    return {kind.value: int(span.total_seconds()) for kind, span in spans.items()}
+
+
+def _spans(seconds: Mapping[str, int]) -> dict[Kind, timedelta]:
+    return {Kind(kind): timedelta(seconds=value) for kind, value in seconds.items()}

@@ -1,0 +1,179 @@
+"""Ending what certificates say: of one certificate, of an identity, or of an identity for good.
+
+A user does it for himself (a lost device), whoever keeps the registry for everybody.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, update
+
+from intaglio.authority.certificates import RevocationReason
+from intaglio.authority.directory import Snapshot
+from intaglio.authority.revocation import change_status_in, revocation
+from intaglio.core.errors import StateConflict
+from intaglio.core.identifiers import serial_from_hex
+from intaglio.core.principal import Permission, Principal
+from intaglio.db.engine import Transaction
+from intaglio.mtls.context import Mtls
+from intaglio.mtls.identities import models, registry
+from intaglio.mtls.identities.bindings import (
+    Binding,
+    binding_of,
+    binding_unknown,
+    bindings_query,
+    live_bindings,
+)
+from intaglio.mtls.identities.values import Identity
+
+
+async def revoke_binding(
+    mtls: Mtls,
+    principal: Principal,
+    binding_id: UUID,
+    reason: RevocationReason = RevocationReason.UNSPECIFIED,
+    *,
+    comment: str = "",
+) -> Binding:
+    """Revoke the certificate of a binding and publish that. Idempotent for the same reason.
+
+    ``principal`` is the identity itself, its owner, or has ``mtls.identities``. Raises NotFound, Forbidden,
+    StateConflict (revoked for another reason, expired).
+    """
+    snapshot = await mtls.authority.current()
+    async with mtls.database.transaction() as tx:
+        binding = await _binding(tx, models.binding.c.id == binding_id, str(binding_id))
+        identity = await registry.load_identity(tx, binding.identity_id, keep=True)
+        await registry.require_may_use(tx, principal, identity)
+        await _revoke(tx, snapshot, principal, binding, reason, comment)
+        return await _binding(tx, models.binding.c.id == binding_id, str(binding_id))
+
+
+async def revoke_serial(
+    mtls: Mtls,
+    principal: Principal,
+    serial: str,
+    reason: RevocationReason = RevocationReason.UNSPECIFIED,
+    *,
+    ca: str | None = None,
+    comment: str = "",
+) -> Binding:
+    """Revoke the certificate of an identity by serial number (hexadecimal), and by CA where two have the same.
+
+    Raises like :func:`revoke_binding`, and InvalidInput.
+    """
+    b = models.binding.c
+    wanted = b.serial == serial_from_hex(serial)
+    if ca is not None:
+        wanted &= b.ca == ca
+    async with mtls.database.read() as view:
+        found = await _binding(view, wanted, serial)
+    return await revoke_binding(mtls, principal, found.id, reason, comment=comment)
+
+
+async def revoke_identity(
+    mtls: Mtls,
+    principal: Principal,
+    reference: UUID | str,
+    reason: RevocationReason = RevocationReason.UNSPECIFIED,
+    *,
+    comment: str = "",
+) -> list[Binding]:
+    """Revoke every live certificate of an identity, which stays able to get new ones. Returns those revoked.
+
+    ``principal`` is its owner or has ``mtls.identities``; the identity itself names itself by its id. Raises NotFound,
+    Forbidden.
+    """
+    snapshot = await mtls.authority.current()
+    async with mtls.database.transaction() as tx:
+        identity = await _mine_or_visible(tx, principal, reference)
+        await registry.require_may_use(tx, principal, identity)
+        revoked = await _revoke_all(tx, snapshot, principal, identity, reason, comment)
+        registry.note(tx, principal, "revoke", identity, certificates=len(revoked), reason=reason.text)
+        return revoked
+
+
+async def suspend_identity(mtls: Mtls, principal: Principal, reference: UUID | str, *, comment: str = "") -> Identity:
+    """Stop an identity for the time being: its certificates are revoked, and it gets no new ones until resumed.
+
+    Needs ``mtls.identities``. Raises NotFound, StateConflict when it is retired.
+    """
+    return await _stop(mtls, principal, reference, "suspended", RevocationReason.PRIVILEGE_WITHDRAWN, comment)
+
+
+async def retire_identity(mtls: Mtls, principal: Principal, reference: UUID | str, *, comment: str = "") -> Identity:
+    """End an identity for good: its certificates are revoked, and its name is not given out again.
+
+    Needs ``mtls.identities``. Raises NotFound, StateConflict when it is retired already.
+    """
+    return await _stop(mtls, principal, reference, "retired", RevocationReason.CESSATION_OF_OPERATION, comment)
+
+
+async def resume_identity(mtls: Mtls, principal: Principal, reference: UUID | str) -> Identity:
+    """Let a suspended identity get certificates again. Needs ``mtls.identities``.
+
+    Raises NotFound, StateConflict (``identity-retired``, ``identity-not-suspended``).
+    """
+    principal.require(Permission.MTLS_IDENTITIES)
+    async with mtls.database.transaction() as tx:
+        identity = await registry.locked_identity(tx, principal, reference)
+        if identity.state != "suspended":
+            raise StateConflict(f'The identity "{identity.name}" is not suspended.', code="identity-not-suspended")
+        await _set_state(tx, identity, "active")
+        registry.note(tx, principal, "resume", identity)
+        return await registry.load_identity(tx, identity.id)
+
+
+async def _stop(
+    mtls: Mtls, principal: Principal, reference: UUID | str, state: str, reason: RevocationReason, comment: str
+) -> Identity:
+    principal.require(Permission.MTLS_IDENTITIES)
+    snapshot = await mtls.authority.current()
+    async with mtls.database.transaction() as tx:
+        identity = await registry.locked_identity(tx, principal, reference)
+        await _set_state(tx, identity, state)
+        revoked = await _revoke_all(tx, snapshot, principal, identity, reason, comment)
+        verb = {"suspended": "suspend", "retired": "retire"}[state]
+        registry.note(tx, principal, verb, identity, certificates=len(revoked), comment=comment[:1000])
+        return await registry.load_identity(tx, identity.id)
+
+
+async def _set_state(tx: Transaction, identity: Identity, state: str) -> None:
+    i = models.identity
+    await tx.execute(update(i).where(i.c.id == identity.id).values(state=state, changed_at=tx.now))
+
+
+async def _mine_or_visible(tx: Transaction, principal: Principal, reference: UUID | str) -> Identity:
+    if principal.kind == "identity" and isinstance(reference, UUID):
+        return await registry.load_identity(tx, reference, keep=True)
+    found = await registry.visible_identity(tx, principal, reference)
+    return await registry.load_identity(tx, found.id, keep=True)
+
+
+async def _revoke_all(
+    tx: Transaction,
+    snapshot: Snapshot,
+    principal: Principal,
+    identity: Identity,
+    reason: RevocationReason,
+    comment: str,
+) -> list[Binding]:
+    live = await live_bindings(tx, identity.id)
+    for binding in live:
+        await _revoke(tx, snapshot, principal, binding, reason, comment)
+    return live
+
+
+async def _revoke(
+    tx: Transaction, snapshot: Snapshot, principal: Principal, binding: Binding, reason: RevocationReason, comment: str
+) -> None:
+    change = revocation(reason, comment=comment)
+    await change_status_in(tx, principal, snapshot.cas[binding.ca_id], binding.serial, change)
+
+
+async def _binding(view: Transaction, wanted: ColumnElement[bool], reference: str) -> Binding:
+    row = await view.one_or_none(bindings_query().where(wanted).limit(1))
+    if row is None:
+        raise binding_unknown(reference)
+    return binding_of(row)
