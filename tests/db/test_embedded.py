@@ -13,7 +13,6 @@ import pytest
 from tests.support.eventually import eventually
 
 from intaglio.core.errors import Unavailable
-from intaglio.db import embedded
 from intaglio.db.embedded import EmbeddedPostgres
 
 
@@ -187,10 +186,3 @@ def test_a_server_that_does_not_start_shows_the_end_of_its_log(own_server: Embed
     with pytest.raises(Unavailable) as refused:
         own_server.start()
     assert "plenty" in refused.value.detail or "configuration file" in refused.value.detail
-
-
-def test_a_cluster_keeps_the_account_that_owns_it(own_server: EmbeddedPostgres) -> None:
-    account = embedded._account(own_server._cluster)
-    owner = own_server._cluster.stat().st_uid
-    assert (account.pw_uid if account else os.geteuid()) == owner
-    assert owner != 0

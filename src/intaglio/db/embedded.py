@@ -27,6 +27,7 @@ from intaglio.core.clock import monotonic
 from intaglio.core.errors import Unavailable
 from intaglio.core.logging import get_logger
 from intaglio.db.binaries import reachable, server_binaries
+from intaglio.db.server_account import server_account
 
 log = get_logger(__name__)
 
@@ -83,8 +84,12 @@ class EmbeddedPostgres:
         return pid if pid is not None and _serves(pid, self._cluster) else None
 
     def start(self) -> None:
-        """Make sure the server runs and answers. Raises Unavailable with the end of its log when it does not."""
-        account = _account(self._cluster)
+        """Make sure the server runs and answers.
+
+        Raises Unavailable: with the end of its log when it does not, or without an account for it
+        (``database-account-missing``).
+        """
+        account = server_account(self._home.parent, self._cluster)
         try:
             self._prepare_folders(account)
             with self._only_one_starts():
@@ -278,20 +283,6 @@ class EmbeddedPostgres:
         except OSError:
             return "it left no log"
         return " / ".join(line.strip() for line in lines[-3:]) or "its log is empty"
-
-
-def _account(cluster: Path) -> pwd.struct_passwd | None:
-    """The account the server runs as when we are root (the owner of a cluster that exists); None when we run as an
-    ordinary user."""
-    if os.geteuid() != 0:
-        return None
-    with contextlib.suppress(KeyError, FileNotFoundError):
-        if (cluster / "PG_VERSION").exists() and (owner := cluster.stat().st_uid) != 0:
-            return pwd.getpwuid(owner)
-    for name in ("intaglio-db", "intaglio", "postgres", "nobody"):
-        with contextlib.suppress(KeyError):
-            return pwd.getpwnam(name)
-    raise Unavailable("There is no unprivileged account to run the embedded database.", code="database-unavailable")
 
 
 def _as_account(account: pwd.struct_passwd | None) -> dict[str, Any]:
