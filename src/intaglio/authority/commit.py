@@ -19,7 +19,7 @@ import psycopg
 from intaglio.authority.certificates import CertificateRecord
 from intaglio.core.errors import IntaglioError, StateConflict, TimedOut, Unavailable
 from intaglio.core.logging import get_logger
-from intaglio.db.engine import Database, is_usable, translated_errors
+from intaglio.db.engine import Database, OwnConnection, translated_errors
 from intaglio.db.journal import EpochMoved
 
 log = get_logger(__name__)
@@ -134,7 +134,7 @@ class GroupCommit:
         self._queue: list[_Waiting] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._connection = OwnConnection(database)
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="group-commit")
@@ -147,7 +147,7 @@ class GroupCommit:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        await self._disconnect()
+        await self._connection.close()
 
     async def commit(self, row: IssuedRow, *, epoch: int) -> None:
         """Return once ``row`` is durable.
@@ -174,7 +174,7 @@ class GroupCommit:
             async with asyncio.timeout(self._database.timeout):
                 await self._execute([waiting.row for waiting in batch], epoch)
         except TimeoutError:
-            await self._disconnect()
+            await self._connection.close()
             self._settle(batch, TimedOut("The database did not answer in time.", code="database-timeout"))
         except EpochMoved as moved:
             self._settle(batch, moved)
@@ -184,7 +184,7 @@ class GroupCommit:
             for waiting in batch if len(batch) > 1 else ():
                 await self._commit_batch([waiting], epoch)
         except (IntaglioError, psycopg.Error, OSError) as error:
-            await self._disconnect()
+            await self._connection.close()
             if len(batch) > 1 and not isinstance(error, Unavailable | TimedOut):
                 # One bad row must not fail its neighbours.
                 for waiting in batch:
@@ -194,15 +194,13 @@ class GroupCommit:
                     "The certificate could not be recorded.", code="database-unavailable"))  # fmt: skip
         except Exception as error:  # whatever it was: everybody who waits hears of it, and this task must outlive it
             log.exception("certificates could not be recorded", count=len(batch))
-            await self._disconnect()
+            await self._connection.close()
             self._settle(batch, error)
         else:
             self._settle(batch, None)
 
     async def _execute(self, rows: Sequence[IssuedRow], epoch: int) -> None:
-        if self._connection is None or not is_usable(self._connection):
-            await self._disconnect()
-            self._connection = await self._database.raw_connection()
+        connection = await self._connection.get()
         count = len(rows)
         columns = [list(column) for column in zip(*(row.parameters for row in rows), strict=True)]
         parameters: list[Any] = [count, count, epoch, *columns, count, count]
@@ -210,7 +208,7 @@ class GroupCommit:
         if renewed:
             parameters = [list(renewed), count, count, epoch, len(renewed), *columns, count, count]
         with translated_errors():
-            cursor = await self._connection.execute(_WITH_RENEWALS if renewed else _PLAIN, parameters, prepare=True)
+            cursor = await connection.execute(_WITH_RENEWALS if renewed else _PLAIN, parameters, prepare=True)
             outcome = await cursor.fetchone()
         assert outcome is not None  # a SELECT of scalars has one row
         written, still_valid = outcome
@@ -218,12 +216,6 @@ class GroupCommit:
             raise RenewedChanged
         if not written:
             raise EpochMoved
-
-    async def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(psycopg.Error, OSError):
-                await connection.close()
 
     @staticmethod
     def _settle(batch: Sequence[_Waiting], error: Exception | None) -> None:

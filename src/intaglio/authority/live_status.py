@@ -16,13 +16,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import psycopg
 from sqlalchemy import select
 
 from intaglio.authority import models
 from intaglio.core.errors import TimedOut, Unavailable
 from intaglio.core.logging import get_logger
-from intaglio.db.engine import Database, is_usable, translated_errors
+from intaglio.db.engine import Database, OwnConnection, translated_errors
 from intaglio.db.journal import journal_head
 from intaglio.db.listen import Watch
 
@@ -152,7 +151,7 @@ class _BatchedLookup:
         self._waiting: list[tuple[Key, asyncio.Future[Status]]] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._connection = OwnConnection(database)
         self._failing = False
 
     async def get(self, key: Key) -> Status:
@@ -170,7 +169,7 @@ class _BatchedLookup:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        await self._disconnect()
+        await self._connection.close()
         for _, answer in self._waiting:
             answer.cancel()
 
@@ -189,7 +188,7 @@ class _BatchedLookup:
                 raise
             except Exception as error:
                 # Whatever it was, everybody who waits gets it: this task must outlive it.
-                await self._disconnect()
+                await self._connection.close()
                 self._fail(batch, error)
             else:
                 self._failing = False
@@ -198,11 +197,9 @@ class _BatchedLookup:
                         answer.set_result(status)
 
     async def _execute(self, keys: Sequence[Key]) -> list[Status]:
-        if self._connection is None or not is_usable(self._connection):
-            await self._disconnect()
-            self._connection = await self._database.raw_connection()
+        connection = await self._connection.get()
         with translated_errors():
-            async with self._connection.cursor(binary=True) as cursor:
+            async with connection.cursor(binary=True) as cursor:
                 await cursor.execute(_LOOKUP, [[ca for ca, _ in keys], [serial for _, serial in keys]], prepare=True)
                 return [_status(row) for row in await cursor.fetchall()]
 
@@ -215,12 +212,6 @@ class _BatchedLookup:
         for _, answer in batch:
             if not answer.done():
                 answer.set_exception(error)
-
-    async def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(psycopg.Error, OSError):
-                await connection.close()
 
 
 def _status(row: tuple[Any, ...]) -> Status:

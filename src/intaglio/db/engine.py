@@ -179,6 +179,28 @@ class Database:
             raise Unavailable("The database is not reachable.", code="database-unavailable", retry_after=1) from error
 
 
+class OwnConnection:
+    """A connection outside the pool that one user keeps; made when it is first needed, and again after an outage."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+
+    async def get(self) -> psycopg.AsyncConnection[Any]:
+        """The connection, in working order as far as this side can tell. Raises Unavailable."""
+        if self._connection is None or not is_usable(self._connection):
+            await self.close()
+            self._connection = await self._database.raw_connection()
+        return self._connection
+
+    async def close(self) -> None:
+        """Give the connection up; after a failure nobody can tell what it is doing."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(psycopg.Error, OSError):
+                await connection.close()
+
+
 def is_usable(connection: psycopg.AsyncConnection[Any]) -> bool:
     """Whether a connection on which nothing is going on can be used, as far as this side can tell without asking.
 
