@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+from typing import TYPE_CHECKING
+
 from intaglio.audit.refusals import RefusalRecorder
 from intaglio.authority.context import Authority
 from intaglio.core.secrets import MasterKey
@@ -9,6 +12,10 @@ from intaglio.core.settings import Settings
 from intaglio.db.engine import Database
 from intaglio.db.listen import Watch
 from intaglio.gateway.service import Gateway
+
+if TYPE_CHECKING:
+    from intaglio.mtls.access.decision import AccessDecider
+    from intaglio.mtls.observation.events import EventRecorder
 
 
 class Mtls:
@@ -31,6 +38,27 @@ class Mtls:
         self.master_key = master_key
         self.watch = watch
         self.refusals = refusals
+
+    @cached_property
+    def decider(self) -> AccessDecider:
+        """The access decisions of this process."""
+        from intaglio.mtls.access.decision import AccessDecider
+
+        return AccessDecider(self.authority, self.watch)
+
+    @cached_property
+    def events(self) -> EventRecorder:
+        """Where the access events of this process go."""
+        from intaglio.mtls.observation.events import EventRecorder
+
+        return EventRecorder(self.database)
+
+    async def close(self) -> None:
+        """Write what is waiting to be written, and give connections back."""
+        if "decider" in self.__dict__:
+            await self.decider.close()
+        if "events" in self.__dict__:
+            await self.events.close()
 
     @property
     def database(self) -> Database:

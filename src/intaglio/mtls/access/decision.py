@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
+from intaglio.mtls.access.decider import Decider as AccessDecider
+from intaglio.mtls.access.observed import event_of
 from intaglio.mtls.access.trust import KnownIssuer, Trust
 from intaglio.mtls.access.values import (
     FORBIDDING,
@@ -32,17 +32,7 @@ __all__ = [
     "ReasonCode",
     "Trust",
     "Verdict",
+    "event_of",
     "judge_certificate",
     "reason_of",
 ]
-
-
-class AccessDecider(Protocol):
-    """Decides for every ingress of the platform."""
-
-    async def decide(self, facts: Facts) -> Decision:
-        """Decide about one connection or request.
-
-        Never raises for what the client did, and never guesses: what cannot be known is refused. Raises NotFound
-        (``ingress-unknown``) for an ingress that does not exist, and Unavailable while no configuration was ever read.
-        """

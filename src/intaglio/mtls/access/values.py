@@ -36,6 +36,18 @@ FORBIDDING = frozenset({ReasonCode.IP_DENIED, ReasonCode.POLICY_DENIED})
 
 
 @dataclass(frozen=True, slots=True)
+class IngressId:
+    """Which ingress a decision was made for; ``name`` is ``{organization}~{ingress}``."""
+
+    id: UUID
+    name: str
+    organization_id: UUID
+
+
+NO_INGRESS = IngressId(UUID(int=0), "", UUID(int=0))
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """One connection or request as an enforcement point saw it.
 
@@ -116,6 +128,7 @@ class Decision:
     policy: PolicyOutcome | None = None
     checks: tuple[Check, ...] = field(default=(), repr=False)
     chain: tuple[bytes, ...] = field(default=(), repr=False)
+    ingress: IngressId = NO_INGRESS
 
     @property
     def enforced(self) -> bool:

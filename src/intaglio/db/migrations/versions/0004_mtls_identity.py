@@ -51,6 +51,54 @@ def upgrade() -> None:
     op.create_index('ix_mtls_access_event_identity', 'mtls_access_event', ['identity', 'at'], unique=False, postgresql_where=sa.text("identity <> ''"))
     op.create_index('ix_mtls_access_event_ingress_id', 'mtls_access_event', ['ingress_id', 'at'], unique=False)
     op.create_index('ix_mtls_access_event_organization_id', 'mtls_access_event', ['organization_id', 'at', 'id'], unique=False)
+    op.create_table('mtls_attempt',
+    sa.Column('subject', sa.Text(), nullable=False),
+    sa.Column('since', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('count', sa.Integer(), nullable=False),
+    sa.PrimaryKeyConstraint('subject', name=op.f('pk_mtls_attempt'))
+    )
+    op.create_index(op.f('ix_mtls_attempt_since'), 'mtls_attempt', ['since'], unique=False)
+    op.create_table('mtls_code',
+    sa.Column('id', sa.UUID(), nullable=False),
+    sa.Column('handle', sa.Text(), nullable=False),
+    sa.Column('code_hash', sa.LargeBinary(), nullable=False),
+    sa.Column('organization', sa.Text(), nullable=False),
+    sa.Column('domain', sa.Text(), nullable=False),
+    sa.Column('identity_id', sa.UUID(), nullable=False),
+    sa.Column('identity', sa.Text(), nullable=False),
+    sa.Column('emails', sa.ARRAY(sa.Text()), nullable=False),
+    sa.Column('validity_days', sa.Integer(), nullable=True),
+    sa.Column('max_uses', sa.SmallInteger(), nullable=False),
+    sa.Column('uses', sa.SmallInteger(), server_default='0', nullable=False),
+    sa.Column('created_by', sa.Text(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('expires_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('note', sa.Text(), server_default='', nullable=False),
+    sa.Column('by_mail', sa.Text(), server_default='', nullable=False),
+    sa.Column('approval_by', sa.Text(), nullable=True),
+    sa.Column('approved_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('delivered_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('locked_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('revoked_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('used_at', sa.DateTime(timezone=True), nullable=True),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_mtls_code')),
+    sa.UniqueConstraint('handle', name=op.f('uq_mtls_code_handle'))
+    )
+    op.create_index('ix_mtls_code_expires_at', 'mtls_code', ['expires_at'], unique=False)
+    op.create_index(op.f('ix_mtls_code_identity_id'), 'mtls_code', ['identity_id'], unique=False)
+    op.create_index(op.f('ix_mtls_code_organization'), 'mtls_code', ['organization'], unique=False)
+    op.create_table('mtls_enrolment_secret',
+    sa.Column('name', sa.Text(), nullable=False),
+    sa.Column('sealed', sa.LargeBinary(), nullable=False),
+    sa.Column('changed_at', sa.DateTime(timezone=True), nullable=False),
+    sa.PrimaryKeyConstraint('name', name=op.f('pk_mtls_enrolment_secret'))
+    )
+    op.create_table('mtls_reminder',
+    sa.Column('binding_id', sa.UUID(), nullable=False),
+    sa.Column('hours', sa.Integer(), autoincrement=False, nullable=False),
+    sa.Column('sent_at', sa.DateTime(timezone=True), nullable=False),
+    sa.PrimaryKeyConstraint('binding_id', 'hours', name=op.f('pk_mtls_reminder'))
+    )
     op.create_table('mtls_secret',
     sa.Column('name', sa.Text(), nullable=False),
     sa.Column('sealed', sa.LargeBinary(), nullable=False),
@@ -81,6 +129,33 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_mtls_policy'))
     )
     op.create_index('uq_mtls_policy_organization_id_name', 'mtls_policy', ['organization_id', 'name'], unique=True, postgresql_where=sa.text('retired_at IS NULL'))
+    op.create_table('mtls_session',
+    sa.Column('id', sa.UUID(), nullable=False),
+    sa.Column('token_hash', sa.LargeBinary(), nullable=False),
+    sa.Column('code_id', sa.UUID(), nullable=True),
+    sa.Column('renews', sa.UUID(), nullable=True),
+    sa.Column('identity_id', sa.UUID(), nullable=False),
+    sa.Column('identity', sa.Text(), nullable=False),
+    sa.Column('email', sa.Text(), nullable=False),
+    sa.Column('nonce', sa.Text(), nullable=False),
+    sa.Column('state', sa.Text(), nullable=False),
+    sa.Column('reason', sa.Text(), nullable=True),
+    sa.Column('source', sa.Text(), nullable=False),
+    sa.Column('user_agent', sa.Text(), server_default='', nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('expires_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('csr_sha256', sa.LargeBinary(), nullable=True),
+    sa.Column('working_until', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('binding_id', sa.UUID(), nullable=True),
+    sa.Column('finished_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['code_id'], ['mtls_code.id'], name=op.f('fk_mtls_session_code_id'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_mtls_session')),
+    sa.UniqueConstraint('token_hash', name=op.f('uq_mtls_session_token_hash'))
+    )
+    op.create_index(op.f('ix_mtls_session_code_id'), 'mtls_session', ['code_id'], unique=False)
+    op.create_index(op.f('ix_mtls_session_expires_at'), 'mtls_session', ['expires_at'], unique=False)
+    op.create_index(op.f('ix_mtls_session_identity_id'), 'mtls_session', ['identity_id'], unique=False)
+    op.create_index(op.f('ix_mtls_session_renews'), 'mtls_session', ['renews'], unique=False)
     op.create_table('mtls_policy_version',
     sa.Column('policy_id', sa.UUID(), nullable=False),
     sa.Column('version', sa.Integer(), nullable=False),
@@ -283,10 +358,23 @@ def downgrade() -> None:
     op.drop_index('ix_mtls_trust_domain_environment', table_name='mtls_trust_domain')
     op.drop_table('mtls_trust_domain')
     op.drop_table('mtls_policy_version')
+    op.drop_index(op.f('ix_mtls_session_renews'), table_name='mtls_session')
+    op.drop_index(op.f('ix_mtls_session_identity_id'), table_name='mtls_session')
+    op.drop_index(op.f('ix_mtls_session_expires_at'), table_name='mtls_session')
+    op.drop_index(op.f('ix_mtls_session_code_id'), table_name='mtls_session')
+    op.drop_table('mtls_session')
     op.drop_index('uq_mtls_policy_organization_id_name', table_name='mtls_policy', postgresql_where=sa.text('retired_at IS NULL'))
     op.drop_table('mtls_policy')
     op.drop_table('mtls_design_document')
     op.drop_table('mtls_secret')
+    op.drop_table('mtls_reminder')
+    op.drop_table('mtls_enrolment_secret')
+    op.drop_index(op.f('ix_mtls_code_organization'), table_name='mtls_code')
+    op.drop_index(op.f('ix_mtls_code_identity_id'), table_name='mtls_code')
+    op.drop_index('ix_mtls_code_expires_at', table_name='mtls_code')
+    op.drop_table('mtls_code')
+    op.drop_index(op.f('ix_mtls_attempt_since'), table_name='mtls_attempt')
+    op.drop_table('mtls_attempt')
     op.drop_index('ix_mtls_access_event_organization_id', table_name='mtls_access_event')
     op.drop_index('ix_mtls_access_event_ingress_id', table_name='mtls_access_event')
     op.drop_index('ix_mtls_access_event_identity', table_name='mtls_access_event', postgresql_where=sa.text("identity <> ''"))

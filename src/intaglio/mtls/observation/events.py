@@ -1,0 +1,229 @@
+"""Access events: one for every handshake and request that was accepted or refused.
+
+They are gathered in memory and written by COPY beside the decisions, so that watching costs a decision next to nothing.
+What does not fit into memory while the database is slow or away is counted per ingress, and the count becomes an event
+of its own (``loss``): a gap in the log is never silent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+import psycopg
+
+from intaglio.core import clock
+from intaglio.core.errors import IntaglioError, TimedOut, Unavailable
+from intaglio.core.identifiers import new_id
+from intaglio.core.logging import get_logger
+from intaglio.db.engine import Database, is_usable, translated_errors
+
+log = get_logger(__name__)
+
+INTERVAL = 0.25
+CAPACITY = 20_000
+_BATCH = 5_000
+_RETRY = 1.0
+_LONGEST_TEXT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class AccessEvent:
+    """One observation, in the order of its columns.
+
+    ``identity`` is the URI of an identity whose certificate passed every check of its own, ``claimed`` whom a
+    certificate was made out to, good or not. ``reason`` is empty when nothing was wrong; with a permissive ingress it
+    is set although ``decision`` is allow. ``kind`` loss: ``count`` events of the ingress could not be kept.
+    """
+
+    at: datetime
+    kind: Literal["request", "handshake", "loss"] = "request"
+    count: int = 1
+    recorder: Literal["decision", "gateway", "import"] = "decision"
+    organization_id: UUID | None = None
+    ingress_id: UUID | None = None
+    ingress: str = ""
+    source_ip: str = ""
+    identity: str = ""
+    claimed: str = ""
+    identity_kind: str = ""
+    serial: bytes = b""
+    fingerprint: bytes = b""
+    issuer: str = ""
+    san: str = ""
+    not_after: datetime | None = None
+    tls_version: str = ""
+    cipher: str = ""
+    decision: Literal["allow", "deny", ""] = ""
+    mode: str = ""
+    reason: str = ""
+    certificate_reason: str = ""
+    ip_allowed: bool | None = None
+    method: str = ""
+    host: str = ""
+    path: str = ""
+    policy: str = ""
+    detail: str = ""
+    id: UUID = field(default_factory=new_id)
+
+
+_NAMES = tuple(each.name for each in fields(AccessEvent))
+_COPY = f"COPY mtls_access_event ({', '.join(_NAMES)}) FROM STDIN"
+
+
+class EventRecorder:
+    """Writes the access events of one process. ``capacity`` is how many may wait; ``lost`` counts those that did not
+    fit since the process started."""
+
+    def __init__(self, database: Database, *, capacity: int = CAPACITY) -> None:
+        self._database = database
+        self._capacity = capacity
+        self._waiting: deque[AccessEvent] = deque()
+        self._unreported: Counter[tuple[UUID | None, UUID | None, str]] = Counter()
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._writing = asyncio.Lock()
+        self.lost = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many events are not written yet."""
+        return len(self._waiting)
+
+    def record(self, event: AccessEvent) -> None:
+        """Note an event. Never waits, never raises; memory is bounded."""
+        if len(self._waiting) >= self._capacity:
+            self._lose([event])
+            return
+        self._waiting.append(event)
+        if self._task is None:
+            with contextlib.suppress(RuntimeError):  # outside of an event loop: whoever flushes writes it
+                self._task = asyncio.get_running_loop().create_task(self._run(), name="access-events")
+
+    async def close(self, *, timeout: float = 5.0) -> None:
+        """Write what is waiting, for at most ``timeout`` seconds; what remains is logged as lost."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        try:
+            async with asyncio.timeout(timeout):
+                while await self.flush():
+                    pass
+        except (IntaglioError, TimeoutError) as error:
+            log.error("access events were not recorded", count=len(self._waiting), reason=str(error))
+        await self._disconnect()
+
+    async def flush(self) -> int:
+        """Write one batch. Returns how many events it had.
+
+        Raises Unavailable and TimedOut when the database does not answer; the batch keeps waiting then. A batch that
+        cannot be stored for another reason is lost, and counted, rather than hold up all that follow.
+        """
+        async with self._writing:
+            batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+            losses, self._unreported = self._unreported, Counter()
+            if not batch and not losses:
+                return 0
+            try:
+                async with asyncio.timeout(self._database.timeout):
+                    await self._write([*batch, *map(_loss, losses.items())])
+            except (Unavailable, TimedOut, asyncio.CancelledError, TimeoutError) as error:
+                await self._disconnect()
+                self._give_back(batch, losses)
+                if isinstance(error, TimeoutError):
+                    raise TimedOut("The database did not answer in time.", code="database-timeout") from None
+                raise
+            except Exception:
+                log.exception("access events could not be stored", count=len(batch))
+                await self._disconnect()
+                self._lose(batch)
+                self._unreported.update(losses)
+                return 0
+            return len(batch) + len(losses)
+
+    async def _write(self, events: Sequence[AccessEvent]) -> None:
+        if self._connection is None or not is_usable(self._connection):
+            await self._disconnect()
+            self._connection = await self._database.raw_connection()
+        with translated_errors():
+            await copy_events(self._connection, events)
+
+    def _lose(self, events: Iterable[AccessEvent]) -> None:
+        for event in events:
+            self._unreported[event.organization_id, event.ingress_id, event.ingress] += 1
+            self.lost += 1
+
+    def _give_back(self, batch: Sequence[AccessEvent], losses: Counter[tuple[UUID | None, UUID | None, str]]) -> None:
+        room = max(0, self._capacity - len(self._waiting))
+        self._waiting.extendleft(reversed(batch[:room]))
+        self._unreported.update(losses)
+        self._lose(batch[room:])
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                while await self.flush():
+                    pass
+                await asyncio.sleep(INTERVAL)
+            except IntaglioError as error:
+                log.warning("access events wait for the database", count=len(self._waiting), reason=str(error))
+                await asyncio.sleep(_RETRY)
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(psycopg.Error, OSError):
+                await connection.close()
+
+
+async def record_many(database: Database, events: Sequence[AccessEvent]) -> None:
+    """Store events that were gathered elsewhere (an imported log), all or none. Raises Unavailable, TimedOut."""
+    connection = await database.raw_connection()
+    try:
+        with translated_errors():
+            await copy_events(connection, events)
+    finally:
+        await connection.close()
+
+
+async def copy_events(connection: psycopg.AsyncConnection[Any], events: Sequence[AccessEvent]) -> None:
+    """One COPY of all events; part of the connection's transaction if there is one."""
+    async with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+        await copy.write("".join(map(_line, events)).encode("utf-8", "replace"))
+
+
+def _loss(entry: tuple[tuple[UUID | None, UUID | None, str], int]) -> AccessEvent:
+    (organization, ingress_id, ingress), count = entry
+    detail = f"{count} access events could not be kept."
+    return AccessEvent(
+        clock.now(), "loss", count, organization_id=organization, ingress_id=ingress_id, ingress=ingress, detail=detail
+    )
+
+
+def _line(event: AccessEvent) -> str:
+    """The row in PostgreSQL's COPY text format."""
+    return "\t".join([_field(getattr(event, name)) for name in _NAMES]) + "\n"
+
+
+# The backslash of the format, what separates fields and rows, and NUL, which no text column takes.
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\ufffd"})
+
+
+def _field(value: object) -> str:
+    if value is None:
+        return "\\N"
+    if isinstance(value, str):
+        return value[:_LONGEST_TEXT].translate(_ESCAPES) if value else ""
+    if isinstance(value, bytes):
+        return "\\\\x" + value.hex()
+    if isinstance(value, bool):
+        return "t" if value else "f"
+    return str(value)
