@@ -20,7 +20,22 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, ColumnElement, DateTime, Integer, LargeBinary, Select, Uuid, and_, func, or_, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    DateTime,
+    Integer,
+    LargeBinary,
+    Select,
+    String,
+    Uuid,
+    and_,
+    collate,
+    func,
+    or_,
+    select,
+    type_coerce,
+)
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.types import Boolean
 
@@ -29,6 +44,7 @@ from intaglio.db.engine import Row, Transaction
 
 DEFAULT_LIMIT, LARGEST_LIMIT = 50, 1000
 _MOST_CONDITIONS, _LONGEST_VALUE, _LONGEST_CURSOR = 20, 1000, 4000
+_NO_TEXT = (DateTime, Integer, LargeBinary, Boolean, PG_UUID, Uuid)
 _CONDITION = re.compile(r"([A-Za-z][A-Za-z0-9_]*)(!=|>=|<=|=|>|<|~)(.*)", re.DOTALL)
 _COMPARE = {
     "=": operator.eq,
@@ -121,7 +137,7 @@ class Listing:
             )
         column = self.columns[match[1]]
         if match[2] == "~":
-            return func.strpos(func.lower(column), match[3].lower()) > 0
+            return _contains(column, match[1], match[3])
         condition: ColumnElement[bool] = _COMPARE[match[2]](column, _parsed(column, match[3], "filter"))
         return condition
 
@@ -141,6 +157,19 @@ class Listing:
                 remedy="Use the cursor of the page before, with the same sort.",
                 target="cursor",
             ) from None
+
+
+def _contains(column: ColumnElement[Any], name: str, part: str) -> ColumnElement[bool]:
+    if isinstance(column.type, _NO_TEXT):
+        raise InvalidInput(
+            f'"{name}" is not a text, so "~" cannot search in it.',
+            code="filter-invalid",
+            remedy="Compare it with = != >= <= > or <.",
+            target="filter",
+        )
+    # Of ASCII only A to Z have another case, which PostgreSQL folds in half the time.
+    searched = collate(type_coerce(column, String), "C") if part.isascii() else column
+    return func.strpos(func.lower(searched), part.lower()) > 0
 
 
 def _beyond(
