@@ -1,5 +1,5 @@
 import { Tabs } from "@intaglio/ui";
-import type { ReactNode } from "react";
+import { Fragment, type ReactNode } from "react";
 
 import type { EnrolmentService, Policy } from "./api.ts";
 import { fingerprint, trust } from "./messages.ts";
@@ -35,7 +35,14 @@ export function CaTrust({ service, policy, platform }: Properties): ReactNode {
           <div>
             <h3>{trust.fingerprint}</h3>
             <p className="fingerprint">
-              <code>{fingerprint(policy.ca.sha256)}</code>
+              <code>
+                {fingerprintLines(policy.ca.sha256).map((part, index) => (
+                  <Fragment key={index}>
+                    <span>{part}</span>
+                    <wbr />
+                  </Fragment>
+                ))}
+              </code>
             </p>
             <p className="small">{trust.compare}</p>
           </div>
@@ -58,4 +65,9 @@ export function NumberedSteps({ steps }: { readonly steps: readonly string[] }):
       ))}
     </ol>
   );
+}
+
+/** Where a fingerprint may be broken: between groups of eight pairs. */
+function fingerprintLines(sha256: string): string[] {
+  return fingerprint(sha256).match(/(?:..:?){1,8}/g) ?? [];
 }
