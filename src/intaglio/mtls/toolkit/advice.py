@@ -37,6 +37,7 @@ _RSA = frozenset({_K.RSA_2048, _K.RSA_3072, _K.RSA_4096})
 _NIST = _RSA | {_K.ECDSA_P256, _K.ECDSA_P384}
 _OPENSSL = _NIST | {_K.ECDSA_P521, _K.ED25519, _K.ED448}
 _ALL_DIGESTS = frozenset(Digest)
+_MISLEADING = "with the words that the password is wrong"
 _MODERN = frozenset({Variant.AES_256, Variant.AES_128, Variant.COMPATIBLE})
 _OLD = frozenset({Variant.COMPATIBLE})
 
@@ -50,11 +51,11 @@ SYSTEMS: dict[str, System] = {
         System("java-11", "Java 11.0.12", _NIST | {_K.ECDSA_P521}, _ALL_DIGESTS, _MODERN, "no Ed25519 before 15"),
         System("java-8", "Java before 8u301", _NIST | {_K.ECDSA_P521}, _ALL_DIGESTS, _OLD, "it knows no AES there"),
         System("windows-11", "Windows 10 1709, Windows 11, Server 2019", _NIST, _ALL_DIGESTS, _MODERN, ""),
-        System("windows-2016", "Windows Server 2016", _NIST, _ALL_DIGESTS, _OLD, "with the words that the password is wrong"),
-        System("macos", "macOS (Keychain)", _NIST, _ALL_DIGESTS, _OLD, "with the words that the password is wrong"),
-        System("ios", "iPhone and iPad", _NIST, _ALL_DIGESTS, _OLD, "with the words that the password is wrong"),
+        System("windows-2016", "Windows Server 2016", _NIST, _ALL_DIGESTS, _OLD, _MISLEADING),
+        System("macos", "macOS (Keychain)", _NIST, _ALL_DIGESTS, _OLD, _MISLEADING),
+        System("ios", "iPhone and iPad", _NIST, _ALL_DIGESTS, _OLD, _MISLEADING),
         System("android-14", "Android 14 and newer", _NIST, _ALL_DIGESTS, _MODERN, ""),
-        System("android-13", "Android 13 and older", _NIST, _ALL_DIGESTS, _OLD, "with the words that the password is wrong"),
+        System("android-13", "Android 13 and older", _NIST, _ALL_DIGESTS, _OLD, _MISLEADING),
         System(
             "legacy", "Very old appliances and mainframes", frozenset({_K.RSA_2048}), frozenset({Digest.SHA256}), _OLD,
             "RSA 4096, elliptic curves, AES-256 and SHA-384 are too new",
@@ -84,7 +85,7 @@ def advise(
 
 
 def safest(systems: Sequence[str]) -> tuple[KeyAlgorithm, Digest, Variant]:
-    """A choice that all of ``systems`` (default: all known) take: key, digest (SHA-256 is understood everywhere) and PKCS #12 variant."""
+    """Key, digest (SHA-256 is understood everywhere) and PKCS #12 variant that all ``systems`` take; default: all."""
     chosen = [_system(name) for name in systems or SYSTEMS]
     order = (KeyAlgorithm.ECDSA_P256, KeyAlgorithm.RSA_3072, KeyAlgorithm.RSA_2048)
     key = next(each for each in order if all(each in system.keys for system in chosen))

@@ -86,8 +86,8 @@ def _der_object(data: bytes, now: datetime, password: str | None) -> Inspected:
     """DER has no label; what parses as a whole is what it is."""
     attempts: tuple[tuple[Callable[[], Any], Callable[[], Inspected]], ...] = (
         (lambda: read_certificate(data), lambda: certificate(read_certificate(data), now)),
+        (lambda: pkcs12_reader.look_at_pkcs12(data), lambda: pkcs12(data, now, password)),
         (lambda: keys.look_at_key(data), lambda: private_key(data, password)),
-        (lambda: _require_pfx(data), lambda: pkcs12(data, now, password)),
         (lambda: parse_request(data, prove_possession=False), lambda: request(data)),
         (lambda: _load_crl(data), lambda: crl(data, now)),
         (lambda: _load_public(data), lambda: public_key(data)),
@@ -100,10 +100,6 @@ def _der_object(data: bytes, now: datetime, password: str | None) -> Inspected:
             continue
         return describe()
     raise _not_understood()
-
-
-def _require_pfx(data: bytes) -> None:
-    pkcs12_reader.look_at_pkcs12(data)
 
 
 def _from_base64(data: bytes) -> bytes:

@@ -143,7 +143,8 @@ def _look_at_der(data: bytes) -> KeyFile:
     outer.finish()
     if content.peek() == der.SEQUENCE:
         return KeyFile("PKCS #8", pbe.describe(_encrypted_parts(data)[0]), _ENCRYPTED, data, None)
-    content.read(der.INTEGER)
+    if der.decode_integer(content.read(der.INTEGER).content) not in (0, 1):
+        raise _unreadable("its version is unknown")
     if content.peek() == der.SEQUENCE:
         return KeyFile("PKCS #8", None, _PLAIN, data, None)
     return KeyFile("traditional", None, _TRADITIONAL[content.peek() == der.OCTET_STRING], data, None)

@@ -42,6 +42,8 @@ def generate(bits: int = DEFAULT_BITS) -> str:
 
 def strength(password: str, *, known: tuple[str, ...] = ()) -> Strength:
     """How good ``password`` is against somebody who has the file and the ``known`` words (names in the certificate)."""
+    if not password:
+        return Strength(0, False, "It is empty.")
     score, advice = accounts.strength(SecretStr(password), known=known)
     if len(password) < SHORTEST:
         return Strength(min(score, 2), False, f"Use at least {SHORTEST} characters. {advice}".strip())
