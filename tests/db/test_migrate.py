@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
+from alembic import command
 
 import intaglio.tables
 from intaglio.core.errors import Refused, Unavailable
@@ -64,3 +66,22 @@ def test_every_test_has_a_database_of_its_own(fresh_database: Callable[[], str])
     first, second = fresh_database(), fresh_database()
     assert urlsplit(first).path != urlsplit(second).path
     assert urlunsplit(urlsplit(first)._replace(path="")) == urlunsplit(urlsplit(second)._replace(path=""))
+
+
+def test_tokens_from_before_keep_their_length_and_start_families(empty_url: str) -> None:
+    with migrate._connected(empty_url) as connection:
+        command.upgrade(migrate._configuration(connection), "0001")
+        connection.commit()
+    with psycopg.connect(empty_url, autocommit=True) as connection:
+        connection.execute("INSERT INTO user_account (id, name, created_at) VALUES (gen_random_uuid(), 'bob', now())")
+        for kind in ("api", "session"):
+            connection.execute(
+                "INSERT INTO api_token (id, user_id, kind, name, token_hash, created_at, expires_at)"
+                " SELECT gen_random_uuid(), id, %(kind)s, %(kind)s, %(kind)s::text::bytea, now(),"
+                " now() + interval '7 days' FROM user_account",
+                {"kind": kind},
+            )
+    migrate.migrate(empty_url)
+    with psycopg.connect(empty_url) as connection:
+        found = connection.execute("SELECT kind, lifetime, parent_id FROM api_token ORDER BY kind").fetchall()
+    assert found == [("api", timedelta(days=7), None), ("session", None, None)]
