@@ -27,6 +27,16 @@ RequestedExtension: TypeAlias = Extension
 _LABELS = ("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
 _EXTENSION_REQUEST = "1.2.840.113549.1.9.14"
 _MS_EXTENSION_REQUEST = "1.3.6.1.4.1.311.2.1.14"
+_CHALLENGE_PASSWORD = "1.2.840.113549.1.9.7"  # noqa: S105 - the type of the attribute
+#: String types of a challengePassword (DirectoryString, RFC 2985 section 5.4.1, and what clients write instead).
+_CHALLENGE_STRINGS = {
+    der.UTF8_STRING: "utf-8",
+    der.PRINTABLE_STRING: "ascii",
+    der.IA5_STRING: "ascii",
+    der.TELETEX_STRING: "latin-1",
+    der.BMP_STRING: "utf-16-be",
+}
+_LONGEST_CHALLENGE = 255
 _ATTRIBUTES = 0xA0
 #: What keeps its own code; everything else that is wrong with the bytes becomes ``csr-unparsable``.
 _OWN_CODES = frozenset({"key-algorithm-not-allowed", "weak-key", "too-many-names", "proof-of-possession-failed"})
@@ -34,7 +44,11 @@ _OWN_CODES = frozenset({"key-algorithm-not-allowed", "weak-key", "too-many-names
 
 @dataclass(frozen=True)
 class CertificateRequest:
-    """A parsed PKCS #10 request. ``spki``, ``subject.der`` and ``san.der`` are the bytes of the request."""
+    """A parsed PKCS #10 request. ``spki``, ``subject.der`` and ``san.der`` are the bytes of the request.
+
+    ``challenge_password`` is the secret its holder was given beforehand (RFC 2985 section 5.4.1), None without exactly
+    one that can be read.
+    """
 
     der: bytes = field(repr=False)
     subject: Name
@@ -43,6 +57,7 @@ class CertificateRequest:
     key_algorithm: KeyAlgorithm
     san: GeneralNames | None
     extensions: tuple[RequestedExtension, ...]
+    challenge_password: str | None = field(default=None, repr=False)
 
     def extension(self, oid: str) -> RequestedExtension | None:
         """The requested extension of the dotted type ``oid``."""
@@ -121,8 +136,9 @@ def _parse(data: bytes, max_names: int) -> tuple[CertificateRequest, bytes, str,
     extensions = _requested_extensions(attributes.content) if attributes is not None else ()
     san = next((extension.value for extension in extensions if extension.oid == SUBJECT_ALT_NAME), None)
     names = None if san is None else GeneralNames.from_der(san, max_names=max_names)
+    challenge = _challenge_password(attributes.content) if attributes is not None else None
     return (
-        CertificateRequest(data, subject, spki, public_key, key_algorithm, names, extensions),
+        CertificateRequest(data, subject, spki, public_key, key_algorithm, names, extensions, challenge),
         info.der,
         signature_oid,
         signature,
@@ -145,6 +161,28 @@ def _requested_extensions(content: bytes) -> tuple[RequestedExtension, ...]:
         found = read_extensions(values.read(der.SEQUENCE).content, limit=MAX_REQUEST_EXTENSIONS)
         values.finish()
     return found or ()
+
+
+def _challenge_password(content: bytes) -> str | None:
+    """The text of the only challengePassword; what cannot be read counts as none, for most callers want none."""
+    found: list[str | None] = []
+    for attribute in der.children(content, MAX_REQUEST_ATTRIBUTES):
+        reader = der.Reader(attribute.content)
+        if der.decode_oid(reader.read(der.OBJECT_IDENTIFIER).content) != _CHALLENGE_PASSWORD:
+            continue
+        values = der.children(reader.read(der.SET).content, MAX_REQUEST_ATTRIBUTES)
+        found += [_challenge_text(value) for value in values]
+    return found[0] if len(found) == 1 else None
+
+
+def _challenge_text(value: der.Element) -> str | None:
+    encoding = _CHALLENGE_STRINGS.get(value.tag)
+    if encoding is None or len(value.content) > _LONGEST_CHALLENGE:
+        return None
+    try:
+        return value.content.decode(encoding)
+    except UnicodeDecodeError:
+        return None
 
 
 def _check_signature(request: CertificateRequest, signed: bytes, signature_oid: str, signature: bytes) -> None:
