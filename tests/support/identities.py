@@ -22,7 +22,8 @@ from intaglio.core.secrets import MasterKey
 from intaglio.db.listen import Watch
 from intaglio.gateway.service import Gateway
 from intaglio.mtls.context import Mtls
-from intaglio.mtls.identities.domains import NewCaWish, NewDomain, create_domain
+from intaglio.mtls.identities.authorities import NewCaWish
+from intaglio.mtls.identities.domains import NewDomain, create_domain
 from intaglio.mtls.identities.issuing import issue_identity
 from intaglio.mtls.identities.registry import NewIdentity, add_identity
 from intaglio.mtls.identities.values import Channel, Identity, IssuedIdentity, TrustDomain

@@ -6,7 +6,13 @@ import typer
 
 from intaglio.cli import lazy
 
-COMMANDS: lazy.Table = {}
+COMMANDS: lazy.Table = {
+    "domain": ("mtls.domain", "Trust domains: who trusts whom in one environment."),
+    "ca": ("mtls.ca", "CAs of trust domains."),
+    "identity": ("mtls.identity", "The registry of identities."),
+    "binding": ("mtls.binding", "Which certificate was issued for which identity."),
+    "revoke": ("mtls.revoke", "Revoke certificates of identities."),
+}
 
 app = typer.Typer(
     cls=lazy.of(COMMANDS),

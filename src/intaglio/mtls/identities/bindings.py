@@ -139,6 +139,12 @@ async def live_bindings(view: Transaction, identity_id: UUID) -> list[Binding]:
     return [binding_of(row) for row in await view.all(query.order_by(b.id))]
 
 
+async def bindings_of(view: Transaction, ids: Sequence[UUID]) -> list[Binding]:
+    """The bindings with these ids, oldest first, whoever may see them."""
+    query = bindings_query().where(models.binding.c.id.in_(ids)).order_by(models.binding.c.id)
+    return [binding_of(row) for row in await view.all(query)]
+
+
 def bindings_query() -> Select[Any]:
     """Bindings with the name of their identity and the status of their certificate."""
     b, i, d, c = models.binding, models.identity, models.trust_domain, authority_models.certificate

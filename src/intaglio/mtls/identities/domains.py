@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -11,21 +10,17 @@ from uuid import UUID
 
 from sqlalchemy import Select, func, insert, select, update
 
-from intaglio.asn1.algorithms import KeyAlgorithm
 from intaglio.audit import record as audit
 from intaglio.authority import models as authority_models
 from intaglio.authority.access import memberships_of, require_organization, sees_all
-from intaglio.authority.cas.create import create_issuing, create_root
-from intaglio.authority.cas.edit import edit_ca
-from intaglio.authority.cas.values import CaChanges, NewIssuing, NewRoot
 from intaglio.authority.configuration import changing
-from intaglio.authority.directory import CaView, Snapshot
-from intaglio.core.errors import InvalidInput, NotFound, Refused, StateConflict
+from intaglio.core.errors import InvalidInput, NotFound, StateConflict
 from intaglio.core.identifiers import new_id
 from intaglio.core.principal import Permission, Principal
 from intaglio.db.engine import Row, Transaction
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.identities import lifetimes, models, names
+from intaglio.mtls.identities.authorities import NewCaWish, make_cas, offer_profiles, usable_ca
 from intaglio.mtls.identities.environments import require_separate
 from intaglio.mtls.identities.values import Kind, TrustDomain
 from intaglio.x509.host_names import check_dns_name
@@ -33,18 +28,7 @@ from intaglio.x509.host_names import check_dns_name
 Anchor = Literal["root", "issuing"]
 PkiChoice = Literal["own", "aws-private-ca", "vault", "acme", "enterprise"]
 REQUIRABLE = ("team", "service", "roles", "version")
-#: The profiles a CA must offer to issue for identities.
-PROFILES = tuple(lifetimes.profile_of(kind).id for kind in Kind)
 _MOST_SUFFIXES = 50
-
-
-@dataclass(frozen=True)
-class NewCaWish:
-    """A root and an issuing CA to be made for a trust domain; ``ca_id`` is the id of the issuing one (``{ca_id}-root``
-    that of the root)."""
-
-    key_algorithm: KeyAlgorithm = KeyAlgorithm.ECDSA_P256
-    ca_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,7 +82,9 @@ async def create_domain(mtls: Mtls, principal: Principal, wanted: NewDomain) -> 
     await _require_free(mtls, principal, wanted)
     issuing_ca = wanted.issuing_ca
     if wanted.new_ca is not None:
-        issuing_ca = await _make_cas(mtls, principal, wanted, wanted.new_ca)
+        issuing_ca = await make_cas(
+            mtls, principal, wanted.organization, wanted.environment, wanted.name, wanted.new_ca
+        )
     elif issuing_ca is not None:
         await offer_profiles(mtls, principal, issuing_ca)
     async with changing(mtls.authority, principal, Permission.MTLS_IDENTITIES) as change:
@@ -193,7 +179,7 @@ async def retire_domain(mtls: Mtls, principal: Principal, name: str) -> TrustDom
 
 def require_reader(principal: Principal) -> None:
     """Raise Unauthenticated or Forbidden for who may not read about identities."""
-    if not principal.may(Permission.MTLS_OWN):
+    if not (principal.may(Permission.MTLS_OWN) or principal.may(Permission.MTLS_IDENTITIES)):
         principal.require(Permission.MTLS_VIEW)
 
 
@@ -298,35 +284,6 @@ async def add_ca(tx: Transaction, domain_id: UUID, ca_id: UUID) -> None:
     await tx.execute(insert(models.domain_ca).values(domain_id=domain_id, ca_id=ca_id, added_at=tx.now))
 
 
-def usable_ca(snapshot: Snapshot, full_id: str, organization_id: UUID) -> CaView:
-    """A CA that can issue for identities. Raises NotFound, Refused (``ca-not-suitable``), StateConflict."""
-    ca = snapshot.ca(full_id)
-    if ca.organization_id != organization_id or ca.kind not in ("root", "issuing"):
-        raise Refused(
-            f'"{full_id}" is no CA of this organization that issues certificates.',
-            code="ca-not-suitable",
-            remedy="Use a root or issuing CA of the same organization, or have one made.",
-            target="issuing_ca",
-        )
-    ca.require_active()
-    if missing := sorted(set(PROFILES) - set(ca.profile_ids)):
-        raise Refused(
-            f'"{full_id}" does not offer the profiles of identities: {", ".join(missing)}.',
-            code="ca-not-suitable",
-            remedy="Have somebody with ca.configure add them: intaglio ca edit.",
-            target="issuing_ca",
-        )
-    return ca
-
-
-async def offer_profiles(mtls: Mtls, principal: Principal, full_id: str) -> None:
-    """Let a CA issue for identities, as far as the principal may configure it."""
-    ca = (await mtls.authority.current()).ca(full_id)
-    missing = [profile for profile in PROFILES if profile not in ca.profile_ids]
-    if missing and principal.may(Permission.CA_CONFIGURE) and ca.kind in ("root", "issuing"):
-        await edit_ca(mtls.authority, principal, full_id, CaChanges(profiles=[*ca.profile_ids, *missing]))
-
-
 def note(tx: Transaction, principal: Principal, verb: str, domain: TrustDomain, **facts: Any) -> None:
     """Record a change of a trust domain."""
     audit.record(
@@ -359,41 +316,6 @@ async def _require_name_free(view: Transaction, name: str) -> None:
             remedy="Choose another name; those of retired ones are not given out again.",
             target="name",
         )
-
-
-async def _make_cas(mtls: Mtls, principal: Principal, wanted: NewDomain, wish: NewCaWish) -> str:
-    """A root of the trust domain's own and an issuing CA below it; the full id of the latter."""
-    ca_id = wish.ca_id or await _free_ca_id(mtls, wanted)
-    title = f"{wanted.organization} {wanted.environment}"
-    root = NewRoot(
-        name=f"{ca_id}-root",
-        key_algorithm=wish.key_algorithm,
-        subject=f"CN={title} identity root,O={wanted.organization}",
-        profiles=list(PROFILES),
-        administrators=[],
-        label=f"Root of {wanted.name}",
-    )
-    issuing = NewIssuing(
-        name=ca_id,
-        key_algorithm=wish.key_algorithm,
-        subject=f"CN={title} identities,O={wanted.organization}",
-        profiles=list(PROFILES),
-        administrators=[],
-        label=f"Identities of {wanted.name}",
-        issuer=root.name,
-    )
-    await create_root(mtls.authority, principal, wanted.organization, root, without_clients=True)
-    await create_issuing(mtls.authority, principal, wanted.organization, issuing, without_clients=True)
-    return f"{wanted.organization}~{ca_id}"
-
-
-async def _free_ca_id(mtls: Mtls, wanted: NewDomain) -> str:
-    """``id-{environment}``, with a number where that is taken; with ``-root`` it still is a CA id."""
-    stem = f"id-{re.sub('[^a-z0-9]', '', wanted.environment)[:7]}"
-    snapshot = await mtls.authority.current()
-    taken = {ca.name for ca in snapshot.cas.values() if ca.organization == wanted.organization}
-    candidates = [stem, *(f"{stem}-{number}" for number in range(2, 100))]
-    return next(name for name in candidates if name not in taken and f"{name}-root" not in taken)
 
 
 def _required(attributes: Sequence[str]) -> list[str]:

@@ -86,10 +86,13 @@ async def add_identity(mtls: Mtls, principal: Principal, wanted: NewIdentity) ->
     return (await add_identities(mtls, principal, [wanted]))[0]
 
 
-async def add_identities(mtls: Mtls, principal: Principal, wanted: Sequence[NewIdentity]) -> list[Identity]:
-    """Register many identities: all of them, or none.
+async def add_identities(
+    mtls: Mtls, principal: Principal, wanted: Sequence[NewIdentity], *, skip_existing: bool = False
+) -> list[Identity]:
+    """Register many identities: all of them, or none. Returns those that are new.
 
-    Raises like :func:`add_identity`; with several wrong ones ``fields`` names each by its position (``[3]``).
+    With ``skip_existing`` those that are there already (for users: of the same e-mail address) are left alone. Raises
+    like :func:`add_identity`; with several wrong ones ``fields`` names each by its position (``[3]``).
     """
     principal.require(Permission.MTLS_IDENTITIES)
     if not 0 < len(wanted) <= MOST_AT_ONCE:
@@ -98,8 +101,9 @@ async def add_identities(mtls: Mtls, principal: Principal, wanted: Sequence[NewI
         known = {name: await _open_domain(tx, principal, name) for name in dict.fromkeys(w.domain for w in wanted)}
         secret = await server_secret(tx, mtls.master_key, _NAMES_FROM)
         rows = _checked_rows(wanted, known, secret, principal, tx)
-        await _require_new(tx, rows)
-        await tx.execute(insert(models.identity), rows)
+        rows = await _new_ones(tx, rows, skip_existing=skip_existing)
+        if rows:
+            await tx.execute(insert(models.identity), rows)
         by_id = {domain.id: domain for domain in known.values()}
         added = [identity_of(row, by_id[row["domain_id"]]) for row in rows]
         for identity in added:
@@ -177,7 +181,7 @@ def visible_to(principal: Principal) -> list[ColumnElement[bool]]:
         conditions.append(models.trust_domain.c.organization_id.in_(memberships_of(principal.name)))
         if principal.kind != "user":
             conditions.append(models.identity.c.id.is_(None))
-    if not principal.may(Permission.MTLS_VIEW):
+    if not (principal.may(Permission.MTLS_VIEW) or principal.may(Permission.MTLS_IDENTITIES)):
         conditions.append(models.identity.c.owner == principal.name)
     return conditions
 
@@ -425,21 +429,33 @@ def _attributes(wanted: NewIdentity, kind: Kind, domain: TrustDomain, name: str)
     return values
 
 
-async def _require_new(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
-    keys = [(row["domain_id"], row["kind"], row["name"]) for row in rows]
-    if len(set(keys)) < len(keys):
+async def _new_ones(tx: Transaction, rows: list[dict[str, Any]], *, skip_existing: bool) -> list[dict[str, Any]]:
+    """The rows whose identities do not exist. Raises InvalidInput for one that is named twice, StateConflict."""
+    if len({_key(row) for row in rows}) < len(rows):
         raise InvalidInput("The same identity is named twice.", code="identities-invalid", target="identities")
     i = models.identity.c
-    for domain_id, kind in {key[:2] for key in keys}:
-        wanted = [name for at, of, name in keys if (at, of) == (domain_id, kind)]
-        found = select(i.name).where(i.domain_id == domain_id, i.kind == kind, i.name.in_(wanted)).limit(5)
-        if taken := [row["name"] for row in await tx.all(found)]:
-            raise StateConflict(
-                f"There is a {kind} of this name already: {', '.join(taken)}.",
-                code="identity-exists",
-                remedy="Choose another name; that of a retired identity is not given out again.",
-                target="name",
-            )
+    taken: set[tuple[Any, ...]] = set()
+    for domain_id, kind in {(row["domain_id"], row["kind"]) for row in rows}:
+        wanted = [_key(row)[2] for row in rows if (row["domain_id"], row["kind"]) == (domain_id, kind)]
+        column = i.email if kind == Kind.USER else i.name
+        found = select(column.label("key")).where(i.domain_id == domain_id, i.kind == kind, column.in_(wanted))
+        if kind == Kind.USER:
+            found = found.where(i.state != "retired")
+        taken |= {(domain_id, kind, row["key"]) for row in await tx.all(found)}
+    if taken and not skip_existing:
+        shown = ", ".join(sorted(key[2] for key in taken)[:5])
+        raise StateConflict(
+            f"There is such an identity already: {shown}.",
+            code="identity-exists",
+            remedy="Choose another name; that of a retired identity is not given out again.",
+            target="name",
+        )
+    return [row for row in rows if _key(row) not in taken]
+
+
+def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What is unique about an identity; users, whose names are made here, have one per e-mail address."""
+    return row["domain_id"], row["kind"], row["email"] if row["kind"] == Kind.USER else row["name"]
 
 
 def _facts(identity: Identity) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from intaglio.mtls.identities.bindings import (
     Binding,
     binding_of,
     binding_unknown,
+    bindings_of,
     bindings_query,
     live_bindings,
 )
@@ -162,7 +163,7 @@ async def _revoke_all(
     live = await live_bindings(tx, identity.id)
     for binding in live:
         await _revoke(tx, snapshot, principal, binding, reason, comment)
-    return live
+    return await bindings_of(tx, [binding.id for binding in live])
 
 
 async def _revoke(

@@ -4,5 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from intaglio.server.management.mtls import bindings, domains, identities
+
 #: The routers of all rooms, in the order of the documentation.
-ROUTERS: tuple[APIRouter, ...] = ()
+ROUTERS: tuple[APIRouter, ...] = (
+    domains.router,
+    identities.router,
+    bindings.router,
+)

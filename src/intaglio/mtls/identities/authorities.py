@@ -1,0 +1,105 @@
+"""The CAs of a trust domain: made for it, or given ones that can issue for identities."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from uuid import UUID
+
+from intaglio.asn1.algorithms import KeyAlgorithm
+from intaglio.authority.cas.create import create_issuing, create_root
+from intaglio.authority.cas.edit import edit_ca
+from intaglio.authority.cas.values import CaChanges, NewIssuing, NewRoot
+from intaglio.authority.directory import CaView, Snapshot
+from intaglio.authority.options import CaOptions
+from intaglio.core.errors import Refused
+from intaglio.core.principal import Permission, Principal
+from intaglio.mtls.context import Mtls
+from intaglio.mtls.identities.lifetimes import profile_of
+from intaglio.mtls.identities.values import Kind
+
+#: The profiles a CA must offer to issue for identities.
+PROFILES = tuple(profile_of(kind).id for kind in Kind)
+#: Whoever looks at CRLs or OCSP answers only, without asking us about every connection, hears of a revocation soon.
+_PROMPT = CaOptions(crl_on_revoke=True, crl_interval_hours=1, crl_validity_hours=24, ocsp_validity_minutes=1)
+
+
+@dataclass(frozen=True)
+class NewCaWish:
+    """A root and an issuing CA to be made for a trust domain; ``ca_id`` is the id of the issuing one (``{ca_id}-root``
+    that of the root), made from the environment where it is empty."""
+
+    key_algorithm: KeyAlgorithm = KeyAlgorithm.ECDSA_P256
+    ca_id: str = ""
+
+
+async def make_cas(
+    mtls: Mtls, principal: Principal, organization: str, environment: str, domain: str, wish: NewCaWish
+) -> str:
+    """A root of the trust domain's own and an issuing CA below it; the full id of the latter.
+
+    Needs ``ca.configure``. Raises what making CAs raises.
+    """
+    ca_id = wish.ca_id or await _free_ca_id(mtls, organization, environment)
+    title = f"{organization} {environment} {ca_id}"
+    root = NewRoot(
+        name=f"{ca_id}-root",
+        key_algorithm=wish.key_algorithm,
+        subject=f"CN={title} root,O={organization}",
+        profiles=list(PROFILES),
+        administrators=[],
+        label=f"Root of {domain}",
+        options=_PROMPT,
+    )
+    issuing = NewIssuing(
+        name=ca_id,
+        key_algorithm=wish.key_algorithm,
+        subject=f"CN={title} identities,O={organization}",
+        profiles=list(PROFILES),
+        administrators=[],
+        label=f"Identities of {domain}",
+        issuer=root.name,
+        options=_PROMPT,
+    )
+    await create_root(mtls.authority, principal, organization, root, without_clients=True)
+    await create_issuing(mtls.authority, principal, organization, issuing, without_clients=True)
+    return f"{organization}~{ca_id}"
+
+
+async def offer_profiles(mtls: Mtls, principal: Principal, full_id: str) -> None:
+    """Let a CA issue for identities, as far as the principal may configure it."""
+    ca = (await mtls.authority.current()).ca(full_id)
+    missing = [profile for profile in PROFILES if profile not in ca.profile_ids]
+    if missing and principal.may(Permission.CA_CONFIGURE) and ca.kind in ("root", "issuing"):
+        await edit_ca(mtls.authority, principal, full_id, CaChanges(profiles=[*ca.profile_ids, *missing]))
+
+
+def usable_ca(snapshot: Snapshot, full_id: str, organization_id: UUID) -> CaView:
+    """A CA that can issue for identities. Raises NotFound, Refused (``ca-not-suitable``), StateConflict."""
+    ca = snapshot.ca(full_id)
+    if ca.organization_id != organization_id or ca.kind not in ("root", "issuing"):
+        raise Refused(
+            f'"{full_id}" is no CA of this organization that issues certificates.',
+            code="ca-not-suitable",
+            remedy="Use a root or issuing CA of the same organization, or have one made.",
+            target="issuing_ca",
+        )
+    ca.require_active()
+    if missing := sorted(set(PROFILES) - set(ca.profile_ids)):
+        raise Refused(
+            f'"{full_id}" does not offer the profiles of identities: {", ".join(missing)}.',
+            code="ca-not-suitable",
+            remedy="Have somebody with ca.configure add them: intaglio ca edit.",
+            target="issuing_ca",
+        )
+    return ca
+
+
+async def _free_ca_id(mtls: Mtls, organization: str, environment: str) -> str:
+    """``id-{environment}``, with a number where that is taken; with ``-root`` it still is a CA id."""
+    stem = f"id-{re.sub('[^a-z0-9]', '', environment)[:7]}"
+    snapshot = await mtls.authority.current()
+    # Those of deleted CAs stay reserved for a while.
+    taken = {ca.name for ca in snapshot.cas.values() if ca.organization == organization}
+    candidates = (stem if number == 1 else f"{stem}-{number}" for number in range(1, 10_000))
+    return next(name for name in candidates if name not in taken and f"{name}-root" not in taken)
