@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def _client(folder: Path) -> httpx.AsyncClient:
-    site = StaticSite(folder, policy=lambda: content_security_policy(connect="https://pki.example:1443"))
+    site = StaticSite(folder, policy=lambda host: content_security_policy(connect=f"https://{host}:1443"))
     app = Starlette(routes=[Mount("/enroll", site)])
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://pki.example")
 
@@ -147,7 +147,7 @@ async def _status(folder: Path, scope: dict[str, object]) -> int:
         if message["type"] == "http.response.start":
             statuses.append(int(str(message["status"])))
 
-    await StaticSite(folder, policy=content_security_policy)(scope, receive, send)  # type: ignore[arg-type]
+    await StaticSite(folder, policy=lambda _: content_security_policy())(scope, receive, send)  # type: ignore[arg-type]
     return statuses[0]
 
 

@@ -65,11 +65,11 @@ class _File:
 class StaticSite:
     """The ASGI application of one built site, to be mounted where its build expects to be.
 
-    ``policy`` is asked for the Content-Security-Policy of each answer. While ``folder`` has no ``index.html`` every
+    ``policy`` is asked for the Content-Security-Policy of each answer, with the Host header of its request. While ``folder`` has no ``index.html`` every
     request is answered with what to do about it, so a build that comes later is found.
     """
 
-    def __init__(self, folder: Path, *, policy: Callable[[], str]) -> None:
+    def __init__(self, folder: Path, *, policy: Callable[[str], str]) -> None:
         self.folder = folder
         self._policy = policy
         self._files: Mapping[str, _File] = {}
@@ -104,7 +104,7 @@ class StaticSite:
             "etag": found.etag,
             "cache-control": found.cache_control,
             "vary": "accept-encoding",
-            "content-security-policy": self._policy(),
+            "content-security-policy": self._policy(asked.get("host", "")),
             "cross-origin-opener-policy": "same-origin",
             "cross-origin-resource-policy": "same-origin",
             "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
@@ -165,6 +165,10 @@ def _preferred(accept_encoding: str, copies: Mapping[str, bytes]) -> str | None:
     return next((coding for coding in copies if coding in accepted), None)
 
 
-def enrolment_page(connect: Callable[[], str]) -> ASGIApp:
-    """The enrolment page, to be mounted at ``/enroll``; ``connect`` names the origin of the mTLS host."""
-    return StaticSite(BUILT / "enroll", policy=lambda: content_security_policy(connect=connect()))
+def enrolment_page(mtls_origin: Callable[[str], str]) -> ASGIApp:
+    """The enrolment page, to be mounted at ``/enroll``.
+
+    ``mtls_origin`` returns the origin of the mTLS host for the Host header that the page was reached by; it must not
+    repeat what is no host name.
+    """
+    return StaticSite(BUILT / "enroll", policy=lambda host: content_security_policy(connect=mtls_origin(host)))

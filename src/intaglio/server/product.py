@@ -20,7 +20,7 @@ from intaglio.gateway.errors import catalogue_entry, error_body
 from intaglio.keystore.audit_key import audit_signer
 from intaglio.platform import live_settings, server_identities
 from intaglio.platform.live_settings import Logging
-from intaglio.server import ca_health
+from intaglio.server import ca_health, pages
 from intaglio.server.composition import Application, Composition
 from intaglio.server.management.app import management_app
 from intaglio.server.platform_identity import ensure_identity
@@ -60,6 +60,7 @@ def _management(services: Services) -> ASGIApp:
     """One application for both of its listeners."""
     _follow_live_settings(services)
     app = management_app(services, services.refusals)
+    app.mount("/enroll", pages.enrolment(services))
     # FastAPI builds the routes of included routers when they are first asked, which takes a tenth of a second: do it
     # before the listeners open, not in the middle of somebody's enrolment.
     for route in app.routes:

@@ -1,10 +1,18 @@
 /** The enrolment service, as the page speaks to it. Nothing else in the page uses the network. */
 
+/** A certificate authority as people compare it. */
+export interface Authority {
+  readonly subject: string;
+  readonly sha256: string;
+}
+
 export interface Policy {
   readonly domain: string;
   readonly organization: string;
   readonly title: string;
-  readonly ca: { readonly subject: string; readonly sha256: string };
+  readonly ca: Authority;
+  /** The authority of the server's own certificate, where it is a private one too. */
+  readonly server_ca?: Authority | null;
   readonly key_algorithm: string;
   readonly validity_days: number;
   readonly p12_variants: readonly string[];

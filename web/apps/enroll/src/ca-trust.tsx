@@ -1,7 +1,7 @@
 import { Tabs } from "@intaglio/ui";
 import { Fragment, type ReactNode } from "react";
 
-import type { EnrolmentService, Policy } from "./api.ts";
+import type { Authority, EnrolmentService, Policy } from "./api.ts";
 import { fingerprint, trust } from "./messages.ts";
 import type { Platform } from "./platform.ts";
 
@@ -32,20 +32,11 @@ export function CaTrust({ service, policy, platform }: Properties): ReactNode {
               {trust.profile}
             </a>
           </div>
-          <div>
-            <h3>{trust.fingerprint}</h3>
-            <p className="fingerprint">
-              <code>
-                {fingerprintLines(policy.ca.sha256).map((part, index) => (
-                  <Fragment key={index}>
-                    <span>{part}</span>
-                    <wbr />
-                  </Fragment>
-                ))}
-              </code>
-            </p>
-            <p className="small">{trust.compare}</p>
-          </div>
+          <Fingerprint title={trust.fingerprint} authority={policy.ca} />
+          {policy.server_ca && policy.server_ca.sha256 !== policy.ca.sha256 && (
+            <Fingerprint title={trust.server(policy.server_ca.subject)} authority={policy.server_ca} />
+          )}
+          <p className="small">{trust.compare}</p>
         </div>
         <Tabs
           key={platform?.system}
@@ -54,6 +45,24 @@ export function CaTrust({ service, policy, platform }: Properties): ReactNode {
         />
       </div>
     </section>
+  );
+}
+
+function Fingerprint({ title, authority }: { readonly title: string; readonly authority: Authority }): ReactNode {
+  return (
+    <div>
+      <h3>{title}</h3>
+      <p className="fingerprint">
+        <code>
+          {fingerprintLines(authority.sha256).map((part, index) => (
+            <Fragment key={index}>
+              <span>{part}</span>
+              <wbr />
+            </Fragment>
+          ))}
+        </code>
+      </p>
+    </div>
   );
 }
 

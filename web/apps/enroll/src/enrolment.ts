@@ -45,7 +45,7 @@ export class Resumable extends Error {
   }
 }
 
-const RESUMABLE = new Set(["ca_unavailable", "unreachable", "rate_limited", "http-502", "http-503", "http-504"]);
+const RESUMABLE = new Set(["ca_unavailable", "unreachable", "rate_limited", "enrolment-in-progress", "http-502", "http-503", "http-504"]);
 
 /** First certificate, for a code. Throws Refusal, Resumable or PkiError. */
 export async function enrol(

@@ -30,7 +30,7 @@ export const facts = {
   custodyNote: "In this page's memory until it is packed, then only in the encrypted file, until you delete that.",
   unknown: "…",
   algorithmValue: (name: string): string => name.replace(/^EC /, "ECDSA "),
-  validityValue: (days: number): string => (days === 1 ? "1 day" : `${days} days`),
+  validityValue: (days: number): string => (days < 1 ? count(Math.round(days * 24), "hour") : count(days, "day")),
 };
 
 export const steps = {
@@ -223,6 +223,7 @@ export const trust = {
   der: "CA certificate (.cer)",
   profile: "Apple profile (.mobileconfig)",
   fingerprint: "SHA-256 fingerprint",
+  server: (subject: string): string => `SHA-256 fingerprint of “${subject}”, which vouches for this server`,
   compare: "Compare it with the one in your administrator's message before you trust it.",
   label: "Trusting the authority, by system",
   guides: [
@@ -363,10 +364,30 @@ const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
     text: "Your code is not used up and your key is still here.",
     remedy: "Try again in a moment; you can continue where it stopped, as long as this page stays open.",
   },
-  session_expired: {
+  "session-unknown": {
     title: "That took too long",
-    text: "An enrolment has to be finished within a few minutes.",
-    remedy: "Start again; the code is still good.",
+    text: "An enrolment has to be finished within a few minutes, and this one is over.",
+    remedy: "Start again; as long as no certificate was issued, the code is still good.",
+  },
+  "too-many-sessions": {
+    title: "This code was tried too often",
+    text: "Only so many enrolments may be begun with one code.",
+    remedy: "Ask your administrator for a new one.",
+  },
+  "code-not-approved": {
+    title: "This code is not approved yet",
+    text: "A second person has to approve it before it can be used.",
+    remedy: "Try again later, or ask your administrator.",
+  },
+  "enrolment-in-progress": {
+    title: "The request is being worked on",
+    text: "The server is still at the request that was sent before.",
+    remedy: "Wait a moment, then try again.",
+  },
+  "domain-unknown": {
+    title: "Enrolment is not set up",
+    text: "This server has no trust domain of that name to issue certificates in.",
+    remedy: "Check the address of this page, or ask your administrator.",
   },
   unreachable: {
     title: "The server does not answer",
@@ -432,9 +453,13 @@ export function fingerprint(sha256: string): string {
 }
 
 function duration(minutes: number): string {
-  if (minutes < 120) return minutes === 1 ? "1 minute" : `${minutes} minutes`;
-  if (minutes < 48 * 60) return `${Math.floor(minutes / 60)} hours`;
-  return `${Math.floor(minutes / 1440)} days`;
+  if (minutes < 120) return count(minutes, "minute");
+  if (minutes < 48 * 60) return count(Math.floor(minutes / 60), "hour");
+  return count(Math.floor(minutes / 1440), "day");
+}
+
+function count(number: number, unit: string): string {
+  return `${number} ${unit}${number === 1 ? "" : "s"}`;
 }
 
 function csr(text: string): Explanation {
