@@ -69,8 +69,15 @@ def server(issuer: Credential, name: str = "localhost", *, key: PrivateKey | Non
     return _leaf(issuer, name, ExtendedKeyUsageOID.SERVER_AUTH, x509.SubjectAlternativeName(names), key=key)
 
 
-def client(issuer: Credential, name: str = "client", *, lifetime: timedelta = timedelta(days=5)) -> Credential:
-    return _leaf(issuer, name, ExtendedKeyUsageOID.CLIENT_AUTH, None, lifetime)
+def client(
+    issuer: Credential,
+    name: str = "client",
+    *,
+    lifetime: timedelta = timedelta(days=5),
+    names: Sequence[x509.GeneralName] = (),
+) -> Credential:
+    san = x509.SubjectAlternativeName(names) if names else None
+    return _leaf(issuer, name, ExtendedKeyUsageOID.CLIENT_AUTH, san, lifetime)
 
 
 def _leaf(

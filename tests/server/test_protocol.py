@@ -24,13 +24,15 @@ from intaglio.server.listeners import KINDS, Sockets
 from intaglio.server.protocol import HEAD_LIMIT, HttpProtocol
 from intaglio.transport import tls_stream
 from intaglio.transport.contexts import ServerIdentity, server_context
-from intaglio.transport.tls_stream import SslEngine, TlsStream
+from intaglio.transport.observing import ObservingContext
+from intaglio.transport.tls_stream import SslEngine, TlsEngine, TlsStream
 
 Open = Callable[..., Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
 _AUTHORITY = certificates.authority("authority")
 _IDENTITY = certificates.server(_AUTHORITY)
 _CONTEXT = server_context(ServerIdentity(_IDENTITY.pem, _IDENTITY.key_pem), trusted=())
+_OBSERVING = ObservingContext(ServerIdentity(_IDENTITY.pem, _IDENTITY.key_pem), trusted=())
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
@@ -211,9 +213,10 @@ async def test_a_body_in_chunks_of_one_octet_is_read(plain: Open) -> None:
     writer.close()
 
 
-@given(st.binary(min_size=1, max_size=600))
-def test_no_octets_bring_the_tls_stream_down(data: bytes) -> None:
-    assert asyncio.run(_shaken(data)) in (["protocol-error"], ["abandoned"])
+@pytest.mark.parametrize("make", [lambda: SslEngine(_CONTEXT), lambda: _OBSERVING.engine()])
+@given(data=st.binary(min_size=1, max_size=600))
+def test_no_octets_bring_the_tls_stream_down(make: Callable[[], TlsEngine], data: bytes) -> None:
+    assert asyncio.run(_shaken(data, make())) in (["protocol-error"], ["abandoned"])
 
 
 class _Wire(asyncio.Transport):
@@ -263,11 +266,11 @@ async def _fed(parts: list[bytes], app: ASGIApp = echo) -> bytes:
     return wire.written
 
 
-async def _shaken(data: bytes) -> list[str]:
+async def _shaken(data: bytes, engine: TlsEngine) -> list[str]:
     results: list[str] = []
     stream = TlsStream(
         asyncio.get_running_loop(),
-        SslEngine(_CONTEXT),
+        engine,
         asyncio.Protocol,
         lambda result, reason, peer: results.append(result),
     )

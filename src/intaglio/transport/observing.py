@@ -101,10 +101,10 @@ class ObservingContext:
             store.add_cert(crypto.X509.from_cryptography(certificate))
             self._context.add_client_ca(certificate)  # browsers choose by these names (RFC 8446 section 4.2.4)
 
-    def _verified(self, connection: SSL.Connection, _: crypto.X509, error: int, depth: int, ok: int) -> bool:
+    def _verified(self, connection: SSL.Connection, shown: crypto.X509, error: int, depth: int, ok: int) -> bool:
         engine = connection.get_app_data()()
         assert isinstance(engine, ObservingEngine)
-        engine.note(0 if ok else error)
+        engine.note(shown, 0 if ok else error)
         return bool(ok) or not self.refuse
 
 
@@ -117,14 +117,31 @@ class ObservingEngine:
         self._connection.set_app_data(weakref.ref(self))
         self._connection.set_accept_state()
         self._looked_at = False
+        self._wrong: crypto.X509 | None = None
+        self._failure = ""
         self._errors: list[int] = []
         self._peer: PeerCertificate | None = None
 
-    def note(self, error: int) -> None:
-        """OpenSSL looked at a certificate and found ``error``, 0 for none."""
+    def note(self, shown: crypto.X509, error: int) -> None:
+        """OpenSSL looked at a certificate of the chain and found ``error``, 0 for none."""
         self._looked_at = True
         if error and error not in self._errors:
             self._errors.append(error)
+            self._wrong = shown
+
+    def refused(self) -> PeerCertificate | None:
+        """What ended the handshake: the certificate that is wrong, often the client's, and the error; None if nothing.
+
+        OpenSSL forgets what a client presented when it refuses it, so the rest of the chain is not known.
+        """
+        if not self.context.refuse or not self._errors or self._wrong is None:
+            return None
+        return PeerCertificate((_der(self._wrong),), self.first_error, (self.first_error or "",))
+
+    @property
+    def lacks_certificate(self) -> bool:
+        """Whether the handshake ended because there was no certificate."""
+        return self._failure == _NO_CERTIFICATE
 
     def feed(self, data: bytes, /) -> object:
         return self._connection.bio_write(data) if data else 0
@@ -145,7 +162,9 @@ class ObservingEngine:
                 refused = ssl.SSLCertVerificationError(ssl.SSL_ERROR_SSL, "certificate verify failed")
                 refused.verify_message = self.first_error or ""
                 raise refused from error
-            raise _translated(error) from error
+            translated = _translated(error)
+            self._failure = str(translated.strerror or "")
+            raise translated from error
         self._peer = self._presented()
 
     def read(self, size: int, /) -> bytes:
@@ -209,6 +228,7 @@ class ObservingEngine:
         return PeerCertificate(tuple(_der(each) for each in presented), self.first_error, names)
 
 
+_NO_CERTIFICATE = "peer did not return a certificate"
 _UNSPECIFIED = 1
 _CHAIN_TOO_LONG = 22
 

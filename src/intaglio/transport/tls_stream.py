@@ -182,7 +182,7 @@ class TlsStream(asyncio.Protocol):
             self._refuse("certificate-refused", error.verify_message)
             return False
         except ssl.SSLError as error:
-            self._refuse("protocol-error", error.reason or str(error))
+            self._refuse("protocol-error", getattr(error, "reason", None) or str(error))
             return False
         self._stop_timer()
         self._flush()

@@ -1,1 +1,1 @@
-"""The built-in mutual TLS gateway."""
+"""The built-in mTLS gateway: a reverse proxy that lets nobody through without knowing who it is."""

@@ -1,0 +1,114 @@
+"""The open connections of a gateway, so that those of a caller who may no more can be cut."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+from intaglio.core.clock import monotonic
+from intaglio.core.logging import get_logger
+from intaglio.mtls.proxy.decisions import POLICY_DENIED, STATUS_UNAVAILABLE, Asked, Caller, Source, Verdict
+
+log = get_logger(__name__)
+
+#: Seconds during which open connections may outlive the source of status. New requests are refused at once.
+UNAVAILABLE_FOR = 60.0
+
+
+class Connection:
+    """One open connection: who it belongs to and what is under way on it."""
+
+    def __init__(self, caller: Caller, abort: Callable[[], None]) -> None:
+        self.caller = caller
+        self.abort = abort
+        self.requests = 0
+        self.task: asyncio.Task[None] | None = None
+        self._under_way: dict[object, Asked] = {}
+
+    @contextlib.contextmanager
+    def answering(self, asked: Asked) -> Iterator[None]:
+        """A request is under way."""
+        self.requests += 1
+        token = object()
+        self._under_way[token] = asked
+        try:
+            yield
+        finally:
+            del self._under_way[token]
+
+    @property
+    def under_way(self) -> set[Asked]:
+        return set(self._under_way.values())
+
+
+class Connections:
+    """All of them. ``source`` decides whether they may stay."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._open: set[Connection] = set()
+        self._unavailable_since: float | None = None
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, connection: Connection, serving: Coroutine[Any, Any, None]) -> None:
+        """Serve a connection until it ends."""
+        connection.task = asyncio.create_task(serving)
+        self._open.add(connection)
+        connection.task.add_done_callback(lambda task: self._ended(connection, task))
+
+    async def recheck(self) -> int:
+        """Cut every connection whose caller is not entitled any more. Returns how many were cut.
+
+        What is asked is the same as for a new connection, and for each request that is under way (a download, a
+        websocket) the same as for that request.
+        """
+        cut = 0
+        by_question: dict[tuple[Caller, Asked], list[Connection]] = {}
+        for connection in self._open:
+            for asked in (Asked(), *connection.under_way):
+                by_question.setdefault((connection.caller, asked), []).append(connection)
+        for (caller, asked), connections in by_question.items():
+            verdict = await self._source.decide(caller, asked)
+            if not self._ends(caller, asked, verdict):
+                continue
+            for connection in connections:
+                if connection in self._open and connection.task is not None and not connection.task.done():
+                    cut += 1
+                    self._source.record(caller, asked, verdict, status=None)
+                    connection.abort()
+            log.warning("connections cut", reason=verdict.reason, identity=verdict.identity, peer=caller.source)
+        return cut
+
+    async def end(self, timeout: float) -> None:
+        """Let what is under way finish, at most ``timeout`` seconds; then cut what is left."""
+        for connection in [each for each in self._open if not each.under_way]:
+            connection.abort()
+        tasks = [each.task for each in self._open if each.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout)
+        for connection in list(self._open):
+            connection.abort()
+            if connection.task is not None:
+                connection.task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1)
+
+    def _ends(self, caller: Caller, asked: Asked, verdict: Verdict) -> bool:
+        """Whether a verdict ends connections, and not only requests to come."""
+        if verdict.reason == STATUS_UNAVAILABLE:
+            self._unavailable_since = self._unavailable_since or monotonic()
+            return not verdict.passes and monotonic() - self._unavailable_since > UNAVAILABLE_FOR
+        if caller.peer.chain:
+            self._unavailable_since = None  # the status of this one was known
+        routed = verdict.reason == POLICY_DENIED and asked == Asked()  # another route may be allowed
+        return not verdict.passes and not routed
+
+    def _ended(self, connection: Connection, task: asyncio.Task[None]) -> None:
+        self._open.discard(connection)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a connection ended unexpectedly", exc_info=error)
+            connection.abort()

@@ -1,0 +1,1 @@
+"""Where the decisions of a gateway come from."""
