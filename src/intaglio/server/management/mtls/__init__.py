@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from intaglio.server.management.mtls import bindings, domains, identities
+from intaglio.server.management.mtls import bindings, codes, domains, enrolment, identities
 
 #: The routers of all rooms, in the order of the documentation.
 ROUTERS: tuple[APIRouter, ...] = (
     domains.router,
     identities.router,
     bindings.router,
+    codes.router,
+    enrolment.router,
 )
