@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import update
 from tests.support.authority import OPERATOR, issue_server_certificate, issuing_wish, make_hierarchy, root_wish
 
-from intaglio.authority import custom_profiles, ocsp_signers
+from intaglio.authority import custom_profiles, models, ocsp_signers
 from intaglio.authority.cas.create import create_issuing, create_root
 from intaglio.authority.cas.delete import delete_ca
 from intaglio.authority.cas.edit import edit_ca
@@ -18,12 +19,14 @@ from intaglio.authority.cas.renewal import rekey_ca, renew_ca
 from intaglio.authority.cas.values import CaChanges, CreatedCa
 from intaglio.authority.cas.views import get_ca, list_cas
 from intaglio.authority.certificates import RevocationReason
+from intaglio.authority.configuration import changing
 from intaglio.authority.context import Authority
 from intaglio.authority.organizations import create_organization, delete_organization
 from intaglio.authority.revocation import change_status, hold, revocation, unhold
 from intaglio.authority.rights import revoke_right
 from intaglio.core.errors import IntaglioError, NotFound, Refused, StateConflict
 from intaglio.core.identifiers import serial_from_hex
+from intaglio.core.principal import Permission
 from intaglio.db.engine import Database
 from intaglio.keystore.service import KeyStore
 from intaglio.x509.certificates import read_certificate
@@ -157,6 +160,37 @@ async def test_below_a_rekeyed_ca_a_renewed_ca_issues_again(authority: Authority
         await issue_server_certificate(authority, "demo~middle")
     await renew_ca(authority, OPERATOR, "demo~middle")
     await issue_server_certificate(authority, "demo~middle")
+
+
+async def test_a_change_sees_what_others_and_what_itself_changed_before(
+    authority: Authority, organization: str, other: Authority
+) -> None:
+    await make_hierarchy(authority)
+    await other.snapshot()
+    async with changing(authority, OPERATOR, Permission.CA_CONFIGURE) as change:
+        await edit_ca(other, OPERATOR, "demo~issuing", CaChanges(label="Elsewhere"))
+        assert change.before.ca("demo~issuing").label != "Elsewhere"
+        assert (await change.locked()).ca("demo~issuing").label == "Elsewhere"
+    async with changing(authority, OPERATOR, Permission.CA_CONFIGURE) as change:
+        assert await change.locked() is change.before
+        await change.tx.execute(update(models.ca).values(label="Here"))
+        assert (await change.locked()).ca("demo~issuing").label == "Here"
+
+
+async def test_a_change_that_comes_to_nothing_leaves_nothing_behind(authority: Authority, organization: str) -> None:
+    await make_hierarchy(authority)
+    with pytest.raises(KeyError):
+        await _change_and_fail(authority)
+    await authority.reload()
+    assert (await authority.snapshot()).ca("demo~issuing").label != "Never"
+    await issue_server_certificate(authority, "demo~issuing")
+
+
+async def _change_and_fail(authority: Authority) -> None:
+    async with changing(authority, OPERATOR, Permission.CA_CONFIGURE) as change:
+        await change.tx.execute(update(models.ca).values(label="Never", profiles=[]))
+        assert (await change.read()).ca("demo~issuing").label == "Never"
+        raise KeyError("a fault of the caller")
 
 
 async def test_what_a_configuration_change_does_not_concern_is_not_made_anew(

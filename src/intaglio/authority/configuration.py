@@ -6,11 +6,15 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from sqlalchemy import text
+
 from intaglio.authority import locks
 from intaglio.authority.context import Authority
 from intaglio.authority.directory import Snapshot
 from intaglio.core.principal import Permission, Principal
 from intaglio.db.engine import Transaction
+
+_EPOCH = text("SELECT epoch, pg_current_xact_id_if_assigned() IS NULL AS untouched FROM journal_head")
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,10 @@ class ConfigurationChange:
         What takes long (making a key) is best done before.
         """
         await locks.lock(self.tx, "configuration")
-        return await self.read()
+        now = await self.tx.one_or_none(_EPOCH)
+        assert now is not None
+        # What was read before is what holds while nobody has changed anything since: neither others nor we ourselves.
+        return self.before if now["untouched"] and now["epoch"] == self.before.epoch else await self.read()
 
     async def read(self) -> Snapshot:
         """The configuration with what this transaction has changed so far."""

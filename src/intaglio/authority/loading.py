@@ -24,6 +24,15 @@ from intaglio.x509.names import Name
 T = TypeVar("T")
 
 _DEEPEST = 16  # certificates in a chain
+_C, _K = models.ca.c, models.ca_key.c
+_CA_COLUMNS = (
+    *(_C.id, _C.organization_id, _C.name, _C.kind, _C.state, _C.label, _C.issuer_id, _C.key_algorithm),
+    *(_C.ocsp_key_algorithm, _C.subject_der, _C.profiles, _C.generation, _C.options),
+)
+_KEY_COLUMNS = (
+    *(_K.ca_id, _K.generation, _K.key_id, _K.spki, _K.key_identifier, _K.issuer_key_sha1, _K.issuer_key_sha256),
+    _K.state,
+)
 
 
 class Memory:
@@ -88,7 +97,7 @@ async def load_snapshot(view: Transaction, base_url: str, memory: Memory) -> Sna
     organizations = {r["id"]: r["name"] for r in await view.all(select(models.organization))}
     keys = await _load_keys(view, memory)
     custom = await _load_custom_profiles(view, memory)
-    rows = await view.all(select(models.ca))
+    rows = await view.all(select(*_CA_COLUMNS))
     hierarchy = _Hierarchy(
         {r["id"]: r["issuer_id"] for r in rows},
         {r["id"]: r["generation"] for r in rows},
@@ -198,7 +207,7 @@ async def _load_keys(view: Transaction, memory: Memory) -> dict[UUID, dict[int, 
     }
     status = await _load_statuses(view)
     keys: dict[UUID, dict[int, CaKeyView]] = {}
-    for row in await view.all(select(models.ca_key)):
+    for row in await view.all(select(*_KEY_COLUMNS)):
         which = row["ca_id"], row["generation"]
         keys.setdefault(row["ca_id"], {})[row["generation"]] = memory.make(
             which, _key_view, tuple(row.items()), newest.get(which), status.get(which, "valid")

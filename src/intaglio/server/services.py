@@ -137,7 +137,8 @@ class Services:
         async with self.database.read() as view:
             await self.keystore.refresh(view)
         if self._authority is not None:
-            await self._authority.reload()
+            # After a reconnection the database may be an older one, restored, whose numbers tell nothing.
+            await (self._authority.reload() if self.watch.epoch < 0 else self._authority.current())
         await _call_all(self._on_config)
         self._first_contact.set()
 
