@@ -23,7 +23,7 @@ _DER = re.compile(
     # PrivateKeyInfo: version, then an AlgorithmIdentifier (RFC 5958); a request has its subject there.
     rb"\x30(?:[\x10-\x7f]|\x81.|\x82..)\x02\x01[\x00\x01]\x30[\x05-\x40]\x06[\x03-\x0b]"
     # RSAPrivateKey: version, then the modulus (RFC 8017 appendix A.1.2)
-    rb"|\x30\x8[12]..?\x02\x01\x00\x02(?:[\x40-\x7f]|\x81.|\x82..)[\x00-\xff]"
+    rb"|\x30(?:\x81.|\x82..)\x02\x01\x00\x02(?:[\x40-\x7f]|\x81.|\x82..)"
     # ECPrivateKey: version 1, then the octets of the key (RFC 5915)
     rb"|\x30(?:[\x10-\x7f]|\x81.)\x02\x01\x01\x04[\x14-\x42]"
     # PBES2 and the encryptions of PKCS #12 (RFC 8018, RFC 7292 appendices C and D)
