@@ -70,7 +70,7 @@ def test_a_ca_is_deleted_after_a_confirmation(product: Product, org: str, tmp_pa
 
 def test_profiles_are_listed_shown_tried_and_made(product: Product, tmp_path: Path) -> None:
     listed = product.json("profile", "list", "--hidden", "--all")
-    assert len([each for each in listed if each["state"] == "built-in"]) == 79
+    assert len([each for each in listed if each["state"] == "built-in"]) == 79 + 5
     assert "serverAuth" in product.run("profile", "show", "privatessl_tls_server")
     product.run("profile", "test", "privatessl-tls-server")
     name = f"web-{secrets.token_hex(3)}"

@@ -64,9 +64,29 @@ def test_there_are_79_profiles_in_17_groups() -> None:
 
 def test_basic_profiles_are_hidden_from_listings() -> None:
     offered = {profile.id for profile in registry.listed()}
-    assert len(offered) == 76
+    assert len(offered - set(registry.identity_profiles())) == 76
     assert not offered & {"basic-ca-root", "basic-ca-subord", "basic-ocsp"}
-    assert len(registry.listed(hidden=True)) == 79
+    assert len(registry.listed(hidden=True)) == 79 + 5
+
+
+def test_profiles_of_identities_are_for_the_registry_of_identities_only() -> None:
+    kinds = ("device", "pipeline", "service", "user", "workload")
+    assert list(registry.identity_profiles()) == [f"identity-{kind}" for kind in kinds]
+    for profile in registry.identity_profiles().values():
+        assert profile.channels == ("mtls",)
+        assert profile.key_usage == ("digitalSignature",)
+        assert profile.default_purpose_oids == ("1.3.6.1.5.5.7.3.2",)
+        assert profile.issuance_modes == ("csr",)
+        assert not profile.configurable
+        assert parse_declaration(dump_declaration(profile)) == profile
+    longest = {id: str(profile.validity.maximum) for id, profile in registry.identity_profiles().items()}
+    assert longest == {
+        "identity-device": "P90D",
+        "identity-pipeline": "P1D",
+        "identity-service": "P3D",
+        "identity-user": "P500D",
+        "identity-workload": "P3D",
+    }
 
 
 def test_basic_profiles_can_be_used_by_the_platform_only() -> None:

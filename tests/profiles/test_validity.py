@@ -183,7 +183,7 @@ DURATIONS = st.builds(Duration, st.integers(0, 1200), st.integers(1, 10**9))
 
 
 @given(
-    st.sampled_from([profile.id for profile in registry.listed()]),
+    st.sampled_from([profile.id for profile in registry.builtin_profiles().values() if profile.exposed]),
     st.builds(RequestedValidity, st.none() | MOMENTS, st.none() | MOMENTS, st.none() | DURATIONS),
     st.booleans(),
     st.booleans(),
