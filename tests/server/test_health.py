@@ -11,14 +11,16 @@ import httpx
 import pytest
 import pytest_asyncio
 from tests.server.running import PATIENCE
-from tests.support.authority import OPERATOR, root_wish
+from tests.support.authority import OPERATOR, make_hierarchy, root_wish
 
 from intaglio.authority.cas.create import create_root
 from intaglio.authority.cas.delete import delete_ca
 from intaglio.authority.context import Authority
 from intaglio.authority.organizations import create_organization
+from intaglio.authority.revocation import change_status, hold
 from intaglio.core import clock
 from intaglio.core.errors import Unavailable
+from intaglio.core.identifiers import serial_from_hex
 from intaglio.core.secrets import MasterKey
 from intaglio.core.settings import Settings
 from intaglio.server import ca_health, health
@@ -169,6 +171,22 @@ async def test_the_numbers_say_which_cas_can_issue(services: Services, monkeypat
         assert await told() == "0.0"
     await delete_ca(services.authority, OPERATOR, "numbers~root")
     assert await told() == "NaN"
+
+
+async def test_a_ca_whose_certificate_is_on_hold_counts_as_down(services: Services) -> None:
+    await create_organization(services.authority, OPERATOR, "broken")
+    root, issuing = await make_hierarchy(services.authority, "broken")
+    assert issuing.ca.serial_number is not None
+    above = (await services.authority.snapshot()).ca(root.ca.id)
+    await change_status(services.authority, OPERATOR, above, serial_from_hex(issuing.ca.serial_number), hold())
+    await services.authority.reload()
+    registry = HealthRegistry()
+    ca_health.register(services, registry)
+    numbers = (await _ask(services, "/metrics", registry)).text
+    assert 'intaglio_ca_up{ca="broken~issuing"} 0.0' in numbers
+    assert 'intaglio_ca_up{ca="broken~root"} 1.0' in numbers
+    components = (await _ask(services, "/readyz", registry)).json()["components"]
+    assert components["cas"]["details"]["broken~issuing"] == "certificate-held"
 
 
 async def test_unknown_paths_and_methods_are_problems(services: Services) -> None:
