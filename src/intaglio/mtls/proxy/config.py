@@ -55,6 +55,14 @@ class ByServer(_Strict):
     ingress: str
     token: Path
     ca: Path | None = None
+    refuse_in_handshake: bool = True
+
+
+class ByPlatform(_Strict):
+    """Decisions in the process of the server itself, at the registered ingress ``platform`` (ORGANIZATION~NAME)."""
+
+    platform: str
+    refuse_in_handshake: bool = True
 
 
 class ServiceBehind(_Strict):
@@ -76,17 +84,28 @@ class ServiceBehind(_Strict):
 
 
 class GatewayConfig(_Strict):
-    """A gateway: where it listens, its own certificate (PEM files), the service behind it, and who decides."""
+    """A gateway: where it listens, its own certificate (PEM files), the service behind it, and who decides.
+
+    Inside a server, ``certificate`` and ``key`` may be left out: then it is the server's own certificate.
+    """
 
     listen: tuple[Listen, ...] = Field(min_length=1)
-    certificate: Path
-    key: Path
+    certificate: Path | None = None
+    key: Path | None = None
     upstream: ServiceBehind
-    decisions: ByFiles | ByServer
+    decisions: ByFiles | ByServer | ByPlatform
     max_body: int | None = Field(default=1 << 30, gt=0)
     max_connections: int = Field(default=10_000, gt=0)
     #: Seconds that what is under way may take when the gateway is told to stop.
     shutdown_timeout: float = Field(default=10.0, ge=0, le=600)
+
+    @model_validator(mode="after")
+    def _certified(self) -> GatewayConfig:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together")
+        if self.certificate is None and not isinstance(self.decisions, ByPlatform):
+            raise ValueError("a gateway of its own needs certificate and key")
+        return self
 
     @property
     def limits(self) -> Limits:

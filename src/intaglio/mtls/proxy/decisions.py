@@ -49,6 +49,10 @@ def reason_of(error: str | None) -> str:
     return _BY_ERROR.get(error or "", "unknown_ca")
 
 
+#: The forms in which a service may be told who is calling.
+ALL_FORWARDED = frozenset({"client-cert", "xfcc", "identity"})
+
+
 @dataclass(frozen=True)
 class Caller:
     """Who is at the other end of a connection, as far as TLS knows."""
@@ -75,7 +79,9 @@ class Verdict:
 
     ``reason`` is a reason code, empty when allowed; ``detail`` is for the client, and ``status`` the HTTP status that
     tells it. ``identity`` names the caller and ``chain`` is what may be forwarded of him (DER, leaf first): both only
-    of one whose certificate passed every check.
+    of one whose certificate passed every check. ``attributes`` are what the identity is (kind, team ...); ``forward``
+    says in which forms the service is told: client-cert (RFC 9440), xfcc (X-Forwarded-Client-Cert), identity
+    (X-Intaglio-...). ``evidence`` is the source's own, for its record.
     """
 
     allowed: bool
@@ -85,6 +91,9 @@ class Verdict:
     status: int = 403
     identity: str = ""
     chain: Sequence[bytes] = field(default=(), repr=False)
+    attributes: Sequence[tuple[str, str]] = ()
+    forward: frozenset[str] = ALL_FORWARDED
+    evidence: object = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

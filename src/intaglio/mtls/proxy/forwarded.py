@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from cryptography import x509
 
+from intaglio.mtls.proxy.decisions import Verdict
 from intaglio.mtls.proxy.exchange import HOP_BY_HOP, Header, RequestHead
 
 #: Names, with hyphens and in lower case, that speak of a client: only the gateway may set them. A trailing hyphen
@@ -41,12 +42,12 @@ def is_ours(name: bytes) -> bool:
 
 
 def request_headers(
-    head: RequestHead, source: str, chain: Sequence[bytes], *, authority: bytes | None = None
+    head: RequestHead, source: str, verdict: Verdict | None = None, *, authority: bytes | None = None
 ) -> list[Header]:
     """The fields of the request to the service.
 
-    Arguments: ``source`` is the client's address; ``chain`` are the DER certificates of a client that was verified and
-    may pass, leaf first, empty otherwise; ``authority`` replaces the Host the client named.
+    Arguments: ``source`` is the client's address; ``verdict`` says who it is and what is told of that; ``authority``
+    replaces the Host the client named.
     """
     named = {
         token.strip().lower() for value in head.values(b"connection") for token in value.split(b",")
@@ -60,13 +61,21 @@ def request_headers(
     told: list[Header] = [(b"host", host), *kept, *_forwarding(head, source)]
     if head.protocol:
         told += [(b"connection", b"upgrade"), (b"upgrade", head.protocol)]
-    if chain:
-        told += [
-            (b"client-cert", structured(chain[0])),
-            (b"x-forwarded-client-cert", client_certificate_element(chain)),
-        ]
-        if issuers := [each for each in chain[1:] if not _is_self_signed(each)]:
+    return told if verdict is None else [*told, *identity_headers(verdict)]
+
+
+def identity_headers(verdict: Verdict) -> list[Header]:
+    """Who is calling, in the forms the verdict asks for; nothing for a caller who did not prove it."""
+    told: list[Header] = []
+    if verdict.chain and "client-cert" in verdict.forward:
+        told.append((b"client-cert", structured(verdict.chain[0])))
+        if issuers := [each for each in verdict.chain[1:] if not _is_self_signed(each)]:
             told.append((b"client-cert-chain", b", ".join(structured(each) for each in issuers)))
+    if verdict.chain and "xfcc" in verdict.forward:
+        told.append((b"x-forwarded-client-cert", client_certificate_element(verdict.chain)))
+    if verdict.chain and "identity" in verdict.forward:
+        named = [("identity", verdict.identity), *verdict.attributes]
+        told += [(b"x-intaglio-" + name.encode(), _field(value)) for name, value in named if value]
     return told
 
 
@@ -125,6 +134,10 @@ def _quoted(text: str) -> str:
 def _plain(text: str) -> str:
     """A value outside quotation marks, with what would end it or an element escaped."""
     return quote(_visible(text), safe="!$&'()*+/:@?#[]~%")
+
+
+def _field(text: str) -> bytes:
+    return _visible(text).strip().encode("ascii", "backslashreplace")
 
 
 def _visible(text: str) -> str:

@@ -58,7 +58,7 @@ class Forwarder:
 
     async def _pass_on(self, downstream: Downstream, caller: Caller, verdict: Verdict) -> int:
         head = downstream.head
-        headers = request_headers(head, caller.source, verdict.chain, authority=self._authority)
+        headers = request_headers(head, caller.source, verdict, authority=self._authority)
         headers += _framing(head)
         request = request_event(head.method, head.target, headers)
         connection, answer, upload = await self._begin(downstream, request)

@@ -108,13 +108,23 @@ class UpstreamConnection:
     async def body(self) -> AsyncIterator[bytes]:
         """The rest of the answer."""
         while True:
-            event = await self._event()
-            if isinstance(event, h11.Data):
-                yield bytes(event.data)
-            elif isinstance(event, h11.EndOfMessage):
+            event: object = await self._event()
+            gathered = bytearray()
+            while isinstance(event, h11.Data):  # small chunks that arrived together go on together
+                gathered += event.data
+                event = self._next_event()
+            if gathered:
+                yield bytes(gathered)
+            if isinstance(event, h11.EndOfMessage):
                 return
-            else:
+            if event is not h11.NEED_DATA:
                 raise UpstreamFailed("The service ended the connection within its answer.")
+
+    def _next_event(self) -> object:
+        try:
+            return self._state.next_event()
+        except h11.RemoteProtocolError as error:
+            raise UpstreamFailed(f"The service does not speak HTTP properly: {error}.") from None
 
     def reusable(self) -> bool:
         """Whether another request may follow; makes the connection ready for it."""

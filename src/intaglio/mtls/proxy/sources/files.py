@@ -89,7 +89,8 @@ class FileSource:
         """Read everything again. Raises IntaglioError; what was read before then stays, but no CRL does."""
         self._lists = None
         config = self._config
-        identity = ServerIdentity(_file(config.certificate), _file(config.key))
+        identity = identity_from(config)
+        assert identity is not None  # the configuration was checked
         trusted = _certificates(self._decisions.trust)
         self._settings = Settings(
             identity, trusted, self._decisions.mode, self._decisions.refuse_in_handshake
@@ -111,7 +112,14 @@ class FileSource:
 
     def _look(self) -> tuple[object, ...]:
         files = (self._config.certificate, self._config.key, self._decisions.trust, *self._decisions.crls)
-        return tuple(_stamp(path) for path in files)
+        return tuple(_stamp(path) for path in files if path is not None)
+
+
+def identity_from(config: GatewayConfig) -> ServerIdentity | None:
+    """The gateway's own certificate and key, None when none are named. Raises Unavailable."""
+    if config.certificate is None or config.key is None:
+        return None
+    return ServerIdentity(_file(config.certificate), _file(config.key))
 
 
 def write_access_line(caller: Caller, asked: Asked, verdict: Verdict, status: int | None) -> None:
