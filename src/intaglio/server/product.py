@@ -18,10 +18,16 @@ from intaglio.core.settings import Settings
 from intaglio.gateway.api import gateway_app
 from intaglio.gateway.errors import catalogue_entry, error_body
 from intaglio.keystore.audit_key import audit_signer
+from intaglio.mtls.access.endpoint import AccessApp
+from intaglio.mtls.access.upkeep import run_access_upkeep
+from intaglio.mtls.enrolment.policy import anchors_of
+from intaglio.mtls.enrolment.upkeep import run_enrolment_upkeep
+from intaglio.mtls.identities.domains import load_all
 from intaglio.platform import live_settings, server_identities
 from intaglio.platform.live_settings import Logging
 from intaglio.server import ca_health, pages
 from intaglio.server.composition import Application, Composition
+from intaglio.server.enrolment_listener import enrolment_app
 from intaglio.server.management.app import management_app
 from intaglio.server.platform_identity import ensure_identity
 from intaglio.server.services import Services
@@ -37,7 +43,9 @@ def compose(settings: Settings) -> Composition:
         applications={
             "public": Application(_public),
             "console": Application(_management),
+            "enroll": Application(_enroll),
             "gateway": Application(_gateway, _render_for_gateway),
+            "access": Application(_access),
             "admin": Application(_management),
         },
         make_authority=Authority,
@@ -68,8 +76,16 @@ def _management(services: Services) -> ASGIApp:
     return app
 
 
+def _access(services: Services) -> ASGIApp:
+    return AccessApp(services.mtls)
+
+
 def _gateway(services: Services) -> ASGIApp:
     return gateway_app(services.authority, refusals=services.refusals, is_current=lambda: services.watch.current)
+
+
+def _enroll(services: Services) -> ASGIApp:
+    return enrolment_app(services.mtls)
 
 
 def _render_for_gateway(error: IntaglioError) -> tuple[bytes, bytes]:
@@ -83,10 +99,16 @@ async def _identity(services: Services, listener: str) -> ServerIdentity | None:
 
 
 async def _trust(services: Services, listener: str) -> Sequence[bytes]:
-    """The client CAs of all organizations, with their earlier keys too: what those issued may still be valid."""
-    if listener != "gateway":
+    """The client CAs of all organizations, with their earlier keys too: what those issued may still be valid.
+
+    For enrolment, those of all trust domains.
+    """
+    if listener not in ("gateway", "enroll"):
         return ()
     snapshot = await services.authority.snapshot()
+    if listener == "enroll":
+        async with services.database.read() as view:
+            return anchors_of(snapshot, [each for each in await load_all(view) if each.state != "retired"])
     clients = [ca for ca in snapshot.cas.values() if ca.kind == "client" and ca.state != "deleted"]
     return [key.certificate.der for ca in clients for key in ca.keys.values() if key.certificate is not None]
 
@@ -100,6 +122,8 @@ async def _jobs(services: Services) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(run_upkeep(services.authority, services.watch, stop))
             group.create_task(sealer.run())
+            group.create_task(run_enrolment_upkeep(services.mtls))
+            group.create_task(run_access_upkeep(services.database))
     finally:
         stop.set()
 

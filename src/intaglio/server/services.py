@@ -126,6 +126,8 @@ class Services:
     async def stop(self) -> None:
         """Stop in the opposite order. What is queued for commit is still committed."""
         await _call_all(self._on_stop)
+        if "mtls" in self.__dict__:
+            await self.mtls.close()
         if self._authority is not None:
             await self._authority.stop()
         await self.refusals.stop()

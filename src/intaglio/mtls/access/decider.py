@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import pairwise
 
-from intaglio.authority.context import Authority
+from intaglio.authority.context import MAX_CLOCK_OFFSET, Authority
 from intaglio.authority.live_status import Key, StatusSource
 from intaglio.core.errors import IntaglioError, InvalidInput, NotFound, TimedOut, Unavailable
 from intaglio.core.logging import get_logger
@@ -159,6 +159,9 @@ class Decider:
 
     async def _status_doubt(self, judged: Judged, verdict: Verdict, ingress: IngressView) -> Check | None:
         """What is wrong with the status of the certificates in the chain that this platform keeps the status of."""
+        if abs(self._authority.clock_offset()) > MAX_CLOCK_OFFSET:
+            # One of two clocks that disagree is wrong: nobody can say what has expired.
+            return _unavailable(ingress, "The clock of this server and that of its database disagree.")
         for key, generation in judged.status_keys:
             try:
                 if not self._status.current:

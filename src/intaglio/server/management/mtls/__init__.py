@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from intaglio.server.management.mtls import bindings, codes, domains, enrolment, identities
+from intaglio.server.management.mtls import (
+    bindings,
+    codes,
+    domains,
+    enrolment,
+    events,
+    gateway,
+    identities,
+    ingresses,
+    policies,
+)
 
 #: The routers of all rooms, in the order of the documentation.
 ROUTERS: tuple[APIRouter, ...] = (
@@ -13,4 +23,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     bindings.router,
     codes.router,
     enrolment.router,
+    ingresses.router,
+    policies.router,
+    events.router,
+    gateway.router,
 )
