@@ -106,13 +106,20 @@ def test_a_wrong_clock_of_the_device_is_noticed(
     assert told.split()[-1] in said
 
 
-def test_a_certificate_for_another_key_is_thrown_away(visit: Visit, new_code: NewCode) -> None:
-    def exchanged(route: Route) -> None:
-        answer = route.fetch()
-        issued = answer.json()
-        route.fulfill(response=answer, json={**issued, "certificate": issued["chain"][0]})
-
-    visit.page.route("**/csr", exchanged)
+def test_a_certificate_for_another_key_is_thrown_away(
+    new_visit: NewVisit, enrolment: Enrolment, new_code: NewCode
+) -> None:
+    visit = new_visit()
+    visit.page.add_init_script(
+        "const ask = window.fetch;"
+        "window.fetch = async (url, options) => {"
+        "  const answer = await ask(url, options);"
+        "  if (!url.endsWith('/csr')) return answer;"
+        "  const issued = await answer.json();"
+        "  return Response.json({...issued, certificate: issued.chain[0]});"
+        "};"
+    )
+    visit.open(enrolment.page_url)
     assert "not a certificate for the key of this page" in _try(visit, *new_code())
     assert visit.page.locator(".secret").count() == 0
 

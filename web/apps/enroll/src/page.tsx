@@ -53,7 +53,7 @@ export function Page({ service }: Properties): ReactNode {
       </header>
       <main>
         <div className={finished ? "hero finished" : "hero"}>
-          <div className="intro">
+          <div className={finished ? "visually-hidden" : "intro"}>
             <h1>{messages.page.headline}</h1>
             <p className="lede">{messages.page.lede}</p>
             <Facts policy={policy} />
