@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from intaglio.profiles import vocabulary
+from intaglio.x509.host_names import is_dns_name
+
+
+def _purpose(text: str) -> str:
+    return vocabulary.purpose_name(vocabulary.purpose_oid(text))
 
 
 class KeySizePolicy(BaseModel):
@@ -16,6 +23,28 @@ class KeySizePolicy(BaseModel):
     action: Literal["off", "log", "block"] = "off"
     rsa: int = Field(default=2048, ge=1024, le=16384)
     ecc: int = Field(default=256, ge=160, le=1024)
+
+
+class CaConstraints(BaseModel):
+    """What a CA certificate limits itself to, so that trusting it does not put everything else at risk.
+
+    Below it there are DNS names and URIs of these hosts only (``.example`` stands for all hosts below it), no IP
+    addresses, and no other purposes than these. They count from the next certificate of the CA on.
+    Source: RFC 5280 section 4.2.1.10.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    permitted_dns: tuple[Annotated[str, Field(max_length=253)], ...] = Field(min_length=1, max_length=64)
+    permitted_uri_hosts: tuple[Annotated[str, Field(max_length=253)], ...] = Field(min_length=1, max_length=64)
+    purposes: tuple[Annotated[str, AfterValidator(_purpose)], ...] = Field(default=(), max_length=16)
+
+    @field_validator("permitted_dns", "permitted_uri_hosts")
+    @classmethod
+    def _host_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [name for name in names if not is_dns_name(name.removeprefix(".")) or name.startswith("*")]:
+            raise ValueError(f"{wrong[0][:80]} is not a host name")
+        return names
 
 
 class CaOptions(BaseModel):
@@ -41,6 +70,7 @@ class CaOptions(BaseModel):
     allow_issuing_below: bool = Field(
         default=False, description="Permit issuing CAs below this issuing CA when the path length leaves room."
     )
+    constraints: CaConstraints | None = None
 
     @model_validator(mode="after")
     def _overlap(self) -> CaOptions:

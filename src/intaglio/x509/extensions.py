@@ -196,6 +196,21 @@ def certificate_policies(oids: Sequence[str]) -> bytes:
     return der.sequence(*(der.sequence(der.oid(oid)) for oid in oids))
 
 
+def name_constraints(
+    permitted: Sequence[tuple[int, bytes]] = (), excluded: Sequence[tuple[int, bytes]] = ()
+) -> bytes:
+    """NameConstraints of subtrees, each the tag and content of a general name; an address is followed by its mask.
+
+    Source: RFC 5280 section 4.2.1.10.
+    """
+    lists = [
+        der.explicit(number, b"".join(der.sequence(der.tlv(tag, content)) for tag, content in subtrees))
+        for number, subtrees in enumerate((permitted, excluded))
+        if subtrees
+    ]
+    return der.sequence(*lists)
+
+
 def ocsp_no_check() -> bytes:
     """id-pkix-ocsp-nocheck: a responder's certificate needs no status check. Source: RFC 6960 section 4.2.2.2.1."""
     return der.null()

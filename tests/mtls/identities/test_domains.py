@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from tests.support.authority import OPERATOR, issuing_wish, make_hierarchy, root_wish, tenant
+from tests.support.authority import (
+    OPERATOR,
+    issuing_wish,
+    make_hierarchy,
+    openssl,
+    root_wish,
+    tenant,
+    verify_chain,
+)
 from tests.support.identities import issue, make_domain, make_service
 
 from intaglio.authority import organizations
 from intaglio.authority.cas.create import create_issuing, create_root
+from intaglio.authority.cas.renewal import rekey_ca, renew_ca
 from intaglio.core.errors import Forbidden, IntaglioError, InvalidInput, NotFound, Refused, StateConflict
 from intaglio.core.principal import Permission, Principal
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.identities.authorities import PROFILES, NewCaWish
 from intaglio.mtls.identities.domains import (
+    DomainChanges,
     NewDomain,
     create_domain,
+    edit_domain,
     get_domain,
     list_domains,
     retire_domain,
@@ -155,3 +168,33 @@ async def test_refused_trust_domain_leaves_no_cas_behind(mtls: Mtls, trust_domai
     with pytest.raises(IntaglioError):
         await make_domain(mtls)  # the name is taken
     assert set((await mtls.authority.current()).cas) == before
+
+
+async def test_ca_of_its_own_is_limited_to_the_trust_domain(
+    mtls: Mtls, trust_domain: TrustDomain, tmp_path: Path
+) -> None:
+    chain = (await mtls.authority.current()).ca(trust_domain.issuing_ca).chain
+    for der in chain:
+        text = openssl("x509", "-inform", "DER", "-noout", "-ext", "nameConstraints,extendedKeyUsage", stdin=der)
+        assert "X509v3 Name Constraints: critical" in text
+        for permitted in ("DNS:prod.example", "DNS:internal", "URI:prod.example", "IP:0.0.0.0/0.0.0.0"):
+            assert permitted in text
+    assert "TLS Web Client Authentication, TLS Web Server Authentication, OCSP Signing" in openssl(
+        "x509", "-inform", "DER", "-noout", "-ext", "extendedKeyUsage", stdin=chain[0]
+    )
+    service = await make_service(mtls, dns_names=["payments.prod.example", "payments.svc"])
+    verify_chain(tmp_path, [(await issue(mtls, service)).certificate, *chain])
+    with pytest.raises(Refused) as refusal:
+        await make_service(mtls, "bank", dns_names=["www.bank.com"])
+    assert refusal.value.code == "dns-name-outside-domain"
+    with pytest.raises(Refused) as refusal:
+        await edit_domain(mtls, OPERATOR, "prod.example", DomainChanges(dns_suffixes=["com"]))
+    assert refusal.value.code == "dns-suffix-outside-ca"
+
+
+async def test_limits_of_a_ca_survive_its_renewal(mtls: Mtls, trust_domain: TrustDomain) -> None:
+    await renew_ca(mtls.authority, OPERATOR, "demo~id-prod-root")
+    await rekey_ca(mtls.authority, OPERATOR, "demo~id-prod")
+    for ca in ("demo~id-prod", "demo~id-prod-root"):
+        certificate = (await mtls.authority.current()).ca(ca).certificate
+        assert certificate.extension("2.5.29.30") is not None

@@ -39,9 +39,9 @@ async def create_root(
 ) -> CreatedCa:
     """Create a root CA: key, self-signed certificate, rights, and a credential for every new name.
 
-    ``without_clients`` permits a CA that nobody administers through the gateway. Needs ``ca.configure``. Raises NotFound
-    (organization), InvalidInput (subject, profiles, names, dates), StateConflict (id taken or reserved), Refused (longer
-    than 20 years), Unavailable (keystore, database).
+    ``without_clients`` permits a CA that nobody administers through the gateway. Needs ``ca.configure``. Raises
+    NotFound (organization), InvalidInput (subject, profiles, names, dates), StateConflict (id taken or reserved),
+    Refused (longer than 20 years), Unavailable (keystore, database).
     """
     async with changing(authority, principal, Permission.CA_CONFIGURE) as change:
         plan = await _plan(change.tx, principal, organization, wanted, without_clients)
@@ -50,7 +50,10 @@ async def create_root(
         )
         await change.locked()
         await _check_again(change.tx, principal, plan, wanted)
-        certificate = await self_signed(signer, plan.full_id, plan.subject, change.tx.now, not_after=wanted.not_after)
+        certificate = await self_signed(
+            signer, plan.full_id, plan.subject, change.tx.now,
+            not_after=wanted.not_after, constraints=wanted.options.constraints,
+        )  # fmt: skip
         ca_id = await _insert(change.tx, principal, plan, wanted, "root")
         await add_key(change.tx, ca_id, 1, signer.spki, state="pending", key_id=signer.key_id)
         await add_certificate(change.tx, ca_id, 1, certificate)
@@ -85,8 +88,9 @@ async def create_issuing(
             await change.tx.execute(update(models.ca).where(models.ca.c.id == ca_id).values(**values))
         else:
             certificate = await certify(
-                change, principal, issuer, plan.subject, signer, wanted.path_length, wanted.not_after
-            )
+                change, principal, issuer, plan.subject, signer, wanted.path_length, wanted.not_after,
+                wanted.options.constraints,
+            )  # fmt: skip
             await add_certificate(change.tx, ca_id, 1, certificate)
             await make_current(change.tx, ca_id, 1, signer.spki)
         return await _finish(change, principal, plan, wanted, ca_id, certificate)

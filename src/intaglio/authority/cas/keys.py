@@ -14,13 +14,19 @@ from intaglio.authority import internal_profiles, models
 from intaglio.authority.configuration import ConfigurationChange
 from intaglio.authority.directory import CaView
 from intaglio.authority.issuance import Order, issue_in
+from intaglio.authority.options import CaConstraints
 from intaglio.core.identifiers import new_id, new_serial_number
 from intaglio.core.principal import Principal
 from intaglio.db.engine import Transaction
 from intaglio.keystore.service import Signer
+from intaglio.profiles import vocabulary
 from intaglio.profiles.engine import IssuanceInput, Issuer, RequestedValidity, compile_profile
+from intaglio.x509 import extensions as x509
 from intaglio.x509.certificates import CertificateInfo, read_certificate
+from intaglio.x509.extensions import Extension
 from intaglio.x509.names import Name
+
+_DNS, _URI, _IP = 0x82, 0x86, 0x87  # tags of general names (RFC 5280 section 4.2.1.6)
 
 
 async def add_key(
@@ -109,6 +115,7 @@ async def certify(
     signer: Signer,
     path_length: int,
     not_after: datetime | None,
+    constraints: CaConstraints | None = None,
 ) -> CertificateInfo:
     """Have a CA of ours sign the certificate of a CA below it, recorded like every other certificate: 10 years unless
     ``not_after`` or the issuer's end says less.
@@ -124,6 +131,7 @@ async def certify(
             key_algorithm=signer.algorithm,
             channel="platform",
             validity=RequestedValidity(not_after=not_after) if not_after else None,
+            stated=limits(constraints),
         ),
     )
     issued = await issue_in(change.authority, change.tx, principal, order)
@@ -131,7 +139,13 @@ async def certify(
 
 
 async def self_signed(
-    signer: Signer, full_id: str, subject: Name, now: datetime, *, not_after: datetime | None = None
+    signer: Signer,
+    full_id: str,
+    subject: Name,
+    now: datetime,
+    *,
+    not_after: datetime | None = None,
+    constraints: CaConstraints | None = None,
 ) -> CertificateInfo:
     """A root certificate over the signer's key: 20 years unless ``not_after`` says less.
 
@@ -145,11 +159,26 @@ async def self_signed(
             key_algorithm=signer.algorithm,
             channel="platform",
             validity=RequestedValidity(not_after=not_after) if not_after else None,
+            stated=limits(constraints),
         ),
         serial=new_serial_number(),
         now=now,
     )
     return read_certificate(prepared.assemble(await signer.sign(prepared.tbs)))
+
+
+def limits(constraints: CaConstraints | None) -> tuple[Extension, ...]:
+    """The extensions by which a CA certificate limits what counts below it."""
+    if constraints is None:
+        return ()
+    permitted = [(_DNS, name.encode()) for name in constraints.permitted_dns]
+    permitted += [(_URI, host.encode()) for host in constraints.permitted_uri_hosts]
+    everywhere = [(_IP, bytes(8)), (_IP, bytes(32))]  # IPv4 and IPv6: address and mask, all zero
+    found = [Extension(x509.NAME_CONSTRAINTS, True, x509.name_constraints(permitted, everywhere))]
+    if constraints.purposes:
+        purposes = [vocabulary.purpose_oid(purpose) for purpose in constraints.purposes]
+        found.append(Extension(x509.EXTENDED_KEY_USAGE, False, x509.extended_key_usage(purposes)))
+    return tuple(found)
 
 
 def subject_public_key(spki: bytes) -> bytes:

@@ -113,9 +113,12 @@ async def _new_certificate(
         await requests.make_request(change.tx, signer, ca.id, generation, subject, path_length)
         return None
     if issuer is None:
-        certificate = await self_signed(signer, ca.full_id, subject, change.tx.now, not_after=not_after)
+        now, limits = change.tx.now, ca.options.constraints
+        certificate = await self_signed(signer, ca.full_id, subject, now, not_after=not_after, constraints=limits)
     else:
-        certificate = await certify(change, principal, issuer, subject, signer, path_length, not_after)
+        certificate = await certify(
+            change, principal, issuer, subject, signer, path_length, not_after, ca.options.constraints
+        )
     await add_certificate(change.tx, ca.id, generation, certificate)
     return certificate
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -11,16 +12,19 @@ from intaglio.authority.cas.create import create_issuing, create_root
 from intaglio.authority.cas.edit import edit_ca
 from intaglio.authority.cas.values import CaChanges, NewIssuing, NewRoot
 from intaglio.authority.directory import CaView, Snapshot
-from intaglio.authority.options import CaOptions
+from intaglio.authority.options import CaConstraints, CaOptions
 from intaglio.core.errors import Refused
 from intaglio.core.principal import Permission, Principal
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.identities.lifetimes import profile_of
-from intaglio.mtls.identities.values import Kind
+from intaglio.mtls.identities.values import Kind, TrustDomain
 
 #: The profiles a CA must offer to issue for identities.
 PROFILES = tuple(profile_of(kind).id for kind in Kind)
+#: DNS names that are nobody's on the Internet, for identities without a domain of their own there.
+PRIVATE_SUFFIXES = ("internal", "local", "localhost", "svc", "test")
 #: Whoever looks at CRLs or OCSP answers only, without asking us about every connection, hears of a revocation soon.
+_PURPOSES = ("clientAuth", "serverAuth", "OCSPSigning")
 _PROMPT = CaOptions(crl_on_revoke=True, crl_interval_hours=1, crl_validity_hours=24, ocsp_validity_minutes=1)
 
 
@@ -34,14 +38,22 @@ class NewCaWish:
 
 
 async def make_cas(
-    mtls: Mtls, principal: Principal, organization: str, environment: str, domain: str, wish: NewCaWish
+    mtls: Mtls,
+    principal: Principal,
+    organization: str,
+    environment: str,
+    domain: str,
+    dns_suffixes: Sequence[str],
+    wish: NewCaWish,
 ) -> str:
     """A root of the trust domain's own and an issuing CA below it; the full id of the latter.
 
-    Needs ``ca.configure``. Raises what making CAs raises.
+    Both are limited to the SPIFFE IDs of the trust domain and to DNS names below ``dns_suffixes``, so that a device may
+    trust them without risk to everything else it talks to. Needs ``ca.configure``. Raises what making CAs raises.
     """
     ca_id = wish.ca_id or await _free_ca_id(mtls, organization, environment)
     title = f"{organization} {environment} {ca_id}"
+    limits = CaConstraints(permitted_dns=tuple(dns_suffixes), permitted_uri_hosts=(domain,))
     root = NewRoot(
         name=f"{ca_id}-root",
         key_algorithm=wish.key_algorithm,
@@ -49,7 +61,7 @@ async def make_cas(
         profiles=list(PROFILES),
         administrators=[],
         label=f"Root of {domain}",
-        options=_PROMPT,
+        options=_PROMPT.model_copy(update={"constraints": limits}),
     )
     issuing = NewIssuing(
         name=ca_id,
@@ -59,7 +71,7 @@ async def make_cas(
         administrators=[],
         label=f"Identities of {domain}",
         issuer=root.name,
-        options=_PROMPT,
+        options=_PROMPT.model_copy(update={"constraints": limits.model_copy(update={"purposes": _PURPOSES})}),
     )
     await create_root(mtls.authority, principal, organization, root, without_clients=True)
     await create_issuing(mtls.authority, principal, organization, issuing, without_clients=True)
@@ -93,6 +105,22 @@ def usable_ca(snapshot: Snapshot, full_id: str, organization_id: UUID) -> CaView
             target="issuing_ca",
         )
     return ca
+
+
+def require_within_limits(snapshot: Snapshot, domain: TrustDomain, suffixes: Sequence[str]) -> None:
+    """Raise Refused (``dns-suffix-outside-ca``) for DNS names that the issuing CA of a trust domain cannot certify."""
+    limits = snapshot.ca(domain.issuing_ca).options.constraints if domain.issuing_ca else None
+    if limits is None:
+        return
+    permitted = limits.permitted_dns
+    outside = [s for s in suffixes if not any(s == known or s.endswith(f".{known}") for known in permitted)]
+    if outside or not suffixes:
+        raise Refused(
+            f'"{domain.issuing_ca}" is limited to DNS names below: {", ".join(permitted)}.',
+            code="dns-suffix-outside-ca",
+            remedy="Keep to those, or make a trust domain with the names it shall have.",
+            target="dns_suffixes",
+        )
 
 
 async def _free_ca_id(mtls: Mtls, organization: str, environment: str) -> str:

@@ -20,7 +20,14 @@ from intaglio.core.principal import Permission, Principal
 from intaglio.db.engine import Row, Transaction
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.identities import lifetimes, models, names
-from intaglio.mtls.identities.authorities import NewCaWish, make_cas, offer_profiles, usable_ca
+from intaglio.mtls.identities.authorities import (
+    PRIVATE_SUFFIXES,
+    NewCaWish,
+    make_cas,
+    offer_profiles,
+    require_within_limits,
+    usable_ca,
+)
 from intaglio.mtls.identities.environments import require_separate
 from intaglio.mtls.identities.values import Kind, TrustDomain
 from intaglio.x509.host_names import check_dns_name
@@ -33,7 +40,10 @@ _MOST_SUFFIXES = 50
 
 @dataclass(frozen=True)
 class NewDomain:
-    """What a trust domain shall be. With neither ``new_ca`` nor ``issuing_ca`` it stays a draft until it gets one."""
+    """What a trust domain shall be. With neither ``new_ca`` nor ``issuing_ca`` it stays a draft until it gets one.
+
+    A CA of its own is limited to ``dns_suffixes``; without any, to names below its own and to private ones.
+    """
 
     name: str
     environment: str
@@ -68,6 +78,9 @@ async def create_domain(mtls: Mtls, principal: Principal, wanted: NewDomain) -> 
     Refused (a CA that cannot issue, lifetimes).
     """
     ceilings = lifetimes.ceilings(wanted.ceilings)
+    suffixes = _suffixes(wanted.dns_suffixes)
+    if wanted.new_ca is not None and not suffixes:
+        suffixes = [names.domain_name(wanted.name), *PRIVATE_SUFFIXES]
     values: dict[str, Any] = {
         "name": names.domain_name(wanted.name),
         "environment": names.environment_name(wanted.environment),
@@ -76,14 +89,14 @@ async def create_domain(mtls: Mtls, principal: Principal, wanted: NewDomain) -> 
         "ceilings": _seconds(ceilings),
         "lifetimes": _seconds(lifetimes.lifetimes(wanted.lifetimes, ceilings)),
         "required_attributes": _required(wanted.required_attributes),
-        "dns_suffixes": _suffixes(wanted.dns_suffixes),
+        "dns_suffixes": suffixes,
         "pki_choice": wanted.pki_choice,
     }
     await _require_free(mtls, principal, wanted)
     issuing_ca = wanted.issuing_ca
     if wanted.new_ca is not None:
         issuing_ca = await make_cas(
-            mtls, principal, wanted.organization, wanted.environment, wanted.name, wanted.new_ca
+            mtls, principal, wanted.organization, wanted.environment, wanted.name, suffixes, wanted.new_ca
         )
     elif issuing_ca is not None:
         await offer_profiles(mtls, principal, issuing_ca)
@@ -144,6 +157,7 @@ async def edit_domain(mtls: Mtls, principal: Principal, name: str, changes: Doma
             values["required_attributes"] = _required(changes.required_attributes)
         if changes.dns_suffixes is not None:
             values["dns_suffixes"] = _suffixes(changes.dns_suffixes)
+            require_within_limits(change.before, domain, values["dns_suffixes"])
         if changes.pki_choice is not None:
             values["pki_choice"] = changes.pki_choice
         if values:

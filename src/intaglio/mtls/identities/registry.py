@@ -389,6 +389,13 @@ def _row(
         name = derived_name(secret, "d", identity_id)
     else:
         name = names.identity_name(wanted.name)
+        if "." in name:  # OpenSSL takes a common name with dots for a DNS name and holds it against name constraints
+            raise InvalidInput(
+                f'"{name}" looks like a DNS name.',
+                code="name-invalid",
+                remedy="Leave the dots out; DNS names are registered apart.",
+                target="name",
+            )
     return {
         "id": identity_id,
         "domain_id": domain.id,

@@ -11,7 +11,13 @@ from intaglio.core.principal import Permission, Principal
 from intaglio.db.engine import Transaction
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.identities import models
-from intaglio.mtls.identities.authorities import NewCaWish, make_cas, offer_profiles, usable_ca
+from intaglio.mtls.identities.authorities import (
+    PRIVATE_SUFFIXES,
+    NewCaWish,
+    make_cas,
+    offer_profiles,
+    usable_ca,
+)
 from intaglio.mtls.identities.domains import (
     add_ca,
     get_domain,
@@ -39,7 +45,10 @@ async def give_ca(
     domain = await get_domain(mtls, principal, name)
     _require_not_rotating(domain)
     if new_ca is not None:
-        issuing_ca = await make_cas(mtls, principal, domain.organization, domain.environment, domain.name, new_ca)
+        suffixes = domain.dns_suffixes or (domain.name, *PRIVATE_SUFFIXES)
+        issuing_ca = await make_cas(
+            mtls, principal, domain.organization, domain.environment, domain.name, suffixes, new_ca
+        )
     assert issuing_ca is not None
     await offer_profiles(mtls, principal, issuing_ca)
     async with changing(mtls.authority, principal, Permission.MTLS_IDENTITIES) as change:
@@ -51,8 +60,10 @@ async def give_ca(
         if ca.full_id not in domain.cas:
             await add_ca(tx, domain.id, ca.id)
         state = "active" if domain.state == "draft" or set(domain.cas) <= {ca.full_id} else "rotating"
-        version = domain.bundle_version + 1
-        await set_values(tx, domain.id, issuing_ca_id=ca.id, state=state, bundle_version=version)
+        values = {"issuing_ca_id": ca.id, "state": state, "bundle_version": domain.bundle_version + 1}
+        if ca.options.constraints is not None and not domain.dns_suffixes:
+            values["dns_suffixes"] = list(ca.options.constraints.permitted_dns)
+        await set_values(tx, domain.id, **values)
         note(tx, principal, "rotate", domain, issuing_ca=ca.full_id, before=domain.issuing_ca, state=state)
         return await load_by_name(tx, name)
 
