@@ -75,6 +75,9 @@ class Settings(BaseSettings):
     gateway: Listener = Listener(port=8444)
     access: Listener = Listener(host="127.0.0.1", port=8181)
     health: Listener = Listener(host="127.0.0.1", port=9444)
+    mtls_gateway: Path | None = Field(
+        default=None, description="Configuration (YAML) of an mTLS gateway to run inside the server."
+    )
     admin_socket: Path | None = Field(default=None, description="Unix socket; default: DATA_DIR/admin.sock.")
     tls_certificate: Path | None = Field(
         default=None, description="Server certificate chain (PEM). Without it the platform's own CA makes one."

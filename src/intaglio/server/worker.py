@@ -27,6 +27,7 @@ from intaglio.server.health import HealthRegistry
 from intaglio.server.http_listener import HttpListener
 from intaglio.server.listeners import Sockets
 from intaglio.server.middleware import Boundary, Draining, Limits
+from intaglio.server.mtls_gateway import EmbeddedGateway
 from intaglio.server.services import Services
 from intaglio.server.tls import TlsContexts
 
@@ -124,10 +125,12 @@ class _Process:
         for listener in listeners:
             if listener.secure:
                 listener.start()
+        gateway = EmbeddedGateway(services, self._plan.composition)
+        gateway.start()
         self._spawn(self._pulse())
         await self._stop.wait()
         draining.active = True
-        cut_off = await self._drain(listeners)
+        cut_off, _ = await asyncio.gather(self._drain(listeners), gateway.stop())
         access_log.flush()
         await self._finish()
         log.info("stopped", process=self._place, requests_cut_off=cut_off)

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from tests.mtls.proxy.running import Pki, RunningGateway
+from tests.server import management_client
+from tests.server.management_client import Management
+
+from intaglio.core.secrets import MasterKey
+
+
+@pytest_asyncio.fixture
+async def management(database_url: str, master_key: MasterKey, tmp_path: Path) -> AsyncIterator[Management]:
+    """The management API on a fresh database."""
+    async with management_client.management(database_url, master_key, tmp_path) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")

@@ -145,7 +145,7 @@ class RunningGateway:
             "decisions": decided,
         }
         self.config = make_config(found, folder=pki.folder)
-        self.sockets = [_listening("127.0.0.1"), _listening("::1")]
+        self.sockets = [listening("127.0.0.1"), listening("::1")]
         self.port = self.sockets[0].getsockname()[1]
         self.port6 = self.sockets[1].getsockname()[1]
         self.source = RecordingSource(self.config, self.config.decisions)
@@ -298,7 +298,7 @@ class Service:
         return True
 
 
-def _listening(host: str) -> socket.socket:
+def listening(host: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family)
     listening.bind((host, 0))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.server import certificates
 
+from intaglio.mtls.proxy.decisions import Verdict
 from intaglio.mtls.proxy.exchange import Malformed, RequestHead
-from intaglio.mtls.proxy.forwarded import is_ours, request_headers, response_headers
+from intaglio.mtls.proxy.forwarded import identity_headers, is_ours, request_headers, response_headers
 from intaglio.mtls.proxy.requests import check_framing, checked_authority, checked_method, checked_target
 
 
@@ -99,6 +103,20 @@ def test_address_is_forwarded(source: str, node: bytes) -> None:
     assert told[b"forwarded"].startswith(node)
     assert told[b"forwarded"].endswith(b'proto=https;host="a.example:1"')
     assert told[b"x-forwarded-for"] == source.encode()
+
+
+def test_issuers_are_forwarded_and_roots_are_not() -> None:
+    root = certificates.authority("root")
+    issuing = certificates.authority("issuing", issuer=root)
+    leaf = certificates.client(issuing)
+    verdict = Verdict(True, True, identity="me", chain=(leaf.der, issuing.der, root.der), attributes=[("team", "b\ne")])
+    told = dict(identity_headers(verdict))
+    assert told[b"client-cert-chain"] == b":" + b64encode(issuing.der) + b":"
+    assert (told[b"x-intaglio-identity"], told[b"x-intaglio-team"]) == (b"me", b"b?e")
+
+
+def test_nothing_is_forwarded_of_a_caller_who_proved_nothing() -> None:
+    assert identity_headers(Verdict(False, True, "expired", identity="me", attributes=[("team", "a")])) == []
 
 
 @given(st.binary(max_size=60))

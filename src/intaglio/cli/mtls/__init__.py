@@ -12,6 +12,11 @@ COMMANDS: lazy.Table = {
     "identity": ("mtls.identity", "The registry of identities."),
     "binding": ("mtls.binding", "Which certificate was issued for which identity."),
     "revoke": ("mtls.revoke", "Revoke certificates of identities."),
+    "gateway": ("mtls.gateway", "The mTLS gateway: a reverse proxy that knows every client."),
+    "scan": ("mtls.scan", "Scan code, files, images and endpoints for the common mistakes."),
+    "ingress": ("mtls.ingress", "Where client certificates are demanded, and how strictly."),
+    "policy": ("mtls.policy", "What callers may do, by what their certificates say."),
+    "event": ("mtls.event", "Who was let in or turned away where, and why."),
 }
 
 app = typer.Typer(

@@ -72,7 +72,7 @@ class Connections:
             for asked in (Asked(), *connection.under_way):
                 by_question.setdefault((connection.caller, asked), []).append(connection)
         for (caller, asked), connections in by_question.items():
-            verdict = await self._source.decide(caller, asked)
+            verdict = await self._source.decide(caller, asked, again=True)
             if not self._ends(caller, asked, verdict):
                 continue
             for connection in connections:

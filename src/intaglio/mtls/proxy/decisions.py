@@ -120,9 +120,10 @@ class Source(Protocol):
     async def settings(self) -> Settings:
         """The settings of now. Raises IntaglioError while there are none."""
 
-    async def decide(self, caller: Caller, asked: Asked) -> Verdict:
-        """Decide on a request, or with an empty ``asked`` on a connection, whatever it may be used for later. Never
-        raises: when the source knows nothing the answer is ``status_unavailable``."""
+    async def decide(self, caller: Caller, asked: Asked, *, again: bool = False) -> Verdict:
+        """Decide on a request, or with an empty ``asked`` on a connection, whatever it may be used for later; ``again``
+        when that was decided before. Never raises: when the source knows nothing the answer is
+        ``status_unavailable``."""
 
     def record(self, caller: Caller, asked: Asked, verdict: Verdict, *, status: int | None) -> None:
         """Note a handshake or request that was accepted or refused; ``status`` is the HTTP status if there is one."""

@@ -52,7 +52,7 @@ class FileSource:
         assert self._settings is not None
         return self._settings
 
-    async def decide(self, caller: Caller, asked: Asked) -> Verdict:
+    async def decide(self, caller: Caller, asked: Asked, *, again: bool = False) -> Verdict:
         mode = self._decisions.mode
         reason, detail = self._judge(caller)
         identity = _names(caller.peer.chain[0]) if caller.peer.verified else []

@@ -54,7 +54,7 @@ class PlatformSource:
         view = await ingress_view(self._mtls, self._ingress)
         return settings_of(view, await self._identity(), refuse_in_handshake=self._refuse)
 
-    async def decide(self, caller: Caller, asked: Asked) -> Verdict:
+    async def decide(self, caller: Caller, asked: Asked, *, again: bool = False) -> Verdict:
         try:
             view = await ingress_view(self._mtls, self._ingress)
             decision = await self._mtls.decider.decide_at(view, facts_of(view, caller, asked))
