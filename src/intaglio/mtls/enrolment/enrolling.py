@@ -76,7 +76,7 @@ async def _claim(
     digest = hashlib.sha256(request.der).digest()
     async with mtls.database.transaction() as tx:
         # The code is always locked before its sessions, or two of them could wait for each other.
-        code = await _lock_code(tx, await load_session(tx, token))
+        code = await lock_code(tx, await load_session(tx, token))
         row = await load_session(tx, token, lock=True)
         if row["state"] not in OPEN and row["csr_sha256"] != digest:
             raise errors.code_used()
@@ -98,7 +98,7 @@ async def _claim(
     return _Claim(row, identity, lifetime_of(identity.domain, identity.kind, settings, days), settings)
 
 
-async def _lock_code(tx: Transaction, session: Row) -> Code | None:
+async def lock_code(tx: Transaction, session: Row) -> Code | None:
     """The code of a session, nobody else spending it until the end; None for a renewal."""
     if session["code_id"] is None:
         return None
@@ -126,10 +126,10 @@ async def _settle_others(
     )
     uses, running = code.uses, 0
     for other in claimed:
-        if await _was_issued(tx, other, identity):
+        if await was_issued(tx, other, identity):
             uses += 1
             await set_session(tx, other["id"], state="issued", finished_at=tx.now)
-            await _count_use(tx, code)
+            await count_use(tx, code)
             note(tx, identity, visitor, "recover", other)
         elif other["working_until"] is not None and other["working_until"] > tx.now:
             running += 1
@@ -150,7 +150,8 @@ async def _settle_others(
     return None
 
 
-async def _was_issued(tx: Transaction, session: Row, identity: Identity) -> bool:
+async def was_issued(tx: Transaction, session: Row, identity: Identity) -> bool:
+    """Whether a certificate was recorded for a session, whatever became of the process that asked for it."""
     i = authority_models.idempotency.c
     found = select(i.certificate_id).where(
         i.caller == f"identity:{identity.uri}", i.key == idempotency_key(session)
@@ -211,7 +212,7 @@ async def _conclude(mtls: Mtls, row: Row, issued: IssuedIdentity, visitor: Visit
     """Use up the code. Idempotent: the answer to a repeated request counts nothing."""
     try:
         async with mtls.database.transaction() as tx:
-            code = await _lock_code(tx, row)
+            code = await lock_code(tx, row)
             state = await tx.scalar(select(table.c.state).where(table.c.id == row["id"]).with_for_update())
             if state not in OPEN:
                 return
@@ -219,15 +220,17 @@ async def _conclude(mtls: Mtls, row: Row, issued: IssuedIdentity, visitor: Visit
                 tx, row["id"], state="issued", binding_id=issued.binding_id, working_until=None, reason=None,
                 finished_at=tx.now,
             )  # fmt: skip
-            if code is not None:
-                await _count_use(tx, code)
+            await count_use(tx, code)
             note(tx, issued.identity, visitor, "issue", row, serial=issued.serial.hex().upper())
     except IntaglioError as error:
         # The certificate is recorded, and so is its session as claimed: the same request completes it.
         raise errors.ca_unavailable(error.detail) from error
 
 
-async def _count_use(tx: Transaction, code: Code) -> None:
+async def count_use(tx: Transaction, code: Code | None) -> None:
+    """One more certificate was issued with a code, which is locked; None (a renewal) needs none."""
+    if code is None:
+        return
     await tx.execute(
         update(code_table)
         .where(code_table.c.id == code.id)

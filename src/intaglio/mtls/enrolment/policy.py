@@ -166,7 +166,8 @@ def host_name(header: str) -> str:
 
 def anchors_of(snapshot: Snapshot, found: Sequence[TrustDomain]) -> list[bytes]:
     """The certificates of every key of the CAs that count in trust domains, and of those above them (DER)."""
-    views = [snapshot.ca(name) for domain in found for name in domain.cas]
+    names = {name for domain in found for name in domain.cas}
+    views = [ca for ca in snapshot.cas.values() if ca.full_id in names]
     views += [anchor_of(snapshot, ca, "root") for ca in views]
     return list(dict.fromkeys(der for ca in views for der in _certificates(ca)))
 

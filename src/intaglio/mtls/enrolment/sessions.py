@@ -135,7 +135,8 @@ async def new_session(
     renews: UUID | None = None,
 ) -> OpenSession:
     """A session for an identity, by a security code or for the renewal of a binding."""
-    token, nonce = secrets.token_urlsafe(24), secrets.token_urlsafe(18)
+    nonce = secrets.token_urlsafe(18)
+    token = secrets.token_urlsafe(24) if renews is None else renewal_token(renews, nonce)
     expires_at = tx.now + timedelta(minutes=minutes)
     await tx.execute(
         insert(table).values(
@@ -188,6 +189,11 @@ def note(tx: Transaction, identity: Identity, visitor: Visitor, verb: str, row: 
 def token_hash(token: str) -> bytes:
     """What is stored of a session token. It is random, so a plain hash is enough."""
     return hashlib.sha256(token[:_LONGEST_TOKEN].encode("utf-8", "replace")).digest()
+
+
+def renewal_token(binding_id: UUID, nonce: str) -> str:
+    """What opens the session of a renewal: the certificate one comes with, and the nonce in the request."""
+    return f"{binding_id} {nonce}"
 
 
 def session_unknown() -> NotFound:
