@@ -21,6 +21,7 @@ FIGURES = {
     "crl": "bench.crl",
     "memory": "bench.memory",
     "start": "bench.start",
+    "enroll-page": "bench.enroll_page",
 }
 
 

@@ -218,7 +218,7 @@ export const trust = {
   title: "Trust the certificate authority",
   optional: "Optional",
   text: (subject: string): string =>
-    `Your certificate was issued by “${subject}”. Install the certificate of that authority once, and programs can verify yours and those of the services behind it without a warning.`,
+    `Certificates made here chain to “${subject}”. Install the certificate of that authority once, and programs verify yours, and those of the services behind it, without a warning.`,
   pem: "CA certificate (.pem)",
   der: "CA certificate (.cer)",
   profile: "Apple profile (.mobileconfig)",
