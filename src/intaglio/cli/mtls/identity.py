@@ -183,3 +183,32 @@ def _attributes(
         "version": version, "owner": owner, "dns_names": dns_names or None, "properties": pairs(properties),
     }  # fmt: skip
     return {name: value for name, value in found.items() if value is not None}
+
+
+@command(
+    app,
+    "cert-manager",
+    example="intaglio mtls identity cert-manager service:payments --issuer vault --namespace shop",
+)
+def cert_manager(
+    cli: Cli,
+    identity: Reference,
+    issuer: Annotated[str, typer.Option(help="vault, acme or ca.")] = "vault",
+    namespace: Annotated[str, typer.Option(help="Kubernetes namespace.")] = "default",
+    issuer_name: Annotated[str, typer.Option(help="Name of the issuer.")] = "internal-ca",
+    secret: Annotated[str, typer.Option(help="Name of the Secret; NAME-tls without it.")] = "",
+    lifetime: Annotated[str | None, typer.Option(help="Such as PT24H; what the trust domain gives otherwise.")] = None,
+    url: Annotated[str | None, typer.Option(help="URL of the enrolment listener, as the cluster reaches it.")] = None,
+    cluster: Annotated[bool, typer.Option("--cluster", help="Make a ClusterIssuer.")] = False,
+    out: Annotated[str, typer.Option("--out", "-o", help="File to write; - is standard output.")] = "-",
+) -> None:
+    """Write the Kubernetes resources with which cert-manager gets the certificates of a service."""
+    body = {
+        "issuer": issuer, "namespace": namespace, "issuer_name": issuer_name, "secret": secret, "lifetime": lifetime,
+        "server": url, "cluster": cluster,
+    }  # fmt: skip
+    found = cli.client.post(f"{_path(identity)}/cert-manager", body)
+    if cli.out.as_json:
+        cli.out.result({"yaml": found})
+        return
+    write_public(out, found)

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from intaglio.server.management.mtls import (
     bindings,
+    bundles,
     codes,
     domains,
     enrolment,
@@ -14,6 +15,7 @@ from intaglio.server.management.mtls import (
     identities,
     ingresses,
     policies,
+    trust,
 )
 
 #: The routers of all rooms, in the order of the documentation.
@@ -21,6 +23,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     domains.router,
     identities.router,
     bindings.router,
+    bundles.router,
+    trust.router,
     codes.router,
     enrolment.router,
     ingresses.router,
