@@ -31,13 +31,14 @@ def server_ca(product: Product, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return file
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def playwright() -> Iterator[Playwright]:
+    """The driver. Its event loop is in the way of asynchronous tests, so it is gone before the next module."""
     with sync_playwright() as driver:
         yield driver
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(playwright: Playwright, server_ca: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """Chromium of somebody who trusts the server and has no certificate."""
     home = Home(tmp_path_factory.mktemp("home"), server_ca)
