@@ -23,6 +23,7 @@ from intaglio.mtls.access.upkeep import run_access_upkeep
 from intaglio.mtls.enrolment.policy import anchors_of
 from intaglio.mtls.enrolment.upkeep import run_enrolment_upkeep
 from intaglio.mtls.identities.domains import load_all
+from intaglio.mtls.identities.spiffe import spiffe_routes
 from intaglio.platform import live_settings, server_identities
 from intaglio.platform.live_settings import Logging
 from intaglio.server import ca_health, pages
@@ -85,7 +86,7 @@ def _gateway(services: Services) -> ASGIApp:
 
 
 def _enroll(services: Services) -> ASGIApp:
-    return enrolment_app(services.mtls)
+    return enrolment_app(services.mtls, spiffe_routes(services.mtls))
 
 
 def _render_for_gateway(error: IntaglioError) -> tuple[bytes, bytes]:

@@ -9,29 +9,26 @@ from __future__ import annotations
 import json
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from intaglio.core.errors import IntaglioError, NotFound
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.identities.bundle_formats import REFRESH_HINT, spiffe_document
 from intaglio.mtls.identities.bundles import bundle_of
 from intaglio.mtls.identities.domains import domain_unknown, load_by_name
-from intaglio.mtls.identities.names import domain_name
+
+_LONGEST = 255
 
 
 def spiffe_routes(mtls: Mtls) -> list[Route]:
-    """``/spiffe/{domain}/bundle.json``, to be mounted on a listener with TLS; needs no authentication."""
+    """``/spiffe/{domain}/bundle.json``, to be mounted on a listener with TLS; needs no authentication.
+
+    Raises NotFound for a trust domain that does not exist, is retired or has no CA.
+    """
     known: dict[str, tuple[int, bytes, str]] = {}
 
     async def bundle(request: Request) -> Response:
-        name = request.path_params["domain"]
-        try:
-            content, tag = await _bundle(mtls, name, known)
-        except NotFound as error:
-            return _problem(domain_unknown(name) if error.code != "bundle-empty" else error)
-        except IntaglioError as error:
-            return _problem(error)
+        content, tag = await _bundle(mtls, request.path_params["domain"], known)
         headers = {"etag": tag, "cache-control": f"public, max-age={REFRESH_HINT}"}
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
@@ -47,17 +44,11 @@ async def _bundle(mtls: Mtls, name: str, known: dict[str, tuple[int, bytes, str]
     if kept is not None and kept[0] == snapshot.epoch:
         return kept[1], kept[2]
     async with mtls.database.read() as view:
-        domain = await load_by_name(view, domain_name(name))
+        domain = await load_by_name(view, name[:_LONGEST])
     if domain.state == "retired":
         known.pop(name, None)
         raise domain_unknown(name)
     bundle = bundle_of(snapshot, name, [domain])
     document = json.dumps(spiffe_document(bundle)).encode()
-    known[name] = snapshot.epoch, document, f'"{bundle.digest[:32]}"'
+    known[name] = snapshot.epoch, document, f'W/"{bundle.digest[:32]}"'
     return document, known[name][2]
-
-
-def _problem(error: IntaglioError) -> Response:
-    status = 404 if error.status == 400 else error.status
-    body = {"title": "No bundle", "status": status, "detail": error.detail, "code": error.code, "remedy": error.remedy}
-    return JSONResponse(body, status, media_type="application/problem+json")
