@@ -17,7 +17,7 @@ _FIRST = "first-steps"
 _OTHERS = sorted(page.stem for page in _GUIDES.glob("*.md") if page.stem not in (_FIRST, "README"))
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 #: The guides name the default ports; the test's server has whatever was free.
-_DEFAULT_PORTS = {"public": 8080, "console": 8443, "gateway": 8444, "health": 9444}
+_DEFAULT_PORTS = {"public": 8080, "console": 8443, "enroll": 1443, "gateway": 8444, "health": 9444}
 #: What only an installed service understands is done to the test's server instead.
 _SERVICE = re.compile(r"^(?:intaglio serve|systemctl (?:start|stop|restart) intaglio)$", re.MULTILINE)
 

@@ -84,6 +84,7 @@ def test_pem_of_every_kind_is_recognised(kind: PrivateFormat, encryption: Any) -
     assert holds_private_key(text)
     assert holds_private_key(json.dumps({"csr": text.decode()}).encode())
     assert holds_private_key(csr("u-1", "a@example.com", "n") + text)
+    assert holds_private_key(base64.b64encode(text))
 
 
 def test_a_json_web_key_is_recognised() -> None:

@@ -43,10 +43,11 @@ def holds_private_key(payload: bytes) -> bool:
     readings = [data]
     if b"%" in data:
         readings.append(unquote_to_bytes(data))
-    return any(
-        _MARKERS.search(each) or _DER.search(each) or _JWK.match(each) or any(map(_DER.search, _decoded(each)))
-        for each in readings
-    )
+    return any(_shows(each) or any(map(_shows, _decoded(each))) for each in readings)
+
+
+def _shows(data: bytes) -> bool:
+    return bool(_MARKERS.search(data) or _DER.search(data) or _JWK.match(data))
 
 
 def _decoded(data: bytes) -> Iterator[bytes]:

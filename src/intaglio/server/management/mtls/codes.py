@@ -87,9 +87,9 @@ class Delivery(_Body):
 
 
 class Password(_Body):
-    """A password; null removes it."""
+    """A password. It is kept sealed."""
 
-    password: SecretStr | None
+    password: SecretStr
 
 
 class TestMail(_Body):
@@ -165,6 +165,12 @@ async def set_mail_password(mtls: GivenMtls, asker: Asker, body: Password) -> No
     await stored_secrets.set_secret(mtls, asker, Secret.SMTP_PASSWORD, body.password)
 
 
+@router.delete("/mail/password", status_code=204)
+async def delete_mail_password(mtls: GivenMtls, asker: Asker) -> None:
+    """Forget the password of the account at the mail server."""
+    await stored_secrets.set_secret(mtls, asker, Secret.SMTP_PASSWORD, None)
+
+
 @router.post("/mail/test", status_code=204)
 async def send_test_mail(mtls: GivenMtls, asker: Asker, body: TestMail) -> None:
     """Send a mail, to see whether mail works."""
@@ -175,3 +181,9 @@ async def send_test_mail(mtls: GivenMtls, asker: Asker, body: TestMail) -> None:
 async def set_binding_store_key(mtls: GivenMtls, asker: Asker, body: Password) -> None:
     """Set the secret access key of the bucket for binding records. It cannot be read."""
     await stored_secrets.set_secret(mtls, asker, Secret.S3_SECRET_KEY, body.password)
+
+
+@router.delete("/binding-store/secret-key", status_code=204)
+async def delete_binding_store_key(mtls: GivenMtls, asker: Asker) -> None:
+    """Forget the secret access key of the bucket; then the environment of the server has to give one."""
+    await stored_secrets.set_secret(mtls, asker, Secret.S3_SECRET_KEY, None)
