@@ -97,7 +97,7 @@ class Mailbox:
     def text(self, number: int = -1) -> str:
         payload = self.messages[number].get_payload(decode=True)
         assert isinstance(payload, bytes)
-        return payload.decode()
+        return payload.decode().replace("\r\n", "\n")
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         content = envelope.content
