@@ -34,6 +34,9 @@ _REASONS = {
     "CERT_NOT_YET_VALID": ReasonCode.NOT_YET_VALID,
     "INVALID_PURPOSE": ReasonCode.BAD_PURPOSE,
     "CERT_REVOKED": ReasonCode.REVOKED,
+    # Name constraints are what keeps the CA of one trust domain out of another (RFC 5280 section 4.2.1.10).
+    "PERMITTED_VIOLATION": ReasonCode.WRONG_ENVIRONMENT,
+    "EXCLUDED_VIOLATION": ReasonCode.WRONG_ENVIRONMENT,
     "EE_KEY_TOO_SMALL": ReasonCode.WEAK_KEY,
     "CA_KEY_TOO_SMALL": ReasonCode.WEAK_KEY,
     "CA_MD_TOO_WEAK": ReasonCode.WEAK_KEY,
@@ -186,7 +189,16 @@ def _check_chain(
         reason = ReasonCode.SELF_SIGNED if leaf.verify_signed_by(leaf.spki) else ReasonCode.BAD_SIGNATURE
     elif issuer is None and _claims_issuer_of(leaf, trust):
         reason = ReasonCode.BAD_SIGNATURE
-    return Check("chain", reason, _chain_details(leaf, trust).get(reason) or f"The chain is not valid: {failure}.")
+    described = _chain_details(leaf, trust).get(reason) if failure in _NOBODY_VOUCHES else None
+    return Check("chain", reason, described or f"The chain is not valid: {failure}.")
+
+
+_NOBODY_VOUCHES = frozenset(
+    {
+        *("UNABLE_TO_GET_ISSUER_CERT", "UNABLE_TO_GET_ISSUER_CERT_LOCALLY", "UNABLE_TO_VERIFY_LEAF_SIGNATURE"),
+        *("DEPTH_ZERO_SELF_SIGNED_CERT", "SELF_SIGNED_CERT_IN_CHAIN", "CERT_UNTRUSTED", "CERT_SIGNATURE_FAILURE"),
+    }
+)
 
 
 def _foreign(
