@@ -93,13 +93,15 @@ async def _rewrap(url: str, master: MasterKey) -> tuple[Progress, list[Holder]]:
     """Raises StateConflict when a process that runs could not open what is sealed under the current key."""
     from intaglio.db.engine import Database
     from intaglio.keystore import holders
+    from intaglio.keystore.rewrap import SEALED_COLUMNS
     from intaglio.keystore.rewrap import rewrap as run
+    from intaglio.mtls import sealed as mtls
 
     database = Database(url, pool_size=2)
     try:
         nodes = await holders.running(database)
         holders.require_held(nodes, master.current)
-        return await run(database, master), nodes
+        return await run(database, master, (*SEALED_COLUMNS, *mtls.SEALED_COLUMNS)), nodes
     finally:
         await database.close()
 

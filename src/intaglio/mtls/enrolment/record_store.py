@@ -1,8 +1,9 @@
 """Copies of binding records in an S3-compatible bucket, encrypted before they leave this process.
 
-Each record is encrypted with AES-256-GCM under a key of its own, which is wrapped under the master key; its name is
-bound in. The bucket gets ciphertext only. Where a bucket is wanted, nothing is issued without it: it is asked for
-before, and the certificate is handed out only once its record is stored.
+Each record is encrypted with AES-256-GCM under a key of its own, which is wrapped under a secret of the service that
+the master key seals (so that records outlive a rotation of the master key); the name of the object is bound in. The
+bucket gets ciphertext only. Where a bucket is wanted, nothing is issued without it: it is asked for before, and the
+certificate is handed out only once its record is stored.
 """
 
 from __future__ import annotations
@@ -21,16 +22,17 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from intaglio.core.clock import rfc3339
 from intaglio.core.errors import IntaglioError, NotFound, NotSupported, Unavailable
-from intaglio.core.secrets import MasterKey
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.enrolment.sessions import Visitor
 from intaglio.mtls.enrolment.settings import EnrolmentSettings
 from intaglio.mtls.enrolment.stored_secrets import Secret, read_secret
+from intaglio.mtls.identities.secrets import server_secret
 from intaglio.mtls.identities.values import IssuedIdentity
 
 _CONNECT_SECONDS, _READ_SECONDS = 3, 5
 _LONGEST_RECORD = 64 * 1024
 _VERSION = 1
+_NONCE_OCTETS = 12
 
 
 async def require_available(mtls: Mtls, settings: EnrolmentSettings) -> None:
@@ -56,7 +58,7 @@ async def keep(mtls: Mtls, settings: EnrolmentSettings, issued: IssuedIdentity, 
     }
     bucket = await _bucket(mtls, settings)
     name = bucket.name_of(issued.binding_id)
-    body = encrypt(mtls.master_key, name, issued.binding_id, json.dumps(record).encode())
+    body = encrypt(await _wrapping_key(mtls), name, json.dumps(record).encode())
     await asyncio.to_thread(bucket.put, name, body)
 
 
@@ -65,33 +67,26 @@ async def read(mtls: Mtls, settings: EnrolmentSettings, binding_id: UUID) -> dic
     bucket = await _bucket(mtls, settings)
     name = bucket.name_of(binding_id)
     body = await asyncio.to_thread(bucket.get, name)
-    found: dict[str, Any] = json.loads(decrypt(mtls.master_key, name, binding_id, body))
+    found: dict[str, Any] = json.loads(decrypt(await _wrapping_key(mtls), name, body))
     return found
 
 
-def encrypt(master_key: MasterKey, name: str, binding_id: UUID, plaintext: bytes) -> bytes:
-    """The object for a record: JSON with the wrapped key, the nonce and the ciphertext in base64."""
-    key, nonce = AESGCM.generate_key(256), os.urandom(12)
-    members = {
-        "wrapped_key": master_key.seal(key, purpose=_purpose(binding_id)),
-        "nonce": nonce,
-        "ciphertext": AESGCM(key).encrypt(nonce, plaintext, name.encode()),
-    }
+def encrypt(wrapping_key: bytes, name: str, plaintext: bytes) -> bytes:
+    """The object for a record: JSON with the wrapped key and the ciphertext, each after its nonce, in base64."""
+    key = AESGCM.generate_key(256)
+    members = {"wrapped_key": _seal(wrapping_key, name, key), "ciphertext": _seal(key, name, plaintext)}
     encoded = {member: base64.b64encode(value).decode() for member, value in members.items()}
     return json.dumps({"version": _VERSION, "algorithm": "AES-256-GCM", **encoded}).encode()
 
 
-def decrypt(master_key: MasterKey, name: str, binding_id: UUID, body: bytes) -> bytes:
-    """The record in an object. Raises Unavailable when it is damaged, moved, or under a master key that is not here."""
+def decrypt(wrapping_key: bytes, name: str, body: bytes) -> bytes:
+    """The record in an object. Raises Unavailable when it is damaged, moved, or another installation's."""
     try:
         if len(body) > _LONGEST_RECORD:
             raise ValueError
         members = json.loads(body)
-        wrapped, nonce, ciphertext = (
-            base64.b64decode(members[name], validate=True) for name in ("wrapped_key", "nonce", "ciphertext")
-        )
-        key = master_key.open(wrapped, purpose=_purpose(binding_id))
-        return AESGCM(key).decrypt(nonce, ciphertext, name.encode())
+        wrapped, sealed = (base64.b64decode(members[part], validate=True) for part in ("wrapped_key", "ciphertext"))
+        return _open(_open(wrapping_key, name, wrapped), name, sealed)
     except (ValueError, KeyError, TypeError, RecursionError, InvalidTag):
         raise Unavailable(
             f'The object "{name}" is no record of this installation, or was altered.',
@@ -100,8 +95,18 @@ def decrypt(master_key: MasterKey, name: str, binding_id: UUID, body: bytes) -> 
         ) from None
 
 
-def _purpose(binding_id: UUID) -> str:
-    return f"binding-record:{binding_id}"
+def _seal(key: bytes, name: str, plaintext: bytes) -> bytes:
+    nonce = os.urandom(_NONCE_OCTETS)
+    return nonce + AESGCM(key).encrypt(nonce, plaintext, name.encode())
+
+
+def _open(key: bytes, name: str, sealed: bytes) -> bytes:
+    return AESGCM(key).decrypt(sealed[:_NONCE_OCTETS], sealed[_NONCE_OCTETS:], name.encode())
+
+
+async def _wrapping_key(mtls: Mtls) -> bytes:
+    async with mtls.database.transaction() as tx:
+        return await server_secret(tx, mtls.master_key, "binding-records")
 
 
 @dataclass(frozen=True)
