@@ -67,3 +67,14 @@ def _write_all(out: str, files: dict[str, bytes]) -> list[str]:
     for name, content in files.items():
         write_public(str(folder / name), content)
     return [str(folder / name) for name in files]
+
+
+@command(app, "show", example="intaglio mtls bundle show prod.example")
+def show(
+    cli: Cli,
+    name: Annotated[str, typer.Argument(help="Trust domain, or environment.")],
+) -> None:
+    """List the CAs that count, with their fingerprints; anchors are what relying parties trust."""
+    found = cli.client.post(f"/mtls/v1/bundles/{segment(name)}", {"formats": []})
+    columns = {"subject": "CA", "anchor": "ANCHOR", "not_after": "UNTIL", "sha256": "SHA-256"}
+    cli.out.table(found["certificates"], columns)
