@@ -73,3 +73,15 @@ def _explained(error: ssl.SSLError) -> str:
         "EE_KEY_TOO_SMALL": "its key is too weak",
         "NO_START_LINE": "certificate or key is not PEM",
     }.get(error.reason or "", str(error.reason or error).replace("_", " ").lower())
+
+
+def client_context(trusted: bytes, identity: ServerIdentity | None = None) -> ssl.SSLContext:
+    """The context of a client that verifies servers against ``trusted`` (PEM) and presents ``identity``, if any.
+
+    Raises InvalidInput when chain and key do not fit together.
+    """
+    context = ssl.create_default_context(cadata=trusted.decode("ascii"))
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if identity is not None:
+        _load_identity(context, identity)
+    return context

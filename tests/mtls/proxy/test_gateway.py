@@ -145,6 +145,12 @@ def test_address_and_certificate_are_two_barriers(new_gateway: NewGateway) -> No
     }
 
 
+@pytest.mark.parametrize("mode", ["off", "permissive"])
+def test_address_counts_in_every_mode(new_gateway: NewGateway, mode: str) -> None:
+    gateway = new_gateway(networks=["192.0.2.0/24"], mode=mode)
+    assert gateway.get(None).json()["code"] == "ip_denied"
+
+
 @pytest.mark.parametrize("make", [make for make, _ in BAD])
 def test_permissive_gateway_lets_through_and_forwards_no_identity(
     permissive: RunningGateway, make: Callable[[Pki], Credential | None]

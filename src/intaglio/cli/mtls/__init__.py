@@ -17,6 +17,8 @@ COMMANDS: lazy.Table = {
     "code": ("mtls.code", "Security codes, with which people enrol in the browser."),
     "mail": ("mtls.mail", "The mail server for security codes and reminders."),
     "gateway": ("mtls.gateway", "The mTLS gateway: a reverse proxy that knows every client."),
+    "scenario": ("mtls.scenario", "Scenarios: who gets through where, with which certificate, from which network."),
+    "demo": ("mtls.demo", "Demonstrations that need no server."),
     "scan": ("mtls.scan", "Scan code, files, images and endpoints for the common mistakes."),
     "ingress": ("mtls.ingress", "Where client certificates are demanded, and how strictly."),
     "policy": ("mtls.policy", "What callers may do, by what their certificates say."),

@@ -1,1 +1,1 @@
-"""Scenarios that really run, expected against observed."""
+"""Demonstrations that run: who gets through where, with which certificate from which network, and who does not."""

@@ -99,6 +99,18 @@ def upgrade() -> None:
     sa.Column('sent_at', sa.DateTime(timezone=True), nullable=False),
     sa.PrimaryKeyConstraint('binding_id', 'hours', name=op.f('pk_mtls_reminder'))
     )
+    op.create_table('mtls_scenario_run',
+    sa.Column('id', sa.UUID(), nullable=False),
+    sa.Column('number', sa.Integer(), nullable=False),
+    sa.Column('passed', sa.Boolean(), nullable=False),
+    sa.Column('rows', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('figures', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('started_by', sa.Text(), nullable=False),
+    sa.Column('started_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('finished_at', sa.DateTime(timezone=True), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_mtls_scenario_run'))
+    )
+    op.create_index('ix_mtls_scenario_run_number', 'mtls_scenario_run', ['number', 'id'], unique=False)
     op.create_table('mtls_secret',
     sa.Column('name', sa.Text(), nullable=False),
     sa.Column('sealed', sa.LargeBinary(), nullable=False),
@@ -367,6 +379,8 @@ def downgrade() -> None:
     op.drop_table('mtls_policy')
     op.drop_table('mtls_design_document')
     op.drop_table('mtls_secret')
+    op.drop_index('ix_mtls_scenario_run_number', table_name='mtls_scenario_run')
+    op.drop_table('mtls_scenario_run')
     op.drop_table('mtls_reminder')
     op.drop_table('mtls_enrolment_secret')
     op.drop_index(op.f('ix_mtls_code_organization'), table_name='mtls_code')

@@ -55,11 +55,14 @@ class FileSource:
     async def decide(self, caller: Caller, asked: Asked, *, again: bool = False) -> Verdict:
         mode = self._decisions.mode
         reason, detail = self._judge(caller)
+        if mode is Mode.OFF and reason != "ip_denied":
+            return Verdict(True, True)  # the outer barrier stands in every mode
         identity = _names(caller.peer.chain[0]) if caller.peer.verified else []
         if not reason:
             return Verdict(True, True, identity=identity[0] if identity else "", chain=caller.peer.chain)
         named = identity[0] if identity and reason in ("policy_denied", "ip_denied") else ""
-        return Verdict(False, mode is not Mode.ENFORCE, reason, detail, identity=named)
+        passes = mode is not Mode.ENFORCE and reason != "ip_denied"
+        return Verdict(False, passes, reason, detail, identity=named)
 
     def record(self, caller: Caller, asked: Asked, verdict: Verdict, *, status: int | None) -> None:
         write_access_line(caller, asked, verdict, status)

@@ -15,6 +15,7 @@ from intaglio.server.management.mtls import (
     identities,
     ingresses,
     policies,
+    scenarios,
     trust,
 )
 
@@ -31,4 +32,5 @@ ROUTERS: tuple[APIRouter, ...] = (
     policies.router,
     events.router,
     gateway.router,
+    scenarios.router,
 )
