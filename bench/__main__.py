@@ -21,6 +21,8 @@ FIGURES = {
     "crl": "bench.crl",
     "memory": "bench.memory",
     "start": "bench.start",
+    "access": "bench.access",
+    "access-nginx": "bench.access_nginx",
     "enroll-page": "bench.enroll_page",
 }
 

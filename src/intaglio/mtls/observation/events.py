@@ -19,7 +19,7 @@ from uuid import UUID
 import psycopg
 
 from intaglio.core import clock
-from intaglio.core.errors import IntaglioError, TimedOut, Unavailable
+from intaglio.core.errors import IntaglioError, StateConflict, TimedOut, Unavailable
 from intaglio.core.identifiers import new_id
 from intaglio.core.logging import get_logger
 from intaglio.db.engine import Database, is_usable, translated_errors
@@ -77,6 +77,10 @@ _NAMES = tuple(each.name for each in fields(AccessEvent))
 _COPY = f"COPY mtls_access_event ({', '.join(_NAMES)}) FROM STDIN"
 
 
+#: Organization, ingress and its name: what losses are counted by.
+_Source = tuple[UUID | None, UUID | None, str]
+
+
 class EventRecorder:
     """Writes the access events of one process. ``capacity`` is how many may wait; ``lost`` counts those that did not
     fit since the process started."""
@@ -85,16 +89,19 @@ class EventRecorder:
         self._database = database
         self._capacity = capacity
         self._waiting: deque[AccessEvent] = deque()
-        self._unreported: Counter[tuple[UUID | None, UUID | None, str]] = Counter()
+        #: A batch of which nobody knows whether it was stored: it is tried again exactly as it was.
+        self._doubtful: list[AccessEvent] = []
+        self._unreported: Counter[_Source] = Counter()
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
         self._writing = asyncio.Lock()
         self.lost = 0
 
     @property
     def waiting(self) -> int:
         """How many events are not written yet."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._doubtful)
 
     def record(self, event: AccessEvent) -> None:
         """Note an event. Never waits, never raises; memory is bounded."""
@@ -102,23 +109,21 @@ class EventRecorder:
             self._lose([event])
             return
         self._waiting.append(event)
-        if self._task is None:
+        if self._task is None and not self._stopping.is_set():
             with contextlib.suppress(RuntimeError):  # outside of an event loop: whoever flushes writes it
                 self._task = asyncio.get_running_loop().create_task(self._run(), name="access-events")
 
     async def close(self, *, timeout: float = 5.0) -> None:
         """Write what is waiting, for at most ``timeout`` seconds; what remains is logged as lost."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        self._stopping.set()
         try:
             async with asyncio.timeout(timeout):
+                if self._task is not None:
+                    await self._task
                 while await self.flush():
                     pass
         except (IntaglioError, TimeoutError) as error:
-            log.error("access events were not recorded", count=len(self._waiting), reason=str(error))
+            log.error("access events were not recorded", count=self.waiting, reason=str(error))
         await self._disconnect()
 
     async def flush(self) -> int:
@@ -128,26 +133,31 @@ class EventRecorder:
         cannot be stored for another reason is lost, and counted, rather than hold up all that follow.
         """
         async with self._writing:
-            batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
-            losses, self._unreported = self._unreported, Counter()
-            if not batch and not losses:
+            batch, again = self._doubtful, bool(self._doubtful)
+            if not again:
+                batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+                batch += map(_loss, self._unreported.items())
+                self._unreported.clear()
+            if not batch:
                 return 0
+            self._doubtful = batch
             try:
                 async with asyncio.timeout(self._database.timeout):
-                    await self._write([*batch, *map(_loss, losses.items())])
-            except (Unavailable, TimedOut, asyncio.CancelledError, TimeoutError) as error:
+                    await self._write(batch)
+            except TimeoutError:
                 await self._disconnect()
-                self._give_back(batch, losses)
-                if isinstance(error, TimeoutError):
-                    raise TimedOut("The database did not answer in time.", code="database-timeout") from None
+                raise TimedOut("The database did not answer in time.", code="database-timeout") from None
+            except (Unavailable, TimedOut, asyncio.CancelledError):
+                await self._disconnect()
                 raise
-            except Exception:
-                log.exception("access events could not be stored", count=len(batch))
+            except Exception as error:
                 await self._disconnect()
-                self._lose(batch)
-                self._unreported.update(losses)
-                return 0
-            return len(batch) + len(losses)
+                # The ids are there already: the attempt before has succeeded, only its answer got lost.
+                if not (again and isinstance(error, StateConflict)):
+                    log.exception("access events could not be stored", count=len(batch))
+                    self._lose(batch)
+            self._doubtful = []
+            return len(batch)
 
     async def _write(self, events: Sequence[AccessEvent]) -> None:
         if self._connection is None or not is_usable(self._connection):
@@ -158,24 +168,20 @@ class EventRecorder:
 
     def _lose(self, events: Iterable[AccessEvent]) -> None:
         for event in events:
-            self._unreported[event.organization_id, event.ingress_id, event.ingress] += 1
-            self.lost += 1
-
-    def _give_back(self, batch: Sequence[AccessEvent], losses: Counter[tuple[UUID | None, UUID | None, str]]) -> None:
-        room = max(0, self._capacity - len(self._waiting))
-        self._waiting.extendleft(reversed(batch[:room]))
-        self._unreported.update(losses)
-        self._lose(batch[room:])
+            self._unreported[event.organization_id, event.ingress_id, event.ingress] += event.count
+            self.lost += event.count
 
     async def _run(self) -> None:
-        while True:
+        while not self._stopping.is_set():
+            pause = INTERVAL
             try:
                 while await self.flush():
                     pass
-                await asyncio.sleep(INTERVAL)
             except IntaglioError as error:
-                log.warning("access events wait for the database", count=len(self._waiting), reason=str(error))
-                await asyncio.sleep(_RETRY)
+                log.warning("access events wait for the database", count=self.waiting, reason=str(error))
+                pause = _RETRY
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause)
 
     async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -200,7 +206,7 @@ async def copy_events(connection: psycopg.AsyncConnection[Any], events: Sequence
         await copy.write("".join(map(_line, events)).encode("utf-8", "replace"))
 
 
-def _loss(entry: tuple[tuple[UUID | None, UUID | None, str], int]) -> AccessEvent:
+def _loss(entry: tuple[_Source, int]) -> AccessEvent:
     (organization, ingress_id, ingress), count = entry
     detail = f"{count} access events could not be kept."
     return AccessEvent(
