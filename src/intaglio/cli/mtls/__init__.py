@@ -21,6 +21,7 @@ COMMANDS: lazy.Table = {
     "demo": ("mtls.demo", "Demonstrations that need no server."),
     "scan": ("mtls.scan", "Scan code, files, images and endpoints for the common mistakes."),
     "ingress": ("mtls.ingress", "Where client certificates are demanded, and how strictly."),
+    "render": ("mtls.render", "Configuration of nginx, HAProxy, Envoy and others as ingresses."),
     "policy": ("mtls.policy", "What callers may do, by what their certificates say."),
     "event": ("mtls.event", "Who was let in or turned away where, and why."),
 }

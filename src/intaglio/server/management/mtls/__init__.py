@@ -15,6 +15,7 @@ from intaglio.server.management.mtls import (
     identities,
     ingresses,
     policies,
+    rendering,
     scenarios,
     trust,
 )
@@ -29,6 +30,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     codes.router,
     enrolment.router,
     ingresses.router,
+    rendering.router,
     policies.router,
     events.router,
     gateway.router,
