@@ -67,6 +67,7 @@ async def certify_subordinate(
     ``ca.configure``. Raises NotFound, InvalidInput (request, purpose, lifetime), Refused (the trust domain's root is
     not here, has no room below it, or is shared with another environment).
     """
+    principal.require(Permission.CA_CONFIGURE)
     request = parse_request(csr)
     told = plain_text(purpose, target="purpose")
     if not told:
