@@ -20,12 +20,12 @@ from intaglio.identity import users
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.identities import bindings
 from intaglio.mtls.identities.domains import DomainChanges, edit_domain
+from intaglio.mtls.identities.registration import derived_name
 from intaglio.mtls.identities.registry import (
     IdentityChanges,
     NewIdentity,
     add_identities,
     add_identity,
-    derived_name,
     edit_identity,
     find_by_uri,
     get_identity,

@@ -65,8 +65,8 @@ def _write_all(out: str, files: dict[str, bytes]) -> list[str]:
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        write_public(str(folder / name), content)
-    return [str(folder / name) for name in files]
+        write_public(str(folder / Path(name).name), content)
+    return [str(folder / Path(name).name) for name in files]
 
 
 @command(app, "show", example="intaglio mtls bundle show prod.example")

@@ -109,8 +109,9 @@ async def _claim_key(tx: Transaction, identity: Identity, spki_sha256: bytes) ->
     """
     k = models.key_owner
     claim = upsert(k).values(spki_sha256=spki_sha256, identity_id=identity.id, since=tx.now)
-    await tx.execute(claim.on_conflict_do_nothing(index_elements=["spki_sha256"]))
-    owner = await tx.scalar(select(k.c.identity_id).where(k.c.spki_sha256 == spki_sha256))
+    # Changing nothing makes the row come back, whosever it is.
+    claim = claim.on_conflict_do_update(index_elements=["spki_sha256"], set_={"since": k.c.since})
+    owner = await tx.scalar(claim.returning(k.c.identity_id))
     if owner != identity.id:
         raise StateConflict(
             "This key belongs to another identity.", code="key_reused", remedy="Make a new key.", target="csr"

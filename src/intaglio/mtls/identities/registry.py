@@ -6,11 +6,8 @@ anything about themselves.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -18,54 +15,20 @@ from sqlalchemy import ColumnElement, Select, insert, select, update
 
 from intaglio.audit import record as audit
 from intaglio.authority.access import memberships_of, sees_all
-from intaglio.core.errors import Forbidden, IntaglioError, InvalidInput, NotFound, Refused, StateConflict
-from intaglio.core.identifiers import new_id
+from intaglio.core.errors import Forbidden, InvalidInput, NotFound, StateConflict
 from intaglio.core.principal import Permission, Principal
 from intaglio.db.engine import Row, Transaction
 from intaglio.db.listing import Listing, ListQuery
 from intaglio.mtls.context import Mtls
-from intaglio.mtls.identities import domains, models, names
+from intaglio.mtls.identities import domains, models
+from intaglio.mtls.identities.registration import IdentityChanges as IdentityChanges
+from intaglio.mtls.identities.registration import NewIdentity as NewIdentity
+from intaglio.mtls.identities.registration import checked_attributes, checked_rows, new_ones
 from intaglio.mtls.identities.secrets import server_secret
 from intaglio.mtls.identities.values import Identity, Kind, TrustDomain
 
 MOST_AT_ONCE = 10_000
 _NAMES_FROM = "identity-names"
-_DERIVED_CHARACTERS = 20  # of base32: 100 bits
-#: The kinds that carry team and service, and may carry DNS names.
-_SERVING = frozenset({Kind.SERVICE, Kind.WORKLOAD})
-
-
-@dataclass(frozen=True)
-class NewIdentity:
-    """Who is to be registered. The name of a user is made here, and that of a device where none is given."""
-
-    domain: str
-    kind: str
-    name: str = ""
-    display_name: str = ""
-    email: str = ""
-    team: str = ""
-    service: str = ""
-    roles: Sequence[str] = ()
-    version: str = ""
-    owner: str = ""
-    dns_names: Sequence[str] = ()
-    properties: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class IdentityChanges:
-    """What can be changed of an identity; None leaves it."""
-
-    display_name: str | None = None
-    email: str | None = None
-    team: str | None = None
-    service: str | None = None
-    roles: Sequence[str] | None = None
-    version: str | None = None
-    owner: str | None = None
-    dns_names: Sequence[str] | None = None
-    properties: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -100,8 +63,8 @@ async def add_identities(
     async with mtls.database.transaction() as tx:
         known = {name: await _open_domain(tx, principal, name) for name in dict.fromkeys(w.domain for w in wanted)}
         secret = await server_secret(tx, mtls.master_key, _NAMES_FROM)
-        rows = _checked_rows(wanted, known, secret, principal, tx)
-        rows = await _new_ones(tx, rows, skip_existing=skip_existing)
+        rows = checked_rows(wanted, known, secret, principal, tx)
+        rows = await new_ones(tx, rows, skip_existing=skip_existing)
         if rows:
             await tx.execute(insert(models.identity), rows)
         by_id = {domain.id: domain for domain in known.values()}
@@ -162,7 +125,7 @@ async def edit_identity(
             kind=identity.kind,
             **{name: given.get(name, getattr(identity, name)) for name in vars(IdentityChanges())},
         )
-        values = _attributes(wanted, identity.kind, identity.domain, identity.name) | {"changed_at": tx.now}
+        values = checked_attributes(wanted, identity.kind, identity.domain, identity.name) | {"changed_at": tx.now}
         i = models.identity
         await tx.execute(update(i).where(i.c.id == identity.id).values(**values))
         changed = await load_identity(tx, identity.id)
@@ -308,12 +271,6 @@ def identity_unknown(reference: str) -> NotFound:
     return NotFound(f'There is no identity "{reference[:80]}".', code="identity-unknown", target="identity")
 
 
-def derived_name(secret: bytes, prefix: str, of: UUID) -> str:
-    """A name that says nothing about whose it is, and that nobody can compute without the secret."""
-    digest = hmac.digest(secret, of.bytes, hashlib.sha256)
-    return f"{prefix}-{base64.b32encode(digest).decode().lower()[:_DERIVED_CHARACTERS]}"
-
-
 # ---- steps -----------------------------------------------------------------------------------------------------------
 
 
@@ -347,122 +304,6 @@ async def _open_domain(tx: Transaction, principal: Principal, name: str) -> Trus
     if domain.state == "retired":
         raise StateConflict(f'The trust domain "{name}" is retired.', code="domain-retired")
     return domain
-
-
-def _checked_rows(
-    wanted: Sequence[NewIdentity],
-    known: Mapping[str, TrustDomain],
-    secret: bytes,
-    principal: Principal,
-    tx: Transaction,
-) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    wrong: list[tuple[int, IntaglioError]] = []
-    for position, each in enumerate(wanted):
-        try:
-            rows.append(_row(each, known[each.domain], secret, principal, tx))
-        except IntaglioError as error:
-            wrong.append((position, error))
-    if len(wanted) == 1 and wrong:
-        raise wrong[0][1]
-    if wrong:
-        raise InvalidInput(
-            f"{len(wrong)} of {len(wanted)} identities cannot be registered, so none was.",
-            code="identities-invalid",
-            remedy="Correct those named and try again.",
-            fields=[(f"[{position}]", str(error)) for position, error in wrong[:100]],
-        )
-    return rows
-
-
-def _row(
-    wanted: NewIdentity, domain: TrustDomain, secret: bytes, principal: Principal, tx: Transaction
-) -> dict[str, Any]:
-    kind, identity_id = names.kind_of(wanted.kind), new_id()
-    if kind is Kind.USER:
-        if wanted.name:
-            raise InvalidInput(
-                "The name of a user is made here.", code="name-not-allowed", remedy="Leave it out.", target="name"
-            )
-        name = derived_name(secret, "u", identity_id)
-    elif kind is Kind.DEVICE and not wanted.name:
-        name = derived_name(secret, "d", identity_id)
-    else:
-        name = names.identity_name(wanted.name)
-        if "." in name:  # OpenSSL takes a common name with dots for a DNS name and holds it against name constraints
-            raise InvalidInput(
-                f'"{name}" looks like a DNS name.',
-                code="name-invalid",
-                remedy="Leave the dots out; DNS names are registered apart.",
-                target="name",
-            )
-    return {
-        "id": identity_id,
-        "domain_id": domain.id,
-        "kind": kind.value,
-        "name": name,
-        "state": "active",
-        "created_by": principal.name,
-        "created_at": tx.now,
-        "changed_at": tx.now,
-        **_attributes(wanted, kind, domain, name),
-    }
-
-
-def _attributes(wanted: NewIdentity, kind: Kind, domain: TrustDomain, name: str) -> dict[str, Any]:
-    """What is certified, or kept, of an identity. Raises InvalidInput, Refused."""
-    if wanted.dns_names and kind not in _SERVING:
-        raise InvalidInput(f"A {kind} has no DNS names.", code="dns-name-not-allowed", target="dns_names")
-    service = wanted.service or (name if kind is Kind.SERVICE else "")
-    values = {
-        "display_name": names.plain_text(wanted.display_name, target="display_name"),
-        "email": names.email_address(wanted.email) if wanted.email else "",
-        "team": names.identity_name(wanted.team, target="team") if wanted.team else "",
-        "service": names.identity_name(service, target="service") if service else "",
-        "roles": list(names.roles(wanted.roles)),
-        "version": names.word(wanted.version, target="version") if wanted.version else "",
-        "owner": names.plain_text(wanted.owner, target="owner"),
-        "dns_names": list(names.dns_names(wanted.dns_names, domain.dns_suffixes)),
-        "properties": names.properties(dict(wanted.properties)),
-    }
-    required = domain.required_attributes if kind in _SERVING else ("email",) if kind is Kind.USER else ()
-    if missing := [attribute for attribute in required if not values[attribute]]:
-        raise Refused(
-            f"A {kind} of {domain.name} needs: {', '.join(missing)}.",
-            code="attribute-missing",
-            remedy="Name them when it is registered; they go into its certificates.",
-            target=missing[0],
-        )
-    return values
-
-
-async def _new_ones(tx: Transaction, rows: list[dict[str, Any]], *, skip_existing: bool) -> list[dict[str, Any]]:
-    """The rows whose identities do not exist. Raises InvalidInput for one that is named twice, StateConflict."""
-    if len({_key(row) for row in rows}) < len(rows):
-        raise InvalidInput("The same identity is named twice.", code="identities-invalid", target="identities")
-    i = models.identity.c
-    taken: set[tuple[Any, ...]] = set()
-    for domain_id, kind in {(row["domain_id"], row["kind"]) for row in rows}:
-        wanted = [_key(row)[2] for row in rows if (row["domain_id"], row["kind"]) == (domain_id, kind)]
-        column = i.email if kind == Kind.USER else i.name
-        found = select(column.label("key")).where(i.domain_id == domain_id, i.kind == kind, column.in_(wanted))
-        if kind == Kind.USER:
-            found = found.where(i.state != "retired")
-        taken |= {(domain_id, kind, row["key"]) for row in await tx.all(found)}
-    if taken and not skip_existing:
-        shown = ", ".join(sorted(key[2] for key in taken)[:5])
-        raise StateConflict(
-            f"There is such an identity already: {shown}.",
-            code="identity-exists",
-            remedy="Choose another name; that of a retired identity is not given out again.",
-            target="name",
-        )
-    return [row for row in rows if _key(row) not in taken]
-
-
-def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What is unique about an identity; users, whose names are made here, have one per e-mail address."""
-    return row["domain_id"], row["kind"], row["email"] if row["kind"] == Kind.USER else row["name"]
 
 
 def _facts(identity: Identity) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, update
 from intaglio.authority.certificates import RevocationReason
 from intaglio.authority.directory import Snapshot
 from intaglio.authority.revocation import change_status_in, revocation
-from intaglio.core.errors import StateConflict
+from intaglio.core.errors import NotFound, StateConflict
 from intaglio.core.identifiers import serial_from_hex
 from intaglio.core.principal import Permission, Principal
 from intaglio.db.engine import Transaction
@@ -46,7 +46,10 @@ async def revoke_binding(
     async with mtls.database.transaction() as tx:
         binding = await _binding(tx, models.binding.c.id == binding_id, str(binding_id))
         identity = await registry.load_identity(tx, binding.identity_id, keep=True)
-        await registry.require_may_use(tx, principal, identity)
+        try:
+            await registry.require_may_use(tx, principal, identity)
+        except NotFound:
+            raise binding_unknown(str(binding_id)) from None
         await _revoke(tx, snapshot, principal, binding, reason, comment)
         return await _binding(tx, models.binding.c.id == binding_id, str(binding_id))
 

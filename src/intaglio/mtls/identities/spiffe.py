@@ -15,9 +15,8 @@ from starlette.routing import Route
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.identities.bundle_formats import REFRESH_HINT, spiffe_document
 from intaglio.mtls.identities.bundles import bundle_of
-from intaglio.mtls.identities.domains import domain_unknown, load_by_name
-
-_LONGEST = 255
+from intaglio.mtls.identities.domains import domain_unknown, load_all
+from intaglio.mtls.identities.values import TrustDomain
 
 
 def spiffe_routes(mtls: Mtls) -> list[Route]:
@@ -25,10 +24,10 @@ def spiffe_routes(mtls: Mtls) -> list[Route]:
 
     Raises NotFound for a trust domain that does not exist, is retired or has no CA.
     """
-    known: dict[str, tuple[int, bytes, str]] = {}
+    documents = _Documents(mtls)
 
     async def bundle(request: Request) -> Response:
-        content, tag = await _bundle(mtls, request.path_params["domain"], known)
+        content, tag = await documents.get(request.path_params["domain"])
         headers = {"etag": tag, "cache-control": f"public, max-age={REFRESH_HINT}"}
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
@@ -37,18 +36,27 @@ def spiffe_routes(mtls: Mtls) -> list[Route]:
     return [Route("/spiffe/{domain}/bundle.json", bundle, methods=["GET"])]
 
 
-async def _bundle(mtls: Mtls, name: str, known: dict[str, tuple[int, bytes, str]]) -> tuple[bytes, str]:
-    """Document and entity tag, kept until the configuration changes; at most one entry per trust domain."""
-    snapshot = await mtls.gateway.snapshot()
-    kept = known.get(name)
-    if kept is not None and kept[0] == snapshot.epoch:
-        return kept[1], kept[2]
-    async with mtls.database.read() as view:
-        domain = await load_by_name(view, name[:_LONGEST])
-    if domain.state == "retired":
-        known.pop(name, None)
-        raise domain_unknown(name)
-    bundle = bundle_of(snapshot, name, [domain])
-    document = json.dumps(spiffe_document(bundle)).encode()
-    known[name] = snapshot.epoch, document, f'W/"{bundle.digest[:32]}"'
-    return document, known[name][2]
+class _Documents:
+    """The documents of all trust domains at one configuration; whoever asks for others costs no query."""
+
+    def __init__(self, mtls: Mtls) -> None:
+        self._mtls = mtls
+        self._epoch = -1
+        self._domains: dict[str, TrustDomain] = {}
+        self._made: dict[str, tuple[bytes, str]] = {}
+
+    async def get(self, name: str) -> tuple[bytes, str]:
+        """Document and entity tag. Raises NotFound."""
+        snapshot = await self._mtls.gateway.snapshot()
+        if snapshot.epoch != self._epoch:
+            async with self._mtls.database.read() as view:
+                found = await load_all(view)
+            self._domains = {domain.name: domain for domain in found if domain.state != "retired"}
+            self._made, self._epoch = {}, snapshot.epoch
+        domain = self._domains.get(name)
+        if domain is None:
+            raise domain_unknown(name)
+        if name not in self._made:
+            bundle = bundle_of(snapshot, name, [domain])
+            self._made[name] = json.dumps(spiffe_document(bundle)).encode(), f'W/"{bundle.digest[:32]}"'
+        return self._made[name]
