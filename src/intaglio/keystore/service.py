@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 from uuid import UUID
 
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from pydantic import SecretStr
 from sqlalchemy import insert, select, update
 
@@ -26,7 +26,7 @@ from intaglio.core.principal import SYSTEM, Permission, Principal
 from intaglio.core.secrets import MasterKey
 from intaglio.db.engine import Transaction
 from intaglio.keystore.models import private_key
-from intaglio.keystore.providers import Provider, SoftwareProvider, StoredKey
+from intaglio.keystore.providers import Provider, SoftwareProvider, StoredKey, purpose_of
 
 T = TypeVar("T")
 
@@ -129,6 +129,32 @@ class KeyStore:
         facts: dict[str, Any] = {"label": label, "algorithm": algorithm.value, "provider": provider}
         record(tx, principal, "key.generate", "key", str(key_id), **facts)
         signer = self._signer(key_id, algorithm, spki, generated.private_key, chosen)
+        tx.after_commit(lambda: self._signers.__setitem__(key_id, signer))
+        return signer
+
+    async def adopt(
+        self, tx: Transaction, key: PrivateKey, label: str, *, principal: Principal = SYSTEM
+    ) -> Signer:
+        """Keep a key that was made elsewhere, sealed under the master key; it exists once the transaction commits.
+
+        Raises InvalidInput (``key-algorithm-not-allowed``).
+        """
+        algorithm, key_id, spki = algorithms.key_algorithm_of(key), new_id(), algorithms.spki(key.public_key())
+        encoded = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        await tx.execute(
+            insert(private_key).values(
+                id=key_id,
+                provider=SoftwareProvider.name,
+                algorithm=algorithm.value,
+                label=label,
+                public_key=spki,
+                sealed=self.master.seal(encoded, purpose=purpose_of(key_id)),
+                created_at=tx.now,
+            )
+        )
+        facts: dict[str, Any] = {"label": label, "algorithm": algorithm.value, "provider": SoftwareProvider.name}
+        record(tx, principal, "key.adopt", "key", str(key_id), **facts)
+        signer = self._signer(key_id, algorithm, spki, key, self._provider(SoftwareProvider.name))
         tx.after_commit(lambda: self._signers.__setitem__(key_id, signer))
         return signer
 

@@ -1,9 +1,11 @@
 """The tables of this package, one module per room."""
 
 from intaglio.mtls.access import models as access
+from intaglio.mtls.automation import models as automation
 from intaglio.mtls.enrolment import models as enrolment
 from intaglio.mtls.identities import models as identities
 from intaglio.mtls.observation import models as observation
+from intaglio.mtls.outbound import models as outbound
 from intaglio.mtls.scenarios import models as scenarios
 
-__all__ = ["access", "enrolment", "identities", "observation", "scenarios"]
+__all__ = ["access", "automation", "enrolment", "identities", "observation", "outbound", "scenarios"]

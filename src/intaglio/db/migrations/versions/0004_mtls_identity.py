@@ -127,6 +127,23 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['organization_id'], ['organization.id'], name=op.f('fk_mtls_design_document_organization_id')),
     sa.PrimaryKeyConstraint('organization_id', 'version', name=op.f('pk_mtls_design_document'))
     )
+    op.create_table('mtls_outbound',
+    sa.Column('id', sa.UUID(), nullable=False),
+    sa.Column('organization_id', sa.UUID(), nullable=False),
+    sa.Column('name', sa.Text(), nullable=False),
+    sa.Column('title', sa.Text(), server_default='', nullable=False),
+    sa.Column('host_pattern', sa.Text(), nullable=False),
+    sa.Column('server_ca', sa.Text(), server_default='', nullable=False),
+    sa.Column('sni', sa.Text(), server_default='', nullable=False),
+    sa.Column('minimum_tls', sa.Text(), server_default='1.2', nullable=False),
+    sa.Column('state', sa.Text(), nullable=False),
+    sa.Column('created_by', sa.Text(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('retired_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['organization_id'], ['organization.id'], name=op.f('fk_mtls_outbound_organization_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_mtls_outbound')),
+    sa.UniqueConstraint('organization_id', 'name', name=op.f('uq_mtls_outbound_organization_id_name'))
+    )
     op.create_table('mtls_policy',
     sa.Column('id', sa.UUID(), nullable=False),
     sa.Column('organization_id', sa.UUID(), nullable=False),
@@ -168,6 +185,25 @@ def upgrade() -> None:
     op.create_index(op.f('ix_mtls_session_expires_at'), 'mtls_session', ['expires_at'], unique=False)
     op.create_index(op.f('ix_mtls_session_identity_id'), 'mtls_session', ['identity_id'], unique=False)
     op.create_index(op.f('ix_mtls_session_renews'), 'mtls_session', ['renews'], unique=False)
+    op.create_table('mtls_outbound_credential',
+    sa.Column('id', sa.UUID(), nullable=False),
+    sa.Column('outbound_id', sa.UUID(), nullable=False),
+    sa.Column('state', sa.Text(), nullable=False),
+    sa.Column('private_key_id', sa.UUID(), nullable=False),
+    sa.Column('request', sa.LargeBinary(), nullable=True),
+    sa.Column('certificate', sa.LargeBinary(), nullable=True),
+    sa.Column('chain', sa.LargeBinary(), nullable=True),
+    sa.Column('not_before', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('not_after', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('created_by', sa.Text(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('activated_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['outbound_id'], ['mtls_outbound.id'], name=op.f('fk_mtls_outbound_credential_outbound_id')),
+    sa.ForeignKeyConstraint(['private_key_id'], ['private_key.id'], name=op.f('fk_mtls_outbound_credential_private_key_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_mtls_outbound_credential'))
+    )
+    op.create_index('ix_mtls_outbound_credential_not_after', 'mtls_outbound_credential', ['not_after'], unique=False)
+    op.create_index('ix_mtls_outbound_credential_outbound_id', 'mtls_outbound_credential', ['outbound_id'], unique=False)
     op.create_table('mtls_policy_version',
     sa.Column('policy_id', sa.UUID(), nullable=False),
     sa.Column('version', sa.Integer(), nullable=False),
@@ -274,6 +310,20 @@ def upgrade() -> None:
     op.create_index('ix_mtls_ingress_domain_id', 'mtls_ingress', ['domain_id'], unique=False)
     op.create_index('uq_mtls_ingress_organization_id_name', 'mtls_ingress', ['organization_id', 'name'], unique=True, postgresql_where=sa.text('retired_at IS NULL'))
     op.create_index('uq_mtls_ingress_token_hash', 'mtls_ingress', ['token_hash'], unique=True, postgresql_where=sa.text('token_hash IS NOT NULL'))
+    op.create_table('mtls_outbound_trust',
+    sa.Column('id', sa.UUID(), nullable=False),
+    sa.Column('credential_id', sa.UUID(), nullable=False),
+    sa.Column('api', sa.Text(), nullable=False),
+    sa.Column('contact', sa.Text(), server_default='', nullable=False),
+    sa.Column('sha256', sa.LargeBinary(), nullable=False),
+    sa.Column('shared_by', sa.Text(), nullable=False),
+    sa.Column('shared_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('confirmed_by', sa.Text(), nullable=True),
+    sa.Column('confirmed_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['credential_id'], ['mtls_outbound_credential.id'], name=op.f('fk_mtls_outbound_trust_credential_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_mtls_outbound_trust'))
+    )
+    op.create_index('ix_mtls_outbound_trust_credential_id', 'mtls_outbound_trust', ['credential_id'], unique=False)
     op.create_table('mtls_binding',
     sa.Column('id', sa.UUID(), nullable=False),
     sa.Column('identity_id', sa.UUID(), nullable=False),
@@ -298,6 +348,29 @@ def upgrade() -> None:
     op.create_index('ix_mtls_binding_identity_id', 'mtls_binding', ['identity_id', 'id'], unique=False)
     op.create_index('ix_mtls_binding_not_after', 'mtls_binding', ['not_after', 'id'], unique=False)
     op.create_index('ix_mtls_binding_serial', 'mtls_binding', ['ca_id', 'serial'], unique=False)
+    op.create_table('mtls_bootstrap_token',
+    sa.Column('id', sa.UUID(), nullable=False),
+    sa.Column('handle', sa.Text(), nullable=False),
+    sa.Column('token_hash', sa.LargeBinary(), nullable=False),
+    sa.Column('identity_id', sa.UUID(), nullable=False),
+    sa.Column('purpose', sa.Text(), nullable=False),
+    sa.Column('max_uses', sa.Integer(), nullable=True),
+    sa.Column('uses', sa.Integer(), server_default='0', nullable=False),
+    sa.Column('failures', sa.Integer(), server_default='0', nullable=False),
+    sa.Column('networks', sa.ARRAY(sa.Text()), server_default='{}', nullable=False),
+    sa.Column('note', sa.Text(), server_default='', nullable=False),
+    sa.Column('created_by', sa.Text(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('expires_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('used_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('locked_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('revoked_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['identity_id'], ['mtls_identity.id'], name=op.f('fk_mtls_bootstrap_token_identity_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_mtls_bootstrap_token')),
+    sa.UniqueConstraint('handle', name=op.f('uq_mtls_bootstrap_token_handle'))
+    )
+    op.create_index('ix_mtls_bootstrap_token_expires_at', 'mtls_bootstrap_token', ['expires_at'], unique=False)
+    op.create_index('ix_mtls_bootstrap_token_identity_id', 'mtls_bootstrap_token', ['identity_id', 'id'], unique=False)
     op.create_table('mtls_ingress_request',
     sa.Column('id', sa.UUID(), nullable=False),
     sa.Column('ingress_id', sa.UUID(), nullable=False),
@@ -322,6 +395,51 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('spki_sha256', name=op.f('pk_mtls_key_owner'))
     )
     op.create_index('ix_mtls_key_owner_identity_id', 'mtls_key_owner', ['identity_id'], unique=False)
+    op.create_table('mtls_login',
+    sa.Column('id', sa.UUID(), nullable=False),
+    sa.Column('token_hash', sa.LargeBinary(), nullable=False),
+    sa.Column('accessor', sa.Text(), nullable=False),
+    sa.Column('identity_id', sa.UUID(), nullable=False),
+    sa.Column('method', sa.Text(), nullable=False),
+    sa.Column('binding_id', sa.UUID(), nullable=True),
+    sa.Column('bootstrap_id', sa.UUID(), nullable=True),
+    sa.Column('pipeline_id', sa.UUID(), nullable=True),
+    sa.Column('longest', sa.Integer(), nullable=True),
+    sa.Column('not_beyond', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('source', sa.Text(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('seconds', sa.Integer(), nullable=False),
+    sa.Column('expires_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('ends_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('revoked_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['identity_id'], ['mtls_identity.id'], name=op.f('fk_mtls_login_identity_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_mtls_login')),
+    sa.UniqueConstraint('accessor', name=op.f('uq_mtls_login_accessor')),
+    sa.UniqueConstraint('token_hash', name=op.f('uq_mtls_login_token_hash'))
+    )
+    op.create_index('ix_mtls_login_expires_at', 'mtls_login', ['expires_at'], unique=False)
+    op.create_index('ix_mtls_login_identity_id', 'mtls_login', ['identity_id'], unique=False)
+    op.create_table('mtls_pipeline',
+    sa.Column('id', sa.UUID(), nullable=False),
+    sa.Column('name', sa.Text(), nullable=False),
+    sa.Column('identity_id', sa.UUID(), nullable=False),
+    sa.Column('issuer', sa.Text(), nullable=False),
+    sa.Column('jwks_url', sa.Text(), server_default='', nullable=False),
+    sa.Column('issuer_ca', sa.Text(), server_default='', nullable=False),
+    sa.Column('audience', sa.Text(), nullable=False),
+    sa.Column('conditions', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('lifetime', sa.Integer(), nullable=False),
+    sa.Column('end_with_token', sa.Boolean(), server_default='false', nullable=False),
+    sa.Column('created_by', sa.Text(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('changed_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('used_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('uses', sa.Integer(), server_default='0', nullable=False),
+    sa.ForeignKeyConstraint(['identity_id'], ['mtls_identity.id'], name=op.f('fk_mtls_pipeline_identity_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_mtls_pipeline')),
+    sa.UniqueConstraint('name', name=op.f('uq_mtls_pipeline_name'))
+    )
+    op.create_index('ix_mtls_pipeline_identity_id', 'mtls_pipeline', ['identity_id'], unique=False)
     op.create_table('mtls_trust_edge',
     sa.Column('id', sa.UUID(), nullable=False),
     sa.Column('identity_id', sa.UUID(), nullable=False),
@@ -339,22 +457,40 @@ def upgrade() -> None:
     sa.UniqueConstraint('identity_id', 'trusted_domain_id', name=op.f('uq_mtls_trust_edge_identity_id_trusted_domain_id'))
     )
     op.create_index('ix_mtls_trust_edge_trusted_domain_id', 'mtls_trust_edge', ['trusted_domain_id'], unique=False)
+    op.create_table('mtls_bootstrap_use',
+    sa.Column('token_id', sa.UUID(), nullable=False),
+    sa.Column('spki_sha256', sa.LargeBinary(), nullable=False),
+    sa.Column('at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['token_id'], ['mtls_bootstrap_token.id'], name=op.f('fk_mtls_bootstrap_use_token_id'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('token_id', 'spki_sha256', name=op.f('pk_mtls_bootstrap_use'))
+    )
     # ### end Alembic commands ###
 
 
 def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
+    op.drop_table('mtls_bootstrap_use')
     op.drop_index('ix_mtls_trust_edge_trusted_domain_id', table_name='mtls_trust_edge')
     op.drop_table('mtls_trust_edge')
+    op.drop_index('ix_mtls_pipeline_identity_id', table_name='mtls_pipeline')
+    op.drop_table('mtls_pipeline')
+    op.drop_index('ix_mtls_login_identity_id', table_name='mtls_login')
+    op.drop_index('ix_mtls_login_expires_at', table_name='mtls_login')
+    op.drop_table('mtls_login')
     op.drop_index('ix_mtls_key_owner_identity_id', table_name='mtls_key_owner')
     op.drop_table('mtls_key_owner')
     op.drop_index('uq_mtls_ingress_request_pending', table_name='mtls_ingress_request', postgresql_where=sa.text("state = 'pending'"))
     op.drop_table('mtls_ingress_request')
+    op.drop_index('ix_mtls_bootstrap_token_identity_id', table_name='mtls_bootstrap_token')
+    op.drop_index('ix_mtls_bootstrap_token_expires_at', table_name='mtls_bootstrap_token')
+    op.drop_table('mtls_bootstrap_token')
     op.drop_index('ix_mtls_binding_serial', table_name='mtls_binding')
     op.drop_index('ix_mtls_binding_not_after', table_name='mtls_binding')
     op.drop_index('ix_mtls_binding_identity_id', table_name='mtls_binding')
     op.drop_index('ix_mtls_binding_domain_id', table_name='mtls_binding')
     op.drop_table('mtls_binding')
+    op.drop_index('ix_mtls_outbound_trust_credential_id', table_name='mtls_outbound_trust')
+    op.drop_table('mtls_outbound_trust')
     op.drop_index('uq_mtls_ingress_token_hash', table_name='mtls_ingress', postgresql_where=sa.text('token_hash IS NOT NULL'))
     op.drop_index('uq_mtls_ingress_organization_id_name', table_name='mtls_ingress', postgresql_where=sa.text('retired_at IS NULL'))
     op.drop_index('ix_mtls_ingress_domain_id', table_name='mtls_ingress')
@@ -370,6 +506,9 @@ def downgrade() -> None:
     op.drop_index('ix_mtls_trust_domain_environment', table_name='mtls_trust_domain')
     op.drop_table('mtls_trust_domain')
     op.drop_table('mtls_policy_version')
+    op.drop_index('ix_mtls_outbound_credential_outbound_id', table_name='mtls_outbound_credential')
+    op.drop_index('ix_mtls_outbound_credential_not_after', table_name='mtls_outbound_credential')
+    op.drop_table('mtls_outbound_credential')
     op.drop_index(op.f('ix_mtls_session_renews'), table_name='mtls_session')
     op.drop_index(op.f('ix_mtls_session_identity_id'), table_name='mtls_session')
     op.drop_index(op.f('ix_mtls_session_expires_at'), table_name='mtls_session')
@@ -377,6 +516,7 @@ def downgrade() -> None:
     op.drop_table('mtls_session')
     op.drop_index('uq_mtls_policy_organization_id_name', table_name='mtls_policy', postgresql_where=sa.text('retired_at IS NULL'))
     op.drop_table('mtls_policy')
+    op.drop_table('mtls_outbound')
     op.drop_table('mtls_design_document')
     op.drop_table('mtls_secret')
     op.drop_index('ix_mtls_scenario_run_number', table_name='mtls_scenario_run')
