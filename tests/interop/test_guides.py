@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ _OTHERS = sorted(page.stem for page in _GUIDES.glob("*.md") if page.stem not in 
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 #: The guides name the default ports; the test's server has whatever was free.
 _DEFAULT_PORTS = {"public": 8080, "console": 8443, "enroll": 1443, "gateway": 8444, "health": 9444}
+#: Ports that guides choose for programs of their own; the test gives them free ones.
+_OWN_PORTS = (9443, 9080)
 #: What only an installed service understands is done to the test's server instead.
 _SERVICE = re.compile(r"^(?:intaglio serve|systemctl (?:start|stop|restart) intaglio)$", re.MULTILINE)
 
@@ -47,6 +50,8 @@ def _type(product: Product, script: str) -> str:
     for listener, port in _DEFAULT_PORTS.items():
         if f"localhost:{port}" in script:
             script = script.replace(f"localhost:{port}", f"localhost:{product.runtime.port(listener)}")
+    for port in _OWN_PORTS:
+        script = re.sub(rf"\b{port}\b", str(_free_port()), script)
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=product.work,
@@ -59,6 +64,11 @@ def _type(product: Product, script: str) -> str:
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

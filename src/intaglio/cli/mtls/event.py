@@ -36,3 +36,8 @@ def list_(
         "path": "PATH", "decision": "DECISION", "reason": "REASON",
     }  # fmt: skip
     cli.out.table(rows, columns, empty="No access events.")
+
+
+@app.callback()
+def root() -> None:
+    pass

@@ -96,7 +96,7 @@ class ServerSource:
                 raise Forbidden(
                     "The server does not accept the token of the ingress.",
                     code="ingress-token-refused",
-                    remedy="Give the ingress a new one: intaglio mtls ingress rotate-token",
+                    remedy="Give the ingress a new one: intaglio mtls ingress token",
                 )
             answer.raise_for_status()
             return model.model_validate_json(answer.content)

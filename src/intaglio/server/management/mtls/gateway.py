@@ -34,7 +34,7 @@ async def ingress_of(request: Request, mtls: GivenMtls, bearer: _Token) -> Ingre
         raise Unauthenticated(
             "This needs the token of an ingress.",
             code="ingress-token-invalid",
-            remedy="Make one with: intaglio mtls ingress rotate-token",
+            remedy="Make one with: intaglio mtls ingress token",
         )
     request.scope["intaglio.caller"] = found.id.name  # for the access log
     return found
