@@ -42,7 +42,7 @@ def _recognised(page: Page, new_code: NewCode, visit: Visit, email: str) -> None
     """The button of the page says the same, asked from another origin."""
     visit.enrol(*new_code())
     page.get_by_role("button", name="Test my certificate").click()
-    page.get_by_text("The server recognises you").wait_for()
+    page.get_by_role("heading", name="The server recognises you").wait_for()
     assert email in page.locator(".notice.good").inner_text()
 
 

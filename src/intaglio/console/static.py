@@ -65,8 +65,9 @@ class _File:
 class StaticSite:
     """The ASGI application of one built site, to be mounted where its build expects to be.
 
-    ``policy`` is asked for the Content-Security-Policy of each answer, with the Host header of its request. While ``folder`` has no ``index.html`` every
-    request is answered with what to do about it, so a build that comes later is found.
+    ``policy`` is asked for the Content-Security-Policy of each answer, with the Host header of its request. While
+    ``folder`` has no ``index.html`` every request is answered with what to do about it, so a build that comes later is
+    found.
     """
 
     def __init__(self, folder: Path, *, policy: Callable[[str], str]) -> None:
