@@ -20,6 +20,8 @@ from intaglio.gateway.errors import catalogue_entry, error_body
 from intaglio.keystore.audit_key import audit_signer
 from intaglio.mtls.access.endpoint import AccessApp
 from intaglio.mtls.access.upkeep import run_access_upkeep
+from intaglio.mtls.automation.routes import automation_routes
+from intaglio.mtls.automation.upkeep import run_automation_upkeep
 from intaglio.mtls.enrolment.policy import anchors_of
 from intaglio.mtls.enrolment.upkeep import run_enrolment_upkeep
 from intaglio.mtls.identities.domains import load_all
@@ -86,7 +88,7 @@ def _gateway(services: Services) -> ASGIApp:
 
 
 def _enroll(services: Services) -> ASGIApp:
-    return enrolment_app(services.mtls, spiffe_routes(services.mtls))
+    return enrolment_app(services.mtls, [*spiffe_routes(services.mtls), *automation_routes(services.mtls)])
 
 
 def _render_for_gateway(error: IntaglioError) -> tuple[bytes, bytes]:
@@ -125,6 +127,7 @@ async def _jobs(services: Services) -> None:
             group.create_task(sealer.run())
             group.create_task(run_enrolment_upkeep(services.mtls))
             group.create_task(run_access_upkeep(services.database))
+            group.create_task(run_automation_upkeep(services.database))
     finally:
         stop.set()
 
