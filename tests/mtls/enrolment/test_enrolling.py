@@ -21,6 +21,7 @@ from intaglio.mtls.enrolment.codes import CreatedCode, NewCode, create_code, get
 from intaglio.mtls.enrolment.enrolling import submit_request
 from intaglio.mtls.enrolment.sessions import Visitor, begin_session, note_download
 from intaglio.mtls.identities import models as identity_models
+from intaglio.mtls.identities.registry import NewIdentity, add_identity
 from intaglio.mtls.identities.values import Identity, TrustDomain
 
 
@@ -302,6 +303,18 @@ async def test_a_user_takes_the_allowed_address_he_enters(mtls: Mtls, alice: Ide
     certificate = x509.load_der_x509_certificate(issued.certificate)
     san = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert san.get_values_for_type(x509.RFC822Name) == ["alice@corp.example"]
+
+
+async def test_a_device_enrols_with_the_code_of_its_person(mtls: Mtls, trust_domain: TrustDomain) -> None:
+    device = await add_identity(mtls, OPERATOR, NewIdentity(trust_domain.name, "device", "laptop-7"))
+    assert await refused(create_code(mtls, OPERATOR, NewCode(device))) == "invalid-input"  # for nobody
+    code = await create_code(mtls, OPERATOR, NewCode(device, emails=[EMAIL], validity_days=30))
+    opened = await begin(mtls, code)
+    issued = await submit_request(mtls, opened.token, csr_for(opened), VISITOR)
+    certificate = x509.load_der_x509_certificate(issued.certificate)
+    san = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert san.get_values_for_type(x509.RFC822Name) == []
+    assert (issued.not_after - issued.not_before).days == 30
 
 
 async def test_a_download_is_noted_once(mtls: Mtls, code: CreatedCode) -> None:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from sqlalchemy import text
-from tests.mtls.enrolment.conftest import EMAIL, VISITOR, begin, csr, csr_for
+from tests.mtls.enrolment.conftest import EMAIL, VISITOR, begin, csr, csr_for, set_live
 from tests.support.authority import OPERATOR
 from tests.support.identities import issue, make_domain, make_service
 
@@ -256,6 +256,26 @@ async def test_a_private_key_is_refused_and_recorded(mtls: Mtls, client: Client,
                                    "WHERE action = 'enrolment.private-key-received'"))  # fmt: skip
     assert [row["actor"] for row in rows] == [issued.identity.uri]
     assert key.decode().splitlines()[1] not in rows[0]["detail"]
+
+
+async def test_who_came_is_in_the_access_events(mtls: Mtls, client: Client, issued: IssuedIdentity) -> None:
+    await client(issued.certificate).get("/whoami")
+    await client().get("/whoami")
+    await mtls.events.flush()
+    async with mtls.database.read() as view:
+        query = text("SELECT identity, decision, reason, ingress, source_ip FROM mtls_access_event ORDER BY id")
+        found = [tuple(row.values()) for row in await view.all(query)]
+    assert found == [
+        (issued.identity.uri, "allow", "", "enrolment", "192.0.2.9"),
+        ("", "deny", "no_certificate", "enrolment", "192.0.2.9"),
+    ]
+
+
+async def test_the_page_may_be_elsewhere(mtls: Mtls, client: Client) -> None:
+    await set_live(mtls, "enrolment", page_url="https://enrol.example/enroll/")
+    for origin, expected in (("https://enrol.example", True), ("https://enrol.example:8443", False)):
+        answer = await client(origin=origin).get("/whoami")
+        assert ("access-control-allow-origin" in answer.headers) is expected
 
 
 async def test_an_unknown_path_is_a_problem(client: Client) -> None:

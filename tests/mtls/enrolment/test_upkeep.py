@@ -214,7 +214,11 @@ async def test_settings_that_cannot_work_are_refused(mtls: Mtls) -> None:
     for group, values in (
         ("enrolment", {"binding_store": "s3"}),
         ("enrolment", {"page_url": "http://pki.example"}),
+        ("enrolment", {"page_url": "https://pki.example/enroll/?x=y"}),
+        ("enrolment", {"access_url": "https://pki.example/path"}),
+        ("enrolment", {"access_url": "https://pki.example; script-src *"}),
         ("enrolment", {"s3_endpoint": "http://s3.example", "s3_bucket": "x"}),
+        ("enrolment", {"s3_endpoint": "http://localhost.s3.example", "s3_bucket": "x"}),
         ("enrolment", {"reminder_hours": [0]}),
         ("enrolment", {"key_algorithms": ["Ed25519"]}),
         ("mail", {"host": "smtp.example"}),

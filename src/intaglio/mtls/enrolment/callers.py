@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from intaglio.core import clock
 from intaglio.core.clock import rfc3339
 from intaglio.core.errors import Forbidden, IntaglioError, Unauthenticated
 from intaglio.mtls.access.configuration import IngressView
+from intaglio.mtls.access.observed import event_of
 from intaglio.mtls.access.trust import Trust
 from intaglio.mtls.access.values import NO_INGRESS, CertificateFacts, Decision, Facts, ReasonCode
 from intaglio.mtls.context import Mtls
@@ -17,6 +18,8 @@ from intaglio.mtls.identities import registry
 from intaglio.mtls.identities.bindings import Binding, binding_of_certificate
 from intaglio.mtls.identities.values import CertifiedIdentity, Identity
 
+#: What the enrolment listener is called in access events; it is no ingress that anybody registers.
+NAME = "enrolment"
 _TLS_VERSIONS = {0x0303: "TLSv1.2", 0x0304: "TLSv1.3"}
 
 #: What somebody can do about a certificate that does not count.
@@ -68,13 +71,24 @@ class Seen:
 
 
 async def judge(mtls: Mtls, presented: Presented) -> Decision:
-    """What the certificate is worth in the trust domain that it names, or else in any. Raises Unavailable."""
+    """What the certificate is worth in the trust domain that it names, or else in any; an access event says so.
+
+    Raises Unavailable while no configuration was ever read.
+    """
     configuration = await mtls.decider.configuration()
-    decisions = [await _judge_in(mtls, trust, presented) for trust in configuration.trusts.values()]
-    if not decisions:
-        nowhere = Trust("", "", {})
-        decisions = [await _judge_in(mtls, nowhere, presented)]
-    return next((each for each in decisions if each.reason is None), None) or _nearest(decisions)
+    facts = Facts(
+        ingress=NO_INGRESS.id,
+        source_ip=presented.source,
+        at=clock.now(),
+        presented=presented.chain,
+        tls_version=presented.tls_version,
+    )
+    trusts = [*configuration.trusts.values()] or [Trust("", "", {})]
+    decisions = [await mtls.decider.decide_at(_place(trust), facts) for trust in trusts]
+    decision = next((each for each in decisions if each.reason is None), None) or _nearest(decisions)
+    event = event_of(facts, decision, kind="handshake")
+    mtls.events.record(replace(event, organization_id=None, ingress_id=None, ingress=NAME))
+    return decision
 
 
 def require(decision: Decision, presented: Presented) -> Seen:
@@ -142,17 +156,6 @@ def whoami(seen: Seen) -> dict[str, Any]:
         "source": seen.presented.source,
         "tls_version": seen.presented.tls_version,
     }
-
-
-async def _judge_in(mtls: Mtls, trust: Trust, presented: Presented) -> Decision:
-    facts = Facts(
-        ingress=NO_INGRESS.id,
-        source_ip=presented.source,
-        at=clock.now(),
-        presented=presented.chain,
-        tls_version=presented.tls_version,
-    )
-    return await mtls.decider.decide_at(_place(trust), facts)
 
 
 def _place(trust: Trust) -> IngressView:

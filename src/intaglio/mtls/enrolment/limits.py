@@ -15,7 +15,7 @@ from intaglio.mtls.enrolment.models import attempt
 
 _MINUTE = timedelta(minutes=1)
 #: How long failures with the first symbols of a code are remembered. A code that got locked stays so beyond it.
-FAILURES_KEPT = timedelta(days=4)
+FAILURES_KEPT = timedelta(days=1)
 _IPV6_PREFIX = 64
 
 

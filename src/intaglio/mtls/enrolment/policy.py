@@ -151,7 +151,7 @@ def page_origins(boot: Settings, settings: EnrolmentSettings, host: str) -> froz
     found = {_origin(name, boot.console.port) for name in (boot.hostname, host_name(host)) if name}
     if settings.page_url:
         parts = urlsplit(settings.page_url)
-        found.add(f"{parts.scheme}://{parts.netloc}".lower())
+        found.add(_origin(parts.hostname or "", parts.port or 443))
     return frozenset(found)
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import func, insert, select, update
 from intaglio.audit import record as audit
 from intaglio.core.errors import Forbidden, IntaglioError, NotFound, RateLimited
 from intaglio.core.identifiers import new_id
-from intaglio.core.principal import ANONYMOUS, Principal
+from intaglio.core.principal import ANONYMOUS, SYSTEM, Principal
 from intaglio.db.engine import Row, Transaction
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.enrolment import errors, limits
@@ -176,14 +176,16 @@ async def note_download(mtls: Mtls, token: str, visitor: Visitor) -> None:
         note(tx, identity, visitor, "download", row)
 
 
-def note(tx: Transaction, identity: Identity, visitor: Visitor, verb: str, row: Row, **facts: Any) -> None:
-    """Record a step of a session, in the name of the identity that its code stands for."""
+def note(
+    tx: Transaction, identity: Identity, visitor: Visitor | None, verb: str, row: Row, **facts: Any
+) -> None:
+    """Record a step of a session in the name of the identity that its code stands for; without a visitor in our own."""
     if row.get("code_id") is not None:
         facts["code"] = str(row["code_id"])
+    principal = SYSTEM if visitor is None else identity.principal(visitor.source)
     audit.record(
-        tx, identity.principal(visitor.source), f"enrolment.{verb}", "identity", identity.uri,
-        organization=identity.domain.organization, **facts,
-    )  # fmt: skip
+        tx, principal, f"enrolment.{verb}", "identity", identity.uri, organization=identity.domain.organization, **facts
+    )
 
 
 def token_hash(token: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -19,6 +20,11 @@ KEYS: dict[EnrolmentKey, KeyAlgorithm] = {
     "RSA 3072": KeyAlgorithm.RSA_3072,
     "RSA 4096": KeyAlgorithm.RSA_4096,
 }
+
+_HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
+_ORIGIN = re.compile(rf"https://{_HOST}/?")
+_PAGE = re.compile(rf"https://{_HOST}(?:/[A-Za-z0-9._~%/-]*)?")
+_LOOPBACK = re.compile(r"http://(?:127\.0\.0\.1|\[::1\]|localhost)(?::[0-9]{1,5})?/?")
 
 
 class EnrolmentSettings(SettingsGroup):
@@ -70,12 +76,13 @@ class EnrolmentSettings(SettingsGroup):
     def _complete(self) -> EnrolmentSettings:
         if self.binding_store == "s3" and not self.s3_bucket:
             raise ValueError("binding_store s3 needs s3_bucket")
-        for url in (self.page_url, self.access_url):
-            if url and not url.startswith("https://"):
-                raise ValueError("an address begins with https://")
-        # A record names people; it is sealed, and still the way to the bucket must prove whose bucket it is.
-        if self.s3_endpoint and not self.s3_endpoint.startswith(("https://", "http://127.0.0.1", "http://localhost")):
-            raise ValueError("s3_endpoint begins with https://")
+        if self.page_url and not _PAGE.fullmatch(self.page_url):
+            raise ValueError("page_url is https://HOST[:PORT]/PATH")
+        if self.access_url and not _ORIGIN.fullmatch(self.access_url):
+            raise ValueError("access_url is https://HOST[:PORT]")
+        # A record is sealed, and still the way to the bucket must prove whose bucket it is.
+        if self.s3_endpoint and not (_PAGE.fullmatch(self.s3_endpoint) or _LOOPBACK.fullmatch(self.s3_endpoint)):
+            raise ValueError("s3_endpoint is https://HOST[:PORT]")
         if any(hours < 1 or hours > 24 * 365 for hours in self.reminder_hours):
             raise ValueError("reminder_hours are 1 to 8760")
         return self

@@ -18,13 +18,12 @@ from intaglio.authority import locks
 from intaglio.authority import models as authority_models
 from intaglio.core.errors import IntaglioError
 from intaglio.core.logging import get_logger
-from intaglio.core.principal import SYSTEM
 from intaglio.db.engine import Row, Transaction
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.enrolment import enrolling, limits, mail, messages
 from intaglio.mtls.enrolment.models import reminder, session
 from intaglio.mtls.enrolment.policy import page_url
-from intaglio.mtls.enrolment.sessions import Visitor, note
+from intaglio.mtls.enrolment.sessions import note
 from intaglio.mtls.enrolment.settings import EnrolmentSettings
 from intaglio.mtls.identities import models as identity_models
 from intaglio.mtls.identities import registry
@@ -36,7 +35,7 @@ log = get_logger(__name__)
 _PASS_SECONDS = 30.0
 _SESSIONS_KEPT = timedelta(days=30)
 _BATCH = 200
-_OURSELVES = Visitor("", "")
+_LATEST_SHARE = 0.75  # of its life, beyond which the rest of a certificate is too long to remind of its end
 
 
 async def run_enrolment_upkeep(mtls: Mtls) -> None:
@@ -95,11 +94,11 @@ async def _settle(mtls: Mtls, session_id: UUID) -> None:
         if row["state"] == "csr-received" and await enrolling.was_issued(tx, row, identity):
             await enrolling.count_use(tx, code)
             await _end(tx, session_id, "issued", row["reason"])
-            note(tx, identity, _OURSELVES, "recover", row)
+            note(tx, identity, None, "recover", row)
             return
         await _end(tx, session_id, "timed-out", row["reason"])
         if row["code_id"] is not None:
-            note(tx, identity, _OURSELVES, "time-out", row)
+            note(tx, identity, None, "time-out", row)
 
 
 async def _end(tx: Transaction, session_id: UUID, state: str, reason: str | None) -> None:
@@ -142,7 +141,8 @@ async def _remind(mtls: Mtls, settings: EnrolmentSettings, row: Row) -> int:
     async with mtls.database.transaction() as tx:
         lifetime, left = row["not_after"] - row["not_before"], row["not_after"] - tx.now
         # A certificate of a day is not about to end from its first hour on.
-        spans = [h for h in settings.reminder_hours if left <= timedelta(hours=h) < lifetime]
+        sensible = lifetime * _LATEST_SHARE
+        spans = [h for h in settings.reminder_hours if left <= timedelta(hours=h) < sensible]
         if not spans:
             return 0
         narrowest = min(spans)
@@ -156,7 +156,7 @@ async def _remind(mtls: Mtls, settings: EnrolmentSettings, row: Row) -> int:
             identity.name, identity.domain.name, identity.email, row["not_after"], where
         )
         await mail.send(mtls, text)
-        note(tx, identity, _OURSELVES, "remind", {}, hours=narrowest, actor=SYSTEM.name)
+        note(tx, identity, None, "remind", {}, hours=narrowest)
         return 1
 
 
