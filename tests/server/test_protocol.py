@@ -31,7 +31,7 @@ Open = Callable[..., Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 _AUTHORITY = certificates.authority("authority")
 _IDENTITY = certificates.server(_AUTHORITY)
-_CONTEXT = server_context(ServerIdentity(_IDENTITY.pem, _IDENTITY.key_pem), trusted=())
+_CONTEXT = server_context(ServerIdentity(_IDENTITY.pem, _IDENTITY.key_pem))
 _OBSERVING = ObservingContext(ServerIdentity(_IDENTITY.pem, _IDENTITY.key_pem), trusted=())
 
 

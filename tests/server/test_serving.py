@@ -168,12 +168,6 @@ def test_strong_tls_is_accepted(house: House, listener: str, offer: list[str]) -
     assert _negotiates(house, listener, offer)
 
 
-def test_listener_with_client_certificates_gives_no_session_ticket(house: House) -> None:
-    context = house.tls(certificates.client(house.client_ca))
-    with _connected(house, context) as connection:
-        assert connection.session is None or not connection.session.has_ticket
-
-
 def test_connection_is_kept_alive(house: House) -> None:
     connection = http.client.HTTPSConnection("localhost", house.runtime.port("gateway"), context=house.tls())
     ports = []

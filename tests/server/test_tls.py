@@ -15,6 +15,7 @@ from intaglio.core.errors import InvalidInput, Unavailable
 from intaglio.core.settings import Settings
 from intaglio.server.tls import certificates_from_file, identity_from_files
 from intaglio.transport.contexts import ServerIdentity, server_context
+from intaglio.transport.observing import ObservingContext
 
 AUTHORITY = certificates.authority("authority")
 SERVER = certificates.server(AUTHORITY)
@@ -67,10 +68,13 @@ def test_session_is_not_resumed_under_a_changed_trust(version: ssl.TLSVersion) -
     credential = certificates.client(AUTHORITY)
     client = _client(credential)
     client.maximum_version = version
-    first, session = _shake(client, server_context(IDENTITY, trusted=[AUTHORITY.der]))
+    server = _trusting(AUTHORITY)
+    first, session = _shake(client, server)
     assert first is None
+    again, _ = _shake(client, server, session=session)
+    assert again is None
     other = certificates.authority("other")
-    refused, _ = _shake(client, server_context(IDENTITY, trusted=[other.der]), session=session)
+    refused, _ = _shake(client, _trusting(other), session=session)
     assert refused is not None
 
 
@@ -95,8 +99,12 @@ def test_trust_file_holds_any_number_of_certificates(tmp_path: Path) -> None:
 
 
 def _accepts(credential: Credential, *, trusted: list[Credential]) -> bool:
-    refused, _ = _shake(_client(credential), server_context(IDENTITY, trusted=[each.der for each in trusted]))
+    refused, _ = _shake(_client(credential), _trusting(*trusted))
     return refused is None
+
+
+def _trusting(*authorities: Credential) -> ObservingContext:
+    return ObservingContext(IDENTITY, trusted=[each.der for each in authorities], refuse=True)
 
 
 def _client(credential: Credential) -> ssl.SSLContext:
@@ -106,15 +114,15 @@ def _client(credential: Credential) -> ssl.SSLContext:
 
 
 def _shake(
-    client: ssl.SSLContext, server: ssl.SSLContext, *, session: ssl.SSLSession | None = None
+    client: ssl.SSLContext, server: ObservingContext, *, session: ssl.SSLSession | None = None
 ) -> tuple[ssl.SSLError | None, ssl.SSLSession | None]:
     """A handshake in memory: what the server refused the client with, and the session for the next one."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    near = client.wrap_bio(to_client, to_server, server_hostname="localhost", session=session)
-    far = server.wrap_bio(to_server, to_client, server_side=True)
+    near, far = client.wrap_bio(to_client, to_server, server_hostname="localhost", session=session), server.engine()
     done: set[int] = set()
     for _ in range(10):
         for end in (near, far):
+            far.feed(to_server.read())
             try:
                 end.do_handshake()
                 done.add(id(end))
@@ -122,6 +130,9 @@ def _shake(
                 continue
             except ssl.SSLError as error:
                 return error, None
+            finally:
+                to_client.write(far.drain())
         if len(done) == 2:
+            assert not near.session_reused
             return None, near.session
     raise AssertionError("the handshake does not end")

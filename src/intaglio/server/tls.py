@@ -147,9 +147,10 @@ def certificates_from_file(path: Path | None) -> tuple[bytes, ...]:
 
 
 def _context(kind: ListenerKind, identity: ServerIdentity, trusted: tuple[bytes, ...] | None) -> TlsContext:
-    if kind.client_certificates is ClientCertificates.OBSERVED and trusted is not None:
-        return ObservingContext(identity, trusted=trusted)
-    return server_context(identity, trusted=trusted)
+    if trusted is None:
+        return server_context(identity)
+    # The standard library keeps sessions of TLS 1.2, and one that is resumed is not verified again.
+    return ObservingContext(identity, trusted=trusted, refuse=kind.client_certificates is ClientCertificates.OPTIONAL)
 
 
 def _expiry(identity: ServerIdentity) -> datetime:

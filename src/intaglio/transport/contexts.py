@@ -1,10 +1,9 @@
-"""TLS contexts: which versions and suites are spoken, with which certificate, and whose client certificates count."""
+"""TLS contexts: which versions and suites are spoken, and with which certificate."""
 
 from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from intaglio.core.errors import InvalidInput
@@ -21,13 +20,11 @@ class ServerIdentity:
     key: bytes = field(repr=False)
 
 
-def server_context(identity: ServerIdentity, *, trusted: Sequence[bytes] | None = None) -> ssl.SSLContext:
-    """A context for ``identity``; with ``trusted`` it also asks for client certificates below these authorities.
+def server_context(identity: ServerIdentity) -> ssl.SSLContext:
+    """A context for ``identity`` that asks for no client certificates.
 
-    An authority is a trust anchor even when it is not self-signed, so that trusting an issuing CA does not mean
-    trusting everything its root ever certified. An empty ``trusted`` refuses every client certificate.
-
-    Raises InvalidInput when chain and key do not fit together or are too weak.
+    One that does is a :class:`intaglio.transport.observing.ObservingContext`. Raises InvalidInput when chain and key do
+    not fit together or are too weak.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -35,13 +32,6 @@ def server_context(identity: ServerIdentity, *, trusted: Sequence[bytes] | None 
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
     _load_identity(context, identity)
-    if trusted is not None:
-        context.verify_mode = ssl.CERT_OPTIONAL
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_TRUSTED_FIRST
-        context.options |= ssl.OP_NO_TICKET
-        context.num_tickets = 0
-        if trusted:
-            context.load_verify_locations(cadata=b"".join(dict.fromkeys(trusted)))
     return context
 
 

@@ -35,7 +35,8 @@ class ObservingContext:
 
     Arguments: ``trusted`` are trust anchors (DER), also when they are not self-signed; ``refuse`` ends the handshake
     of a client whose certificate cannot be verified; ``require`` ends it when there is none; ``alpn`` are the protocols
-    in order of preference.
+    in order of preference. An anchor need not be a root: who trusts an issuing CA does not trust everything its root
+    ever certified. Without anchors every client certificate is wrong.
 
     Raises InvalidInput when chain and key do not fit together or are too weak.
     """

@@ -64,7 +64,7 @@ class TlsEngine(Protocol):
 
 
 class SslEngine:
-    """The standard library's TLS: a client certificate that cannot be verified ends the handshake."""
+    """The standard library's TLS, for who asks for no client certificates."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self.context = context
@@ -81,11 +81,7 @@ class SslEngine:
         return cipher[0] if cipher else None
 
     def peer(self) -> PeerCertificate:
-        leaf = self._connection.getpeercert(binary_form=True)
-        if leaf is None:
-            return PeerCertificate()
-        verified = getattr(self._connection, "get_verified_chain", None)  # Python 3.13
-        return PeerCertificate(tuple(verified()) or (leaf,) if verified is not None else (leaf,))
+        return PeerCertificate()
 
 
 class TlsStream(asyncio.Protocol):
