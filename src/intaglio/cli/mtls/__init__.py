@@ -24,6 +24,7 @@ COMMANDS: lazy.Table = {
     "render": ("mtls.render", "Configuration of nginx, HAProxy, Envoy and others as ingresses."),
     "policy": ("mtls.policy", "What callers may do, by what their certificates say."),
     "event": ("mtls.event", "Who was let in or turned away where, and why."),
+    "outbound": ("mtls.outbound", "Client credentials for our own calls to others."),
 }
 
 app = typer.Typer(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from intaglio.server.management.mtls import (
+    automation,
     bindings,
     bundles,
     codes,
@@ -14,9 +15,11 @@ from intaglio.server.management.mtls import (
     gateway,
     identities,
     ingresses,
+    outbound,
     policies,
     rendering,
     scenarios,
+    toolkit,
     trust,
 )
 
@@ -35,4 +38,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     events.router,
     gateway.router,
     scenarios.router,
+    automation.router,
+    outbound.router,
+    toolkit.router,
 )
