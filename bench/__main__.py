@@ -23,6 +23,7 @@ FIGURES = {
     "start": "bench.start",
     "access": "bench.access",
     "access-nginx": "bench.access_nginx",
+    "revocation": "bench.revocation",
     "enroll-page": "bench.enroll_page",
 }
 
