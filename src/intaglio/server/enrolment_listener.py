@@ -16,10 +16,20 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from intaglio.core.errors import Forbidden, IntaglioError
+from intaglio.core.clock import rfc3339
+from intaglio.core.errors import Forbidden, IntaglioError, Unauthenticated
 from intaglio.core.principal import ANONYMOUS, Principal
 from intaglio.mtls.context import Mtls
-from intaglio.mtls.enrolment import answers, bodies, callers, policy, renewal, self_service, trust_files
+from intaglio.mtls.enrolment import (
+    answers,
+    bodies,
+    callers,
+    certificate_login,
+    policy,
+    renewal,
+    self_service,
+    trust_files,
+)
 from intaglio.mtls.enrolment.callers import Presented, Seen
 from intaglio.mtls.enrolment.sessions import Visitor
 from intaglio.mtls.enrolment.settings import EnrolmentSettings
@@ -44,6 +54,8 @@ def _routes() -> list[BaseRoute]:
         Route("/enrol/v1/renew", _begin_renewal, methods=["GET"]),
         Route("/enrol/v1/renew", _renew, methods=["POST"]),
         Route("/enrol/v1/revoke", _revoke, methods=["POST"]),
+        Route("/enrol/v1/login", _log_in, methods=["POST"]),
+        Route("/enrol/v1/login/link", _link, methods=["POST"]),
         Route("/enrol/v1/ca.pem", _ca_file(trust_files.as_pem, trust_files.PEM_TYPE, "ca.pem")),
         Route("/enrol/v1/ca.cer", _ca_file(trust_files.as_der, trust_files.DER_TYPE, "ca.cer")),
         Route(
@@ -80,6 +92,30 @@ async def _revoke(request: Request) -> Response:
     every = request.query_params.get("every", "").lower() == "true"
     count = await self_service.revoke_by_certificate(mtls, identity, binding.id, _visitor(request), every=every)
     return _json({"revoked": count})
+
+
+async def _log_in(request: Request) -> Response:
+    """A session of the account that the certificate is linked with; its token is good for `/api/v1`."""
+    mtls = _mtls(request)
+    identity, _ = await callers.registered(mtls, await _seen(request))
+    found = await certificate_login.log_in(mtls, identity, _visitor(request))
+    shown = {"user": found.user.name, "token": found.secret.get_secret_value()}
+    return _json(shown | {"expires_at": rfc3339(found.expires_at)})
+
+
+async def _link(request: Request) -> Response:
+    """Let the certificate log in to the account whose session token comes with it."""
+    mtls = _mtls(request)
+    identity, _ = await callers.registered(mtls, await _seen(request))
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        raise Unauthenticated(
+            "Linking needs a session of the account besides the certificate.",
+            code="token-missing",
+            remedy="Send `Authorization: Bearer ...` with the token of a login.",
+        )
+    made = await certificate_login.link(mtls, identity, bearer.strip(), _visitor(request))
+    return _json({"identity": made.identity, "user": made.user, "linked_at": rfc3339(made.linked_at)})
 
 
 def _ca_file(
@@ -166,7 +202,7 @@ def _preflight(origin: bytes) -> Response:
         "access-control-allow-origin": origin.decode("latin-1"),
         "access-control-allow-credentials": "true",
         "access-control-allow-methods": "GET, POST",
-        "access-control-allow-headers": "content-type",
+        "access-control-allow-headers": "authorization, content-type",
         "access-control-max-age": _PREFLIGHT_SECONDS.decode(),
         "vary": "Origin",
     }

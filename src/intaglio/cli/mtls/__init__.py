@@ -15,6 +15,7 @@ COMMANDS: lazy.Table = {
     "edge": ("mtls.edge", "Who trusts whom, and the design document of it all."),
     "revoke": ("mtls.revoke", "Revoke certificates of identities."),
     "code": ("mtls.code", "Security codes, with which people enrol in the browser."),
+    "login": ("mtls.login", "Certificates that log in to accounts of the platform."),
     "mail": ("mtls.mail", "The mail server for security codes and reminders."),
     "gateway": ("mtls.gateway", "The mTLS gateway: a reverse proxy that knows every client."),
     "scenario": ("mtls.scenario", "Scenarios: who gets through where, with which certificate, from which network."),

@@ -75,6 +75,15 @@ secret = Table(
     required("changed_at", Moment),
 )
 
+#: Which account of the platform a person's certificates log in to. The person has shown both at once.
+account_login = Table(
+    "mtls_account_login",
+    metadata,
+    required("identity_id", Uuid, ForeignKey("mtls_identity.id"), primary_key=True),
+    required("user_id", Uuid, ForeignKey("user_account.id", ondelete="CASCADE"), index=True),
+    required("linked_at", Moment),
+)
+
 #: Reminders that were sent: once per certificate and threshold, whichever process looks.
 reminder = Table(
     "mtls_reminder",

@@ -324,6 +324,15 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_mtls_outbound_trust'))
     )
     op.create_index('ix_mtls_outbound_trust_credential_id', 'mtls_outbound_trust', ['credential_id'], unique=False)
+    op.create_table('mtls_account_login',
+    sa.Column('identity_id', sa.UUID(), nullable=False),
+    sa.Column('user_id', sa.UUID(), nullable=False),
+    sa.Column('linked_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['identity_id'], ['mtls_identity.id'], name=op.f('fk_mtls_account_login_identity_id')),
+    sa.ForeignKeyConstraint(['user_id'], ['user_account.id'], name=op.f('fk_mtls_account_login_user_id'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('identity_id', name=op.f('pk_mtls_account_login'))
+    )
+    op.create_index(op.f('ix_mtls_account_login_user_id'), 'mtls_account_login', ['user_id'], unique=False)
     op.create_table('mtls_binding',
     sa.Column('id', sa.UUID(), nullable=False),
     sa.Column('identity_id', sa.UUID(), nullable=False),
@@ -489,6 +498,8 @@ def downgrade() -> None:
     op.drop_index('ix_mtls_binding_identity_id', table_name='mtls_binding')
     op.drop_index('ix_mtls_binding_domain_id', table_name='mtls_binding')
     op.drop_table('mtls_binding')
+    op.drop_index(op.f('ix_mtls_account_login_user_id'), table_name='mtls_account_login')
+    op.drop_table('mtls_account_login')
     op.drop_index('ix_mtls_outbound_trust_credential_id', table_name='mtls_outbound_trust')
     op.drop_table('mtls_outbound_trust')
     op.drop_index('uq_mtls_ingress_token_hash', table_name='mtls_ingress', postgresql_where=sa.text('token_hash IS NOT NULL'))

@@ -9,11 +9,12 @@ from uuid import UUID
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from intaglio.mtls.enrolment import codes, mail, people, stored_secrets
+from intaglio.mtls.enrolment import certificate_login, codes, mail, people, stored_secrets
+from intaglio.mtls.enrolment.certificate_login import Link
 from intaglio.mtls.enrolment.code_rows import Code as Found
 from intaglio.mtls.enrolment.stored_secrets import Secret
 from intaglio.server.management.access import Asked, Asker
-from intaglio.server.management.lists import Items
+from intaglio.server.management.lists import Items, page
 from intaglio.server.management.mtls.given import GivenMtls
 
 router = APIRouter(prefix="/enrol/v1", tags=["security codes"])
@@ -187,3 +188,29 @@ async def set_binding_store_key(mtls: GivenMtls, asker: Asker, body: Password) -
 async def delete_binding_store_key(mtls: GivenMtls, asker: Asker) -> None:
     """Forget the secret access key of the bucket; then the environment of the server has to give one."""
     await stored_secrets.set_secret(mtls, asker, Secret.S3_SECRET_KEY, None)
+
+
+class CertificateLogin(BaseModel):
+    """The certificates of a person log in to an account of the platform."""
+
+    identity_id: str
+    identity: str
+    user: str
+    linked_at: datetime
+
+    @classmethod
+    def of(cls, found: Link) -> CertificateLogin:
+        return cls(**vars(found) | {"identity_id": str(found.identity_id)})
+
+
+@router.get("/logins", tags=["certificate logins"])
+async def list_certificate_logins(mtls: GivenMtls, asker: Asker, asked: Asked) -> Items[CertificateLogin]:
+    """One's own certificate logins; with `users.manage` those of everybody. They are made on the mTLS host."""
+    found = await certificate_login.list_links(mtls, asker)
+    return page(map(CertificateLogin.of, found), asked, key="identity_id")
+
+
+@router.delete("/logins/{identity}", status_code=204, tags=["certificate logins"])
+async def delete_certificate_login(mtls: GivenMtls, asker: Asker, identity: UUID) -> None:
+    """End a certificate login, one's own or with `users.manage` anybody's."""
+    await certificate_login.unlink(mtls, asker, identity)

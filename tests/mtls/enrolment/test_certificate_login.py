@@ -1,0 +1,147 @@
+"""Logging in to the platform with a certificate, once its holder has shown that the account is his."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from pydantic import SecretStr
+from sqlalchemy import text
+from tests.mtls.enrolment.conftest import VISITOR, begin, csr_for
+from tests.support.authority import OPERATOR
+from tests.support.identities import issue, make_service, make_user
+
+from intaglio.core.errors import IntaglioError
+from intaglio.core.principal import SYSTEM, Principal
+from intaglio.identity import api_tokens, login, sessions, users
+from intaglio.identity.roles import install_built_in_roles
+from intaglio.mtls.context import Mtls
+from intaglio.mtls.enrolment.certificate_login import list_links, unlink
+from intaglio.mtls.enrolment.codes import CreatedCode
+from intaglio.mtls.enrolment.enrolling import submit_request
+from intaglio.mtls.identities import revoking
+from intaglio.mtls.identities.values import IssuedIdentity
+from intaglio.server.enrolment_listener import enrolment_app
+
+PASSWORD = SecretStr("correct horse battery staple")
+
+
+@pytest_asyncio.fixture
+async def issued(mtls: Mtls, code: CreatedCode) -> IssuedIdentity:
+    """Alice's certificate."""
+    opened = await begin(mtls, code)
+    return await submit_request(mtls, opened.token, csr_for(opened), VISITOR)
+
+
+@pytest_asyncio.fixture
+async def session(mtls: Mtls) -> str:
+    """A session of the account alice, who may see audit records."""
+    async with mtls.database.transaction() as tx:
+        await install_built_in_roles(tx)
+        await users.create_user(tx, SYSTEM, "alice", roles=("auditor",), password=PASSWORD)
+    return (await login.login(mtls.database, "alice", PASSWORD)).secret.get_secret_value()
+
+
+class Host:
+    """The mTLS host, asked with a certificate."""
+
+    def __init__(self, mtls: Mtls) -> None:
+        self._app = enrolment_app(mtls)
+
+    async def post(self, path: str, certificate: bytes | None, token: str | None = None) -> tuple[int, dict[str, Any]]:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            chain = () if certificate is None else (certificate,)
+            scope["extensions"] = {"tls": {"client_chain_der": chain, "tls_version": 0x0304}}
+            await self._app(scope, receive, send)
+
+        headers = {} if token is None else {"authorization": f"Bearer {token}"}
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="https://pki.example:1443", headers=headers) as each:
+            answer = await each.post(f"/enrol/v1/{path}")
+            return answer.status_code, answer.json()
+
+
+@pytest_asyncio.fixture
+async def host(mtls: Mtls) -> AsyncIterator[Host]:
+    yield Host(mtls)
+    await mtls.close()
+
+
+async def test_a_linked_certificate_logs_in(mtls: Mtls, host: Host, issued: IssuedIdentity, session: str) -> None:
+    status, refused = await host.post("login", issued.certificate)
+    assert (status, refused["code"]) == (401, "certificate-not-linked")
+    status, linked = await host.post("login/link", issued.certificate, session)
+    assert (status, linked["user"]) == (200, "alice")
+    status, opened = await host.post("login", issued.certificate)
+    assert (status, opened["user"]) == (200, "alice")
+    who = await sessions.authenticate(mtls.database, opened["token"])
+    assert (who.name, sorted(who.permissions)) == ("alice", ["audit.view", "ca.view", "mtls.view"])
+    async with mtls.database.read() as view:
+        query = text("SELECT detail FROM audit_record WHERE action = 'user.login' ORDER BY seq DESC LIMIT 1")
+        assert (await view.scalar(query))["certificate_of"] == issued.identity.uri
+
+
+async def test_an_address_alone_makes_nobody_an_administrator(mtls: Mtls, host: Host, session: str) -> None:
+    async with mtls.database.transaction() as tx:
+        await tx.execute(text("UPDATE user_account SET email = 'root@example.com'"))
+    impostor = await issue(mtls, await _user(mtls, "root@example.com"))
+    status, refused = await host.post("login", impostor.certificate)
+    assert (status, refused["code"]) == (401, "certificate-not-linked")
+
+
+async def _user(mtls: Mtls, email: str) -> Any:
+    from tests.support.identities import make_domain
+
+    from intaglio.authority import organizations
+
+    await organizations.create_organization(mtls.authority, OPERATOR, "demo")
+    await make_domain(mtls)
+    return await make_user(mtls, email)
+
+
+async def test_linking_needs_both_proofs(mtls: Mtls, host: Host, issued: IssuedIdentity, session: str) -> None:
+    assert (await host.post("login/link", None, session))[1]["code"] == "no_certificate"
+    assert (await host.post("login/link", issued.certificate))[1]["code"] == "token-missing"
+    assert (await host.post("login/link", issued.certificate, "nonsense"))[1]["code"] == "token-invalid"
+    async with mtls.database.transaction() as tx:
+        made = await api_tokens.create_token(tx, OPERATOR, "narrow", user="alice")
+    status, refused = await host.post("login/link", issued.certificate, made.secret.get_secret_value())
+    assert (status, refused["code"]) == (403, "session-required")
+    service = await issue(mtls, await make_service(mtls))
+    assert (await host.post("login/link", service.certificate, session))[1]["code"] == "identity-not-a-person"
+
+
+@pytest.mark.parametrize("change", ["disabled = true", "must_change_password = true"])
+async def test_an_account_that_is_stopped_is_stopped_for_certificates_too(
+    mtls: Mtls, host: Host, issued: IssuedIdentity, session: str, change: str
+) -> None:
+    await host.post("login/link", issued.certificate, session)
+    async with mtls.database.transaction() as tx:
+        await tx.execute(text(f"UPDATE user_account SET {change}"))
+    assert (await host.post("login", issued.certificate))[1]["code"] == "login-failed"
+
+
+async def test_a_revoked_certificate_logs_in_no_more(
+    mtls: Mtls, host: Host, issued: IssuedIdentity, session: str
+) -> None:
+    await host.post("login/link", issued.certificate, session)
+    await revoking.revoke_binding(mtls, OPERATOR, issued.binding_id)
+    assert (await host.post("login", issued.certificate))[1]["code"] == "revoked"
+
+
+async def test_links_are_seen_and_ended_by_their_owner_and_whoever_manages_users(
+    mtls: Mtls, host: Host, issued: IssuedIdentity, session: str
+) -> None:
+    await host.post("login/link", issued.certificate, session)
+    alice, eve = Principal("user", "alice"), Principal("user", "eve")
+    assert [each.user for each in await list_links(mtls, alice)] == ["alice"]
+    assert await list_links(mtls, eve) == []
+    with pytest.raises(IntaglioError) as caught:
+        await unlink(mtls, eve, issued.identity.id)
+    assert caught.value.code == "link-unknown"
+    assert len(await list_links(mtls, OPERATOR)) == 1
+    await unlink(mtls, alice, issued.identity.id)
+    assert (await host.post("login", issued.certificate))[1]["code"] == "certificate-not-linked"
