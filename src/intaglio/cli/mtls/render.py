@@ -27,7 +27,7 @@ Stale = Annotated[int, typer.Option("--stale-seconds", help="How long a silent s
     "ingress",
     example=(
         "intaglio mtls render ingress edge --out edge --upstream http://127.0.0.1:9000",
-        "intaglio mtls render ingress edge --token-file edge.token --out edge.tar",
+        "intaglio mtls render ingress edge --ingress-token edge.token --out edge.tar",
     ),
 )
 def ingress(
@@ -39,7 +39,7 @@ def ingress(
     certificate: Annotated[str | None, typer.Option(help="The server's certificate chain there.")] = None,
     key: Annotated[str | None, typer.Option(help="The server's private key there.")] = None,
     decisions: Annotated[str | None, typer.Option(help="Decision endpoint, with the revocation source live.")] = None,
-    token_file: Annotated[str | None, typer.Option(help="File with the token of the ingress; - reads it.")] = None,
+    ingress_token: Annotated[str | None, typer.Option(help="File with the token of the ingress; - reads it.")] = None,
     stale_seconds: Stale = 45,
     namespace: Annotated[str | None, typer.Option(help="Namespace in Kubernetes.")] = None,
     workload: Annotated[str | None, typer.Option(help="Service in Kubernetes.")] = None,
@@ -49,8 +49,8 @@ def ingress(
 ) -> None:
     """Write the configuration of an ingress, its trust bundle, first CRLs and the timer that keeps them fresh."""
     token = None
-    if token_file is not None:
-        token = read_secret("Token of the ingress", file=token_file, variable="INTAGLIO_INGRESS_TOKEN")
+    if ingress_token is not None:
+        token = read_secret("Token of the ingress", file=ingress_token, variable="INTAGLIO_INGRESS_TOKEN")
     body = {
         "upstream": upstream, "folder": folder, "certificate": certificate, "key": key, "decisions": decisions,
         "stale_seconds": stale_seconds, "namespace": namespace, "workload": workload, "listener_arn": listener_arn,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -134,6 +135,11 @@ class Plan:
     def slug(self) -> str:
         """The name of the ingress as an identifier: letters, digits and underscores."""
         return re.sub("[^a-z0-9]", "_", self.ingress.name)
+
+    @property
+    def tag(self) -> str:
+        """A short identifier of its own for every ingress: nginx has little room for names of variables."""
+        return f"ig_{zlib.crc32(self.ingress.full_name.encode()):08x}"
 
     @property
     def label(self) -> str:

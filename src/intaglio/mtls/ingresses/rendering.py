@@ -201,7 +201,7 @@ def _warnings(plan: Plan, kind: Kind) -> Iterator[str]:
         yield "The S3 bucket is a placeholder; name it with --bucket."
     if plan.source == "live" and kind.live_only and not plan.layout.token:
         names = ", ".join(kind.live_only)
-        yield f"No token was given: {names} is missing. Render with --token-file, or write it as the README says."
+        yield f"No token was given: {names} is missing. Render with --ingress-token, or write it as the README says."
 
 
 _IN_CLUSTER = frozenset({"istio", "linkerd", "ingress-nginx", "aws-alb"})
@@ -242,6 +242,8 @@ def _environment() -> Environment:
         loader=FileSystemLoader(_TEMPLATES),
         undefined=StrictUndefined,
         finalize=_gate,
+        comment_start_string="{##",  # {# is the length of a variable in a shell
+        comment_end_string="##}",
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

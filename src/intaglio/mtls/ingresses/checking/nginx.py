@@ -102,12 +102,15 @@ def _refusals(server: Directive) -> Iterator[Finding]:
         codes, target = set(page.arguments[:-1]), page.arguments[-1]
         named = [each for each in server.own("location") if each.arguments[-1:] == [target]]
         served = any(
-            each.name in _SERVING and not (each.arguments and "/access/v1/" in each.arguments[0])
-            for location in named
-            for each in location.within()
+            each.name in _SERVING for location in named if not _asks(location) for each in location.within()
         )
         if codes & {"495", "496", "400"} and served:
             yield finding("refusal-bypassed", page.line, f"Refused clients are served by {target}.")
+
+
+def _asks(location: Directive) -> bool:
+    """Whether a location leads to the decision endpoint."""
+    return any("/access/v1/" in word for each in location.within() for word in each.arguments)
 
 
 _SERVING = frozenset({"proxy_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass", "grpc_pass", "root", "alias"})
@@ -127,7 +130,7 @@ def _upstreams(server: Directive) -> Iterator[Finding]:
         verify = location.effective("proxy_ssl_verify")
         if each.arguments[0].startswith("https:") and (verify is None or verify.arguments != ["on"]):
             yield finding("upstream-unverified", each.line, f"{each.arguments[0][:80]} is not verified.")
-        if "/access/v1/" in each.arguments[0]:
+        if _asks(location):
             continue
         passed = location.effective("proxy_pass_request_headers")
         where: Directive | None = location
