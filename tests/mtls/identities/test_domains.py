@@ -18,11 +18,13 @@ from tests.support.identities import issue, make_domain, make_service
 
 from intaglio.authority import organizations
 from intaglio.authority.cas.create import create_issuing, create_root
+from intaglio.authority.cas.delete import delete_ca
 from intaglio.authority.cas.renewal import rekey_ca, renew_ca
 from intaglio.core.errors import Forbidden, IntaglioError, InvalidInput, NotFound, Refused, StateConflict
 from intaglio.core.principal import Permission, Principal
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.identities.authorities import PROFILES, NewCaWish
+from intaglio.mtls.identities.bundles import export_bundle
 from intaglio.mtls.identities.domains import (
     DomainChanges,
     NewDomain,
@@ -137,6 +139,20 @@ async def test_organization_of_others_is_unknown(mtls: Mtls, trust_domain: Trust
         with pytest.raises(NotFound):
             await attempt
     assert await list_domains(mtls, stranger) == []
+
+
+async def test_deleted_ca_counts_no_more(mtls: Mtls, trust_domain: TrustDomain) -> None:
+    service = await make_service(mtls)
+    await delete_ca(mtls.authority, OPERATOR, trust_domain.issuing_ca, revoke_all=True)
+    with pytest.raises(StateConflict) as refusal:
+        await issue(mtls, service)
+    assert refusal.value.code == "domain-not-active"
+    with pytest.raises(NotFound):
+        await export_bundle(mtls, OPERATOR, "prod.example")
+    with pytest.raises(StateConflict):  # its certificates may still be around
+        await make_domain(mtls, "dev.example", "dev", new_ca=None, issuing_ca="demo~id-prod-root")
+    assert (await give_ca(mtls, OPERATOR, "prod.example", new_ca=NewCaWish())).state == "rotating"
+    assert await issue(mtls, service)
 
 
 async def test_ca_of_another_organization_is_refused(mtls: Mtls, trust_domain: TrustDomain) -> None:

@@ -13,7 +13,7 @@ from intaglio.authority.cas.edit import edit_ca
 from intaglio.authority.cas.values import CaChanges, NewIssuing, NewRoot
 from intaglio.authority.directory import CaView, Snapshot
 from intaglio.authority.options import CaConstraints, CaOptions
-from intaglio.core.errors import Refused
+from intaglio.core.errors import Refused, StateConflict
 from intaglio.core.principal import Permission, Principal
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.identities.lifetimes import profile_of
@@ -107,12 +107,30 @@ def usable_ca(snapshot: Snapshot, full_id: str, organization_id: UUID) -> CaView
     return ca
 
 
+def cas_of(snapshot: Snapshot, domain: TrustDomain) -> list[CaView]:
+    """The CAs that count in a trust domain and have not been deleted, by name."""
+    found = (snapshot.cas.get(ca_id) for ca_id in domain.ca_ids)
+    return sorted((ca for ca in found if ca is not None and ca.state != "deleted"), key=lambda ca: ca.full_id)
+
+
+def issuing_ca_of(snapshot: Snapshot, domain: TrustDomain) -> CaView:
+    """The CA that a trust domain issues with. Raises StateConflict (``domain-not-active``) when there is none."""
+    for ca in cas_of(snapshot, domain):
+        if ca.id == domain.issuing_ca_id:
+            return ca
+    raise StateConflict(
+        f'The trust domain "{domain.name}" has no issuing CA.',
+        code="domain-not-active",
+        remedy="Give it one: intaglio mtls ca create.",
+    )
+
+
 def require_within_limits(snapshot: Snapshot, domain: TrustDomain, suffixes: Sequence[str]) -> None:
     """Raise Refused (``dns-suffix-outside-ca``) for DNS names that the issuing CA of a trust domain cannot certify."""
-    limits = snapshot.ca(domain.issuing_ca).options.constraints if domain.issuing_ca else None
-    if limits is None:
+    limits = [ca.options.constraints for ca in cas_of(snapshot, domain) if ca.id == domain.issuing_ca_id]
+    if not limits or limits[0] is None:
         return
-    permitted = limits.permitted_dns
+    permitted = limits[0].permitted_dns
     outside = [s for s in suffixes if not any(s == known or s.endswith(f".{known}") for known in permitted)]
     if outside or not suffixes:
         raise Refused(

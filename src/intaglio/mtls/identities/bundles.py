@@ -14,6 +14,7 @@ from intaglio.authority.directory import CaView, Snapshot
 from intaglio.core.errors import InvalidInput, NotFound, StateConflict
 from intaglio.core.principal import Principal
 from intaglio.mtls.context import Mtls
+from intaglio.mtls.identities.authorities import cas_of
 from intaglio.mtls.identities.domains import list_domains
 from intaglio.mtls.identities.environments import anchor_of
 from intaglio.mtls.identities.values import TrustDomain
@@ -73,7 +74,7 @@ async def export_bundle(mtls: Mtls, principal: Principal, name: str, *, also: Se
     bundle = bundle_of(snapshot, name, chosen)
     crls = []
     async with mtls.database.read() as view:
-        for ca in _cas(snapshot, chosen):
+        for ca in {ca.id: ca for domain in chosen for ca in cas_of(snapshot, domain)}.values():
             for generation in sorted(ca.keys):
                 if (crl := await latest_crl(view, ca, generation)) is not None:
                     crls.append(BundleCrl(f"{ca.name}-{generation}", crl.der))
@@ -96,7 +97,7 @@ def bundle_of(snapshot: Snapshot, name: str, domains: Sequence[TrustDomain]) -> 
     anchors: dict[bytes, CertificateInfo] = {}
     issuers: dict[bytes, CertificateInfo] = {}
     for domain in domains:
-        for ca in _cas(snapshot, [domain]):
+        for ca in cas_of(snapshot, domain):
             anchor = anchor_of(snapshot, ca, domain.anchor)
             anchors |= _certificates(snapshot, anchor)
             issuers |= _certificates(snapshot, ca)
@@ -122,10 +123,6 @@ def _chosen(visible: Iterable[TrustDomain], name: str, also: Sequence[str]) -> l
     if not chosen:
         raise _unknown(name)
     return chosen
-
-
-def _cas(snapshot: Snapshot, domains: Iterable[TrustDomain]) -> list[CaView]:
-    return [snapshot.ca(full_id) for full_id in dict.fromkeys(name for domain in domains for name in domain.cas)]
 
 
 def _certificates(snapshot: Snapshot, ca: CaView) -> dict[bytes, CertificateInfo]:

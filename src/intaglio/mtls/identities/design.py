@@ -22,6 +22,7 @@ from intaglio.core.principal import Permission, Principal
 from intaglio.db.engine import Row, Transaction
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.identities import models
+from intaglio.mtls.identities.authorities import cas_of
 from intaglio.mtls.identities.domains import domain_of, domains_query
 from intaglio.mtls.identities.edges import edge_of, edges_query
 from intaglio.mtls.identities.environments import anchor_of
@@ -126,13 +127,12 @@ async def _content(view: Transaction, snapshot: Snapshot, organization: Organiza
 
 def _domain(snapshot: Snapshot, domain: TrustDomain, counts: Sequence[Row]) -> dict[str, Any]:
     cas = []
-    for full_id in domain.cas:
-        ca = snapshot.ca(full_id)
+    for ca in cas_of(snapshot, domain):
         anchor = anchor_of(snapshot, ca, domain.anchor)
         cas.append(
             {
-                "ca": full_id,
-                "issues": full_id == domain.issuing_ca,
+                "ca": ca.full_id,
+                "issues": ca.id == domain.issuing_ca_id,
                 "subject": ca.subject.rfc4514,
                 "sha256": ca.certificate.fingerprint.hex(),
                 "anchor": anchor.full_id,

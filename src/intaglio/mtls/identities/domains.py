@@ -248,15 +248,14 @@ def domains_query() -> Select[Any]:
     """Trust domains with the names of their organization and CAs."""
     t, o, c, m = models.trust_domain, authority_models.organization, authority_models.ca, models.domain_ca
     issuing = c.alias("issuing")
-    trusted = (
-        select(func.array_agg(c.c.name))
-        .join_from(m, c, m.c.ca_id == c.c.id)
-        .where(m.c.domain_id == t.c.id)
-        .scalar_subquery()
-        .correlate(t)
+    trusted = select(m.c.domain_id).join(c, c.c.id == m.c.ca_id).where(m.c.domain_id == t.c.id)
+    cas, ids = (
+        trusted.with_only_columns(func.array_agg(column)).scalar_subquery().correlate(t)
+        for column in (c.c.name, c.c.id)
     )
+    named = (o.c.name.label("organization"), issuing.c.name.label("issuing_ca"), cas.label("cas"), ids.label("ca_ids"))
     return (
-        select(t, o.c.name.label("organization"), issuing.c.name.label("issuing_ca"), trusted.label("cas"))
+        select(t, *named)
         .join(o, o.c.id == t.c.organization_id)
         .outerjoin(issuing, issuing.c.id == t.c.issuing_ca_id)
     )
@@ -284,6 +283,8 @@ def domain_of(row: Row) -> TrustDomain:
         required_attributes=tuple(row["required_attributes"]),
         dns_suffixes=tuple(row["dns_suffixes"]),
         created_by=row["created_by"],
+        issuing_ca_id=row["issuing_ca_id"],
+        ca_ids=tuple(row["ca_ids"] or ()),
     )
 
 

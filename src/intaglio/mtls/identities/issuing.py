@@ -20,6 +20,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from intaglio.authority import models as authority_models
 from intaglio.authority.certificates import RevocationReason
+from intaglio.authority.directory import CaView
 from intaglio.authority.issuance import Issued
 from intaglio.authority.revocation import change_status_in, revocation
 from intaglio.core.clock import rfc3339
@@ -38,10 +39,11 @@ from intaglio.gateway.schemas import (
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.identities import bindings, models, registry
 from intaglio.mtls.identities.attributes import attributes_extension
+from intaglio.mtls.identities.authorities import issuing_ca_of
 from intaglio.mtls.identities.bindings import Details
 from intaglio.mtls.identities.lifetimes import lifetime_for, profile_of
 from intaglio.mtls.identities.names import dns_names
-from intaglio.mtls.identities.values import Channel, Identity, IssuedIdentity, Kind
+from intaglio.mtls.identities.values import Channel, Identity, IssuedIdentity, Kind, TrustDomain
 from intaglio.x509 import extensions as x509
 from intaglio.x509.names import Name
 from intaglio.x509.requests import CertificateRequest, parse_request
@@ -86,7 +88,7 @@ async def issue_identity(
     enrolled = await enroll(
         mtls.gateway,
         _caller(principal, identity, source),
-        identity.domain.issuing_ca,
+        (await _issuing_ca(mtls, identity.domain)).full_id,
         body,
         channel="mtls",
         idempotency_key=idempotency_key,
@@ -125,6 +127,14 @@ async def _claim_key(tx: Transaction, identity: Identity, spki_sha256: bytes) ->
             remedy="Make a new key.",
             target="csr",
         )
+
+
+async def _issuing_ca(mtls: Mtls, domain: TrustDomain) -> CaView:
+    """The CA to issue with. The trust domain may know a newer one than this process. Raises StateConflict."""
+    try:
+        return issuing_ca_of(await mtls.gateway.snapshot(), domain)
+    except StateConflict:
+        return issuing_ca_of(await mtls.authority.current(), domain)
 
 
 def _enrollment(

@@ -22,7 +22,7 @@ from intaglio.core.errors import InvalidInput, Refused
 from intaglio.core.identifiers import serial_hex
 from intaglio.core.principal import Permission, Principal
 from intaglio.mtls.context import Mtls
-from intaglio.mtls.identities.authorities import PRIVATE_SUFFIXES
+from intaglio.mtls.identities.authorities import PRIVATE_SUFFIXES, issuing_ca_of
 from intaglio.mtls.identities.domains import locked_domain, note
 from intaglio.mtls.identities.names import plain_text
 from intaglio.mtls.identities.values import TrustDomain
@@ -112,9 +112,7 @@ async def certify_subordinate(
 
 def _root(snapshot: Snapshot, domain: TrustDomain) -> CaView:
     """The root of the trust domain's own."""
-    if not domain.issuing_ca:
-        raise Refused(f'"{domain.name}" has no CA.', code="domain-not-active", remedy="Give it one first.")
-    ca = snapshot.ca(domain.issuing_ca)
+    ca = issuing_ca_of(snapshot, domain)
     root = snapshot.cas[ca.issuer_id] if ca.issuer_id else ca
     if domain.anchor != "root" or root.kind != "root":
         raise Refused(

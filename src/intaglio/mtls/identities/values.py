@@ -52,7 +52,8 @@ class TrustDomain:
     """Who trusts whom in one environment: the CAs whose certificates count there, and which of them issues.
 
     ``name`` is the SPIFFE trust domain (a DNS name in lower case); ``environment`` is dev, staging, prod or a name of
-    one's own, and no two trust domains of different environments share a CA. ``issuing_ca`` is ``{organization}~{ca}``.
+    one's own, and no two trust domains of different environments share a CA. ``issuing_ca`` is ``{organization}~{ca}``;
+    what counts are the ids, since a deleted CA may leave its name to another one.
     ``state`` is draft, active, rotating (old and new CA both count) or retired. ``lifetimes`` and ``ceilings`` are by
     kind: what a certificate gets unless asked otherwise, and the most it may get. ``anchor`` says what relying parties
     trust: the ``root`` above the CAs, or the ``issuing`` CAs themselves, where another environment is below the same
@@ -77,6 +78,8 @@ class TrustDomain:
     required_attributes: tuple[str, ...] = ("team", "service")
     dns_suffixes: tuple[str, ...] = ()
     created_by: str = ""
+    issuing_ca_id: UUID | None = None
+    ca_ids: tuple[UUID, ...] = ()
 
 
 @dataclass(frozen=True)

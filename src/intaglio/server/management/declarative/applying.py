@@ -107,10 +107,12 @@ class _Run:
         if isinstance(step.wanted, DeclaredExternalRoot):
             await external.add_external_root(*place, NewExternalRoot(**values))
             return
+        # A list that says expressly that there is nobody, as in an export of the CAs of a trust domain.
+        nobody = not step.wanted.administrators and not step.wanted.auditors
         if isinstance(step.wanted, DeclaredIssuing):
-            made = await create.create_issuing(*place, NewIssuing(**values))
+            made = await create.create_issuing(*place, NewIssuing(**values), without_clients=nobody)
         else:
-            made = await create.create_root(*place, NewRoot(**values))
+            made = await create.create_root(*place, NewRoot(**values), without_clients=nobody)
         self.credentials += made.credentials
         if made.ca.state == "awaiting-certificate":
             self.notes.append(f"CA {made.ca.id} waits for its certificate from {made.ca.issuer}.")

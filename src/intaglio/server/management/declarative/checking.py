@@ -57,7 +57,8 @@ def _cas(
         if ca.name not in existing:
             yield from _new_ca(where, ca, issuers)
         if not isinstance(ca, DeclaredExternalRoot):
-            yield from _refusal(f"{where}/administrators", checked_rights, ca.administrators, ca.auditors)
+            if ca.administrators or ca.auditors:
+                yield from _refusal(f"{where}/administrators", checked_rights, ca.administrators, ca.auditors)
             yield from _profiles(f"{where}/profiles", ca.profiles, profiles)
 
 
