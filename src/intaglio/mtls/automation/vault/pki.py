@@ -257,7 +257,7 @@ def _certificate(signed: Signed, form: str, key: _Key | None) -> dict[str, Any]:
     certificate = write(issued.certificate)
     if form == "pem_bundle":
         parts = [key.pem.rstrip("\n")] if key else []
-        certificate = "\n".join([*parts, certificate, *map(write, issued.chain)])
+        certificate = "\n".join([*parts, certificate, *map(write, _between(issued.chain))])
     found: dict[str, Any] = {
         "certificate": certificate,
         "issuing_ca": write(above[0]),
@@ -274,6 +274,11 @@ def _certificate(signed: Signed, form: str, key: _Key | None) -> dict[str, Any]:
 def _request_for(key: Any) -> bytes:
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     return builder.sign(key, SHA256()).public_bytes(Encoding.DER)
+
+
+def _between(chain: Iterable[bytes]) -> list[bytes]:
+    """The CAs of a chain that its holder has to send along: all but the root, which relying parties have."""
+    return [der for der in chain if not read_certificate(der).is_self_issued]
 
 
 def _pem_of(chain: Iterable[bytes]) -> str:
