@@ -6,7 +6,7 @@ import base64
 import hashlib
 from dataclasses import dataclass
 
-from intaglio.x509.certificates import CertificateInfo, read_certificate
+from intaglio.x509.certificates import CertificateInfo, read_certificates
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class Shared:
 
 
 def share(data: bytes | str) -> Shared:
-    """What to give to the other side of the certificate in ``data`` (PEM or DER).
+    """What to give to the other side of the first certificate in ``data`` (PEM, DER or PKCS #7); its issuers may follow.
 
     Raises InvalidInput (``certificate-unparsable``).
     """
-    return shared(read_certificate(data))
+    return shared(read_certificates(data)[0])
 
 
 def shared(info: CertificateInfo) -> Shared:
