@@ -1,5 +1,5 @@
 import { defineConfig } from "vitest/config";
 
 export default defineConfig({
-  test: { include: ["packages/*/test/**/*.test.ts", "apps/*/test/**/*.test.ts"], environment: "node" },
+  test: { include: ["{apps,packages}/*/test/**/*.test.ts", "tools/test/**/*.test.ts"], environment: "node" },
 });

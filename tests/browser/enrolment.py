@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import BrowserContext, Download, Page, Playwright, Request
+from playwright.sync_api import BrowserContext, Download, Locator, Page, Playwright, Request
 from tests.integration.pki import admin, ok
 from tests.support.product import Product
 from tests.support.programs import program, run
@@ -106,9 +106,14 @@ class Visit:
         self.page.get_by_role("heading", name="Trust the certificate authority").wait_for()
         return self
 
+    @property
+    def form(self) -> Locator:
+        """The form of the first step."""
+        return self.page.get_by_role("form", name="Certificate registration")
+
     def fill(self, code: str, email: str) -> None:
-        self.page.get_by_label("Security code").fill(code)
-        self.page.get_by_label("E-mail address").fill(email)
+        self.form.get_by_label("Security code").fill(code)
+        self.form.get_by_label("E-mail address").fill(email)
 
     def enrol(self, code: str, email: str) -> Download:
         """Fill the form, send it, and wait for the file that downloads by itself."""

@@ -57,7 +57,7 @@ class Firefox:
 
     def fill(self, label: str, text: str) -> None:
         """Type into the field with this label."""
-        field = self._find("xpath", f"//label[normalize-space()='{label}']/following-sibling::input")
+        field = self._find("xpath", f"//label[normalize-space()='{label}']/following-sibling::input[1]")
         self._ask("WebDriver:ElementSendKeys", {"id": field, "text": text})
 
     def click(self, text: str) -> None:

@@ -199,14 +199,14 @@ def test_nothing_is_kept_in_the_browser(visit: Visit, new_code: NewCode) -> None
     assert visit.page.evaluate(f"async () => [{stores}, document.cookie]") == [0, 0, 0, ""]
     visit.page.reload()
     visit.page.get_by_role("button", name=CREATE).wait_for()
-    assert visit.page.get_by_label("Security code").input_value() == ""
+    assert visit.form.get_by_label("Security code").input_value() == ""
 
 
 def test_a_code_in_the_address_is_not_read_and_not_left_there(
     new_visit: NewVisit, enrolment: Enrolment
 ) -> None:
     visit = new_visit().open(f"{enrolment.page_url}?code=SECRET-CODE&domain={enrolment.domain}")
-    assert visit.page.get_by_label("Security code").input_value() == ""
+    assert visit.form.get_by_label("Security code").input_value() == ""
     assert visit.page.url == f"{enrolment.page_url}?domain={enrolment.domain}"
 
 

@@ -107,7 +107,7 @@ def test_progress_and_errors_are_announced(visit: Visit, new_code: NewCode) -> N
     visit.page.get_by_role("button", name=CREATE).click()
     visit.alert()
     assert visit.page.evaluate("document.activeElement.getAttribute('role')") == "alert"
-    described = visit.page.get_by_label("Security code").get_attribute("aria-describedby")
+    described = visit.form.get_by_label("Security code").get_attribute("aria-describedby")
     assert described
     assert "administrator" in visit.page.locator(f"[id='{described}']").inner_text()
 

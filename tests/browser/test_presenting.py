@@ -8,6 +8,7 @@ from pathlib import Path
 from playwright.sync_api import Page, Playwright
 from tests.browser.conftest import NewCode
 from tests.browser.enrolment import Enrolment, Home, Opened, Visit, curl
+from tests.support.product import eventually
 
 
 def _installed(visit: Visit, new_code: NewCode, home: Home, folder: Path) -> tuple[Path, str, str]:
@@ -62,6 +63,22 @@ def test_the_page_renews_the_certificate_of_the_browser_with_a_new_key(
     assert before.key != after.key
     assert before.certificate != after.certificate
     assert email.split("@")[0] in download.value.suggested_filename
+
+
+def test_whoever_lost_a_device_ends_its_certificates_with_a_fresh_code(
+    visit: Visit, new_code: NewCode, enrolment: Enrolment, home: Home, server_ca: Path, tmp_path: Path
+) -> None:
+    file, password, email = _installed(visit, new_code, home, tmp_path)
+    form = visit.page.get_by_role("form", name="Lost a device?")
+    form.get_by_label("Security code").fill(enrolment.code(email))
+    form.get_by_label("E-mail address").fill(email)
+    form.get_by_role("button", name="Revoke all my certificates").click()
+    visit.page.get_by_role("heading", name="Your certificates are revoked").wait_for()
+    assert "1 certificate ended" in form.inner_text()
+    config = tmp_path / "curl.conf"
+    config.write_text(f'cert = "{file}:{password}"\n')
+    asked = ("--cacert", server_ca, "--cert-type", "P12", "--config", config, f"{enrolment.mtls_host}/whoami")
+    eventually(lambda: json.loads(curl(*asked).stdout).get("code") == "revoked", what="the certificate is refused")
 
 
 def test_without_a_certificate_there_is_nothing_to_renew(visit: Visit) -> None:

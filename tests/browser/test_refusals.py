@@ -29,10 +29,10 @@ def test_an_empty_form_is_not_sent(visit: Visit) -> None:
     before = len(visit.sent)
     visit.page.get_by_role("button", name=CREATE).click()
     assert visit.page.get_by_text("Enter the security code that your administrator gave you").is_visible()
-    visit.page.get_by_label("Security code").fill("SOME-CODE")
-    visit.page.get_by_label("E-mail address").fill("no address")
+    visit.form.get_by_label("Security code").fill("SOME-CODE")
+    visit.form.get_by_label("E-mail address").fill("no address")
     visit.page.get_by_role("button", name=CREATE).click()
-    field = visit.page.get_by_label("E-mail address")
+    field = visit.form.get_by_label("E-mail address")
     assert field.get_attribute("aria-invalid") == "true"
     assert visit.page.evaluate("document.activeElement.type") == "email"
     assert len(visit.sent) == before
@@ -41,7 +41,7 @@ def test_an_empty_form_is_not_sent(visit: Visit) -> None:
 def test_a_wrong_code_is_explained_and_can_be_corrected(visit: Visit, new_code: NewCode) -> None:
     code, email = new_code()
     assert "This code is not known" in _try(visit, "WRONG-CODE-WRONG-CODE", email)
-    assert visit.page.get_by_label("E-mail address").input_value() == email
+    assert visit.form.get_by_label("E-mail address").input_value() == email
     visit.enrol(code, email)
 
 

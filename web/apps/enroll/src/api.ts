@@ -44,6 +44,7 @@ export interface Renewal {
   readonly identity: string;
   readonly email: string;
   readonly nonce: string;
+  readonly key_algorithm?: string;
 }
 
 /** How the mTLS host knows the holder of a certificate. */
@@ -102,6 +103,11 @@ export class EnrolmentService {
 
   downloaded(session: Session): Promise<void> {
     return ask(`/enrol/v1/sessions/${encodeURIComponent(session.session)}/downloaded`, {});
+  }
+
+  /** End every certificate of the person that a fresh code is for; says how many there were. */
+  revoke(code: string, email: string): Promise<{ revoked: number }> {
+    return ask("/enrol/v1/revoke", { code, email });
   }
 
   /** What the mTLS host asks for before it renews the certificate that this browser presents. */

@@ -1,13 +1,8 @@
-import { Field } from "@intaglio/ui";
 import { type ReactNode, type SyntheticEvent, useRef, useState } from "react";
 
+import { CodeAndEmail, type Details, wrongIn } from "./code-and-email.tsx";
 import { type Failure, FailureNotice } from "./failure.tsx";
 import { details } from "./messages.ts";
-
-export interface Details {
-  readonly code: string;
-  readonly email: string;
-}
 
 interface Properties {
   readonly values: Details;
@@ -18,60 +13,26 @@ interface Properties {
   readonly failure: Failure | undefined;
 }
 
-/** Step 1. The browser must not offer the code again, so nothing here is named or remembered. */
+/** Step 1. */
 export function DetailsForm({ values, change, submit, renew, busy, failure }: Properties): ReactNode {
   const [checked, check] = useState(false);
   const code = useRef<HTMLInputElement>(null);
   const email = useRef<HTMLInputElement>(null);
-  const wrong = {
-    code: values.code.trim() === "" ? details.codeMissing : undefined,
-    email: /^[^\s@]+@[^\s@]+\.[^\s@]+$/.test(values.email.trim()) ? undefined : details.emailWrong,
-  };
 
   const send = (event: SyntheticEvent): void => {
     event.preventDefault();
     if (busy) return;
     check(true);
+    const wrong = wrongIn(values);
     if (wrong.code !== undefined) code.current?.focus();
     else if (wrong.email !== undefined) email.current?.focus();
     else submit();
   };
 
   return (
-    <form className="stack" noValidate onSubmit={send} autoComplete="off">
+    <form className="stack" noValidate onSubmit={send} autoComplete="off" aria-labelledby="registration-title">
       {failure !== undefined && <FailureNotice failure={failure} />}
-      <Field
-        label={details.code}
-        hint={details.codeHint}
-        wrong={checked ? wrong.code : undefined}
-        input={code}
-        className="code"
-        value={values.code}
-        onChange={(event) => {
-          change({ ...values, code: event.target.value });
-        }}
-        autoComplete="off"
-        autoCapitalize="none"
-        spellCheck={false}
-        required
-        maxLength={200}
-      />
-      <Field
-        label={details.email}
-        hint={details.emailHint}
-        wrong={checked ? wrong.email : undefined}
-        input={email}
-        type="email"
-        value={values.email}
-        onChange={(event) => {
-          change({ ...values, email: event.target.value });
-        }}
-        autoComplete="email"
-        autoCapitalize="none"
-        spellCheck={false}
-        required
-        maxLength={254}
-      />
+      <CodeAndEmail values={values} change={change} checked={checked} code={code} email={email} />
       <button type="submit" className="button primary wide" aria-disabled={busy}>
         {busy ? details.checking : details.submit}
       </button>

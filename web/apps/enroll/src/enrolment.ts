@@ -66,7 +66,7 @@ export async function renew(service: EnrolmentService, policy: Policy, progress:
   const current = await service.renewal(policy);
   progress("keygen");
   const identity = { commonName: current.identity, email: current.email, challenge: current.nonce };
-  const { pair, csr } = await newKey(policy.key_algorithm, identity);
+  const { pair, csr } = await newKey(current.key_algorithm ?? policy.key_algorithm, identity);
   return await signed(pair, identity, undefined, () => service.renew(policy, csr), progress);
 }
 

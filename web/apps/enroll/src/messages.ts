@@ -45,7 +45,7 @@ export const details = {
   codeHint: "Provided by your system administrator.",
   codeMissing: "Enter the security code that your administrator gave you.",
   email: "E-mail address",
-  emailHint: "Becomes the Subject Alternative Name of your certificate.",
+  emailHint: "The Subject Alternative Name of your certificate.",
   emailWrong: "Enter your e-mail address, such as name@example.org.",
   submit: "Create my certificate",
   checking: "Checking the code…",
@@ -305,6 +305,17 @@ export const how = {
     ] as const,
 };
 
+export const lost = {
+  eyebrow: "In case of need",
+  title: "Lost a device?",
+  text: "Ask your administrator for a fresh security code and enter it here with your e-mail address. All your certificates end at once: whoever has the device, or a copy of the file, gets nowhere with it. The code stays good for a new certificate afterwards.",
+  button: "Revoke all my certificates",
+  revoking: "Revoking…",
+  done: "Your certificates are revoked",
+  revoked: (number: number): string =>
+    number === 0 ? "There was none that was still valid." : `${count(number, "certificate")} ended just now.`,
+};
+
 export const failures = {
   retry: "Try again",
   back: "Back to the form",
@@ -383,6 +394,16 @@ const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
     title: "The request is being worked on",
     text: "The server is still at the request that was sent before.",
     remedy: "Wait a moment, then try again.",
+  },
+  "domain-unset": {
+    title: "The address of this page is incomplete",
+    text: "This server issues certificates in several trust domains, and the address does not say in which.",
+    remedy: "Use the address from your administrator's message; it ends with ?domain= and a name.",
+  },
+  "domain-not-active": {
+    title: "Enrolment is closed here",
+    text: "No certificates are issued in this trust domain at present.",
+    remedy: "Ask your administrator.",
   },
   "domain-unknown": {
     title: "Enrolment is not set up",

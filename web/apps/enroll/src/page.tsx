@@ -6,6 +6,7 @@ import { CaTrust } from "./ca-trust.tsx";
 import { type Failure, failureOf } from "./failure.tsx";
 import { Facts } from "./facts.tsx";
 import { HowItWorks } from "./how-it-works.tsx";
+import { LostDevice } from "./lost-device.tsx";
 import * as messages from "./messages.ts";
 import { detect, type Platform } from "./platform.ts";
 import { Registration } from "./registration.tsx";
@@ -69,6 +70,7 @@ export function Page({ service }: Properties): ReactNode {
         </div>
         <HowItWorks policy={policy} />
         {policy !== undefined && <CaTrust service={service} policy={policy} platform={platform} />}
+        {policy !== undefined && <LostDevice service={service} />}
       </main>
       <footer>{messages.page.footer}</footer>
     </>

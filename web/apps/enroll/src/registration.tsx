@@ -2,7 +2,8 @@ import { type StepState, Steps } from "@intaglio/ui";
 import { type ReactNode, useEffect, useRef, useState } from "react";
 
 import type { EnrolmentService, Policy } from "./api.ts";
-import { type Details, DetailsForm } from "./details-form.tsx";
+import { NO_DETAILS } from "./code-and-email.tsx";
+import { DetailsForm } from "./details-form.tsx";
 import { type Downloads, offer, withdraw } from "./downloads.ts";
 import { enrol, type Package, type Progress, renew, Resumable, type Stage } from "./enrolment.ts";
 import { type Failure, FailureNotice, failureOf } from "./failure.tsx";
@@ -27,7 +28,6 @@ interface Properties {
   readonly finished: (is: boolean) => void;
 }
 
-const NO_DETAILS: Details = { code: "", email: "" };
 const FORM: Phase = { name: "details", busy: false };
 
 /** The card with the four steps. */
