@@ -233,3 +233,68 @@ async def test_a_long_document_is_answered_step_by_step(operator: AsyncClient) -
     assert [each["changes"][0]["object"] for each in lines[:-1]][-1] == "ca demo~root"
     assert [each["name"] for line in lines[:-1] for each in line["credentials"]] == ["alice"]
     assert lines[-1]["problem"]["detail"].startswith("ca demo~issuing: ")
+
+
+IDENTITIES = """
+organizations:
+- name: demo
+  cas:
+  - {name: id-root, kind: root, key_algorithm: P-256, subject: "CN=Identity root,O=Demo", administrators: [],
+     profiles: [identity-user, identity-device, identity-workload, identity-service, identity-pipeline],
+     options: {constraints: {permitted_dns: [prod.example, svc], permitted_uri_hosts: [prod.example]}}}
+  - {name: id-prod, kind: issuing, issuer: id-root, key_algorithm: P-256, subject: "CN=Identities,O=Demo",
+     administrators: [], profiles: [identity-user, identity-device, identity-workload, identity-service,
+     identity-pipeline], options: {crl_on_revoke: true, constraints: {permitted_dns: [prod.example, svc],
+     permitted_uri_hosts: [prod.example], purposes: [clientAuth, serverAuth, OCSPSigning]}}}
+trust_domains:
+- {name: prod.example, environment: prod, organization: demo, issuing_ca: demo~id-prod, dns_suffixes: [svc],
+   lifetimes: {service: PT12H}, ceilings: {user: P30D}}
+identities:
+- {domain: prod.example, kind: service, name: payments, team: finance, roles: [reader], dns_names: [payments.svc]}
+- {domain: prod.example, kind: user, email: alice@example.com, display_name: Alice}
+"""
+
+
+async def test_trust_domains_and_identities_are_declared_once(operator: AsyncClient) -> None:
+    done = await apply(operator, IDENTITIES)
+    assert [each["object"] for each in done["changes"]] == [
+        *("organization demo", "ca demo~id-root", "ca demo~id-prod", "trust domain prod.example"),
+        *("identity service:payments@prod.example", "identity user:alice@example.com@prod.example"),
+    ]
+    assert done["credentials"] == []
+    assert (await apply(operator, IDENTITIES))["changes"] == []
+    exported = (await operator.get("/declaration")).json()["declaration"]
+    assert (await apply(operator, exported, prune=True, dry_run=True))["changes"] == []
+    domain = (await operator.get("http://management/mtls/v1/domains/prod.example")).json()
+    assert (domain["lifetimes"]["service"], domain["ceilings"]["user"]) == ("PT12H", "P30D")
+    assert (domain["state"], domain["issuing_ca"]) == ("active", "demo~id-prod")
+
+
+async def test_declared_identities_are_changed_and_retired(operator: AsyncClient) -> None:
+    await apply(operator, IDENTITIES)
+    changed = IDENTITIES.replace("roles: [reader]", "roles: [reader, writer]").replace("PT12H", "PT6H")
+    done = await apply(operator, changed.replace("display_name: Alice", "display_name: Alice B."))
+    assert {(each["action"], each["object"]) for each in done["changes"]} == {
+        ("change", "trust domain prod.example"),
+        ("change", "identity service:payments@prod.example"),
+        ("change", "identity user:alice@example.com@prod.example"),
+    }
+    kept = changed.partition("- {domain: prod.example, kind: user")[0]
+    done = await apply(operator, kept, prune=True)
+    assert [(each["action"], each["object"]) for each in done["changes"]] == [
+        ("delete", "identity user:alice@example.com@prod.example")
+    ]
+    done = await apply(operator, "trust_domains: []\nidentities: []", prune=True)
+    assert [each["action"] for each in done["changes"]] == ["delete", "delete"]
+    assert (await operator.get("http://management/mtls/v1/domains/prod.example")).json()["state"] == "retired"
+
+
+async def test_what_is_fixed_about_a_trust_domain_is_refused(operator: AsyncClient) -> None:
+    await apply(operator, IDENTITIES)
+    moved = IDENTITIES.replace("environment: prod", "environment: dev")
+    answer = await operator.post("/declaration", json={"declaration": moved}, params={"dry_run": True})
+    assert (answer.status_code, answer.json()["code"]) == (422, "setting-frozen")
+    for wrong in ("name: bob, email: b@example.com", "display_name: Nobody"):
+        text = f"identities: [{{domain: prod.example, kind: user, {wrong}}}]"
+        answer = await operator.post("/declaration", json={"declaration": text})
+        assert (answer.status_code, answer.json()["code"]) == (400, "declaration-invalid")

@@ -27,7 +27,8 @@ LINES = "application/x-ndjson"
 
 
 class Declaration(BaseModel):
-    """YAML: organizations, CAs, custom profiles, live settings; a section that is left out is left alone."""
+    """YAML: organizations, CAs, custom profiles, live settings, trust domains, identities; a section that is left out
+    is left alone."""
 
     model_config = ConfigDict(extra="forbid")
 

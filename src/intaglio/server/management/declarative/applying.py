@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import yaml
 
@@ -14,9 +16,18 @@ from intaglio.authority.cas.values import CaChanges, NewExternalRoot, NewIssuing
 from intaglio.authority.credentials import NewCredential
 from intaglio.core.errors import Forbidden, IntaglioError
 from intaglio.core.principal import Principal
+from intaglio.db.listing import ListQuery
+from intaglio.mtls.identities import domains, lifetimes, names, registry, revoking, rotation
+from intaglio.mtls.identities.values import Kind
 from intaglio.platform import live_settings
 from intaglio.server.management.declarative.difference import Section, Step
-from intaglio.server.management.declarative.document import DeclaredExternalRoot, DeclaredIssuing
+from intaglio.server.management.declarative.document import (
+    DeclaredDomain,
+    DeclaredExternalRoot,
+    DeclaredIdentity,
+    DeclaredIssuing,
+    needs_nobody,
+)
 from intaglio.server.services import Services
 
 
@@ -64,6 +75,8 @@ class _Run:
             "organization": self._put_organization,
             "members": self._put_members,
             "ca": self._create_ca if step.action == "create" else self._change_ca,
+            "trust domain": self._create_domain if step.action == "create" else self._change_domain,
+            "identity": self._put_identity,
         }
         await steps[step.section](step)
 
@@ -107,8 +120,7 @@ class _Run:
         if isinstance(step.wanted, DeclaredExternalRoot):
             await external.add_external_root(*place, NewExternalRoot(**values))
             return
-        # A list that says expressly that there is nobody, as in an export of the CAs of a trust domain.
-        nobody = not step.wanted.administrators and not step.wanted.auditors
+        nobody = needs_nobody(step.wanted)
         if isinstance(step.wanted, DeclaredIssuing):
             made = await create.create_issuing(*place, NewIssuing(**values), without_clients=nobody)
         else:
@@ -145,10 +157,63 @@ class _Run:
             if name not in kept:
                 await rights.revoke_right(self._authority, self._principal, ca, name)
 
+    async def _create_domain(self, step: Step) -> None:
+        wanted: DeclaredDomain = step.wanted
+        values = wanted.model_dump()
+        values |= {name: _spans(values[name], name) for name in ("lifetimes", "ceilings")}
+        await domains.create_domain(self._services.mtls, self._principal, domains.NewDomain(**values))
+
+    async def _change_domain(self, step: Step) -> None:
+        wanted: DeclaredDomain = step.wanted
+        changed = {change.name for change in step.fields}
+        values = {name: getattr(wanted, name) for name in changed - {"issuing_ca", "lifetimes", "ceilings"}}
+        values |= {name: _spans(getattr(wanted, name), name) for name in changed & {"lifetimes", "ceilings"}}
+        if values:
+            changes = domains.DomainChanges(**values)
+            await domains.edit_domain(self._services.mtls, self._principal, step.name, changes)
+        if "issuing_ca" in changed:
+            made = await rotation.give_ca(
+                self._services.mtls, self._principal, step.name, issuing_ca=wanted.issuing_ca
+            )
+            if made.state == "rotating":
+                self.notes.append(f"{step.name} is rotating; end it with `intaglio mtls domain finish-rotation`.")
+
+    async def _put_identity(self, step: Step) -> None:
+        wanted: DeclaredIdentity = step.wanted
+        mtls = self._services.mtls
+        if step.action == "create":
+            await registry.add_identity(mtls, self._principal, registry.NewIdentity(**wanted.model_dump()))
+            return
+        values = {change.name: getattr(wanted, change.name) for change in step.fields}
+        found = await self._identity(step.name)
+        await registry.edit_identity(mtls, self._principal, found, registry.IdentityChanges(**values))
+
+    async def _identity(self, reference: str) -> UUID:
+        """The id behind the reference of a declared identity."""
+        kind, _, rest = reference.partition(":")
+        name, _, domain = rest.rpartition("@")
+        by = "email" if kind == "user" else "name"
+        asked = ListQuery(filter=(f"domain={domain}", f"kind={kind}", f"{by}={name}", "state!=retired"), limit=2)
+        page = await registry.list_identities(self._services.mtls, self._principal, asked)
+        if len(page.identities) != 1:
+            raise registry.identity_unknown(reference)
+        return page.identities[0].id
+
     async def _delete(self, step: Step) -> None:
+        if step.section == "identity":
+            found = await self._identity(step.name)
+            await revoking.retire_identity(self._services.mtls, self._principal, found)
+            return
+        if step.section == "trust domain":
+            await domains.retire_domain(self._services.mtls, self._principal, step.name)
+            return
         if step.section == "ca":
             await delete.delete_ca(self._authority, self._principal, f"{step.organization}~{step.name}")
         elif step.section == "profile":
             await custom_profiles.retire_profile(self._authority, self._principal, step.name)
         else:
             await organizations.delete_organization(self._authority, self._principal, step.name)
+
+
+def _spans(given: Mapping[str, str], target: str) -> dict[Kind, timedelta]:
+    return {names.kind_of(kind): lifetimes.duration_of(text, target=target) for kind, text in given.items()}

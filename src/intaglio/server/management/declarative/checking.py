@@ -17,6 +17,7 @@ from intaglio.server.management.declarative.document import (
     DeclaredIssuing,
     DeclaredOrganization,
     Document,
+    needs_nobody,
 )
 
 #: Where in the document, and what is wrong there.
@@ -57,7 +58,7 @@ def _cas(
         if ca.name not in existing:
             yield from _new_ca(where, ca, issuers)
         if not isinstance(ca, DeclaredExternalRoot):
-            if ca.administrators or ca.auditors:
+            if not needs_nobody(ca):
                 yield from _refusal(f"{where}/administrators", checked_rights, ca.administrators, ca.auditors)
             yield from _profiles(f"{where}/profiles", ca.profiles, profiles)
 

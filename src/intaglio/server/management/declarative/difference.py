@@ -17,7 +17,7 @@ from intaglio.server.management.declarative.document import (
 )
 from intaglio.x509.names import Name
 
-Section = Literal["settings", "profile", "organization", "members", "ca"]
+Section = Literal["settings", "profile", "organization", "members", "ca", "trust domain", "identity"]
 Action = Literal["create", "change", "delete"]
 
 
@@ -72,6 +72,10 @@ def difference(wanted: Document, current: Document, *, prune: bool) -> list[Step
         kept = {str(each.get("id")) for each in wanted.profiles}
         gone = [str(each["id"]) for each in current.profiles or () if each["id"] not in kept]
         removals += [Step("profile", "delete", name) for name in gone]
+    steps += [*_domains(wanted, current), *_identities(wanted, current)]
+    if prune:
+        # Identities first: a trust domain ends when it has none. CAs of trust domains go last.
+        removals = [*_gone_from_trust(wanted, current), *removals]
     return steps + removals
 
 
@@ -99,6 +103,72 @@ def _profiles(wanted: Document, current: Document) -> Iterator[Step]:
             names = sorted(set(profile) | set(known[name]))
             changes = (_field(each, known[name].get(each), profile.get(each)) for each in names)
             yield Step("profile", "change", name, wanted=profile, fields=tuple(c for c in changes if c is not None))
+
+
+def _domains(wanted: Document, current: Document) -> Iterator[Step]:
+    known = {each.name: each for each in current.trust_domains or ()}
+    for domain in wanted.trust_domains or ():
+        before = known.get(domain.name)
+        if before is None:
+            yield Step("trust domain", "create", domain.name, domain.organization, domain)
+            continue
+        if frozen := [name for name in _FROZEN_IN_DOMAINS if getattr(domain, name) != getattr(before, name)]:
+            raise Refused(
+                f"trust domain {domain.name}: {', '.join(frozen)} cannot be changed.",
+                code="setting-frozen",
+                remedy="Make another trust domain.",
+                target=frozen[0],
+                extra={"fields": frozen},
+            )
+        full = domain.model_copy(
+            update={
+                "lifetimes": {**before.lifetimes, **domain.lifetimes},
+                "ceilings": {**before.ceilings, **domain.ceilings},
+                "issuing_ca": domain.issuing_ca or before.issuing_ca,
+                "dns_suffixes": domain.dns_suffixes or before.dns_suffixes,
+            }
+        )
+        names = ("title", "lifetimes", "ceilings", "required_attributes", "dns_suffixes", "pki_choice", "issuing_ca")
+        if changes := _changes(full, before, names):
+            yield Step("trust domain", "change", domain.name, domain.organization, full, changes)
+
+
+_FROZEN_IN_DOMAINS = ("environment", "organization", "anchor")
+
+
+def _identities(wanted: Document, current: Document) -> Iterator[Step]:
+    if wanted.identities and current.identities is None:
+        raise Refused(
+            "There are more identities than a declaration can be compared with.",
+            code="too-many-identities",
+            remedy="Register them with `intaglio mtls identity import --skip-existing`.",
+            target="identities",
+        )
+    known = {each.reference: each for each in current.identities or ()}
+    for identity in wanted.identities or ():
+        before = known.get(identity.reference)
+        if before is None:
+            yield Step("identity", "create", identity.reference, wanted=identity)
+            continue
+        if identity.kind == "service" and not identity.service:
+            identity = identity.model_copy(update={"service": identity.name})
+        names = ("display_name", "email", "team", "service", "roles", "version", "owner", "dns_names", "properties")
+        if changes := _changes(identity, before, names):
+            yield Step("identity", "change", identity.reference, wanted=identity, fields=changes)
+
+
+def _gone_from_trust(wanted: Document, current: Document) -> list[Step]:
+    """What a complete section does not name is retired."""
+    steps: list[Step] = []
+    if wanted.identities is not None:
+        kept = {each.reference for each in wanted.identities}
+        gone = [each.reference for each in current.identities or () if each.reference not in kept]
+        steps += [Step("identity", "delete", reference) for reference in gone]
+    if wanted.trust_domains is not None:
+        named = {each.name for each in wanted.trust_domains}
+        gone = [each.name for each in current.trust_domains or () if each.name not in named]
+        steps += [Step("trust domain", "delete", name) for name in gone]
+    return steps
 
 
 def _organization(wanted: DeclaredOrganization, known: DeclaredOrganization | None) -> Iterator[Step]:

@@ -1,4 +1,7 @@
-"""The document: organizations, CAs, custom profiles, live settings. Nothing in it is secret."""
+"""The document: organizations, CAs, custom profiles, live settings, trust domains and identities.
+
+Nothing in it is secret.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from intaglio.authority.cas.values import NewExternalRoot, NewIssuing, NewRoot
 from intaglio.core.errors import InvalidInput
+from intaglio.profiles import registry
 from intaglio.server.problems import json_pointer
 
 LARGEST: Final = 1 << 20  # octets
@@ -43,6 +47,12 @@ class DeclaredExternalRoot(NewExternalRoot):
     kind: Literal["external-root"]
 
 
+def needs_nobody(ca: DeclaredRoot | DeclaredIssuing) -> bool:
+    """Whether a CA may be without gateway clients: it issues for identities only, and says that it has none."""
+    issues = {registry.normal_id(profile) for profile in ca.profiles}
+    return bool(issues) and issues <= set(registry.identity_profiles()) and not (ca.administrators or ca.auditors)
+
+
 DeclaredCa = Annotated[DeclaredRoot | DeclaredIssuing | DeclaredExternalRoot, Field(discriminator="kind")]
 
 
@@ -61,6 +71,53 @@ class DeclaredOrganization(_Value):
         return self
 
 
+class DeclaredDomain(_Value):
+    """A trust domain. ``issuing_ca`` is ``{organization}~{ca}``; a changed one begins a rotation. ``lifetimes`` and
+    ``ceilings`` are ISO 8601 durations by kind of identity; kinds that are left out are left alone."""
+
+    name: str
+    environment: str
+    organization: str
+    title: str = ""
+    issuing_ca: str | None = None
+    anchor: Literal["root", "issuing"] = "root"
+    lifetimes: dict[str, str] = {}
+    ceilings: dict[str, str] = {}
+    required_attributes: list[str] = ["team", "service"]
+    dns_suffixes: list[str] = []
+    pki_choice: Literal["own", "aws-private-ca", "vault", "acme", "enterprise"] = "own"
+
+
+class DeclaredIdentity(_Value):
+    """An identity of a trust domain. The name of a user is made by the installation; he is known by ``email``."""
+
+    domain: str
+    kind: Literal["user", "device", "workload", "service", "pipeline"]
+    name: str = ""
+    display_name: str = ""
+    email: str = ""
+    team: str = ""
+    service: str = ""
+    roles: list[str] = []
+    version: str = ""
+    owner: str = ""
+    dns_names: list[str] = []
+    properties: dict[str, str] = {}
+
+    @property
+    def reference(self) -> str:
+        """What it is known by: ``kind:name@trust-domain``, for a user the e-mail address in place of the name."""
+        return f"{self.kind}:{self.email if self.kind == 'user' else self.name}@{self.domain}"
+
+    @model_validator(mode="after")
+    def _named(self) -> DeclaredIdentity:
+        if self.kind == "user" and (self.name or not self.email):
+            raise ValueError("a user is declared by email, without a name")
+        if self.kind != "user" and not self.name:
+            raise ValueError("only users are declared without a name")
+        return self
+
+
 class Document(_Value):
     """Everything that can be declared. A section that is left out is left alone."""
 
@@ -68,9 +125,13 @@ class Document(_Value):
     settings: dict[str, dict[str, Any]] | None = None
     profiles: list[dict[str, Any]] | None = None
     organizations: list[DeclaredOrganization] | None = None
+    trust_domains: list[DeclaredDomain] | None = None
+    identities: list[DeclaredIdentity] | None = None
 
     @model_validator(mode="after")
     def _each_once(self) -> Document:
+        _require_unique((each.name for each in self.trust_domains or ()), "trust domain")
+        _require_unique((each.reference for each in self.identities or ()), "identity")
         _require_unique((each.name for each in self.organizations or ()), "organization")
         _require_unique((str(each.get("id")) for each in self.profiles or ()), "profile")
         return self

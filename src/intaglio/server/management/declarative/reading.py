@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Final, cast
+
 from intaglio.authority import custom_profiles, memberships, organizations
 from intaglio.authority.cas import views
 from intaglio.authority.cas.values import CaDetails
 from intaglio.authority.client_users import ADMINISTRATOR, AUDITOR
 from intaglio.authority.rights import list_rights
 from intaglio.core.principal import Permission, Principal
+from intaglio.db.listing import ListQuery
+from intaglio.mtls.identities import domains, lifetimes, registry
+from intaglio.mtls.identities.domains import PkiChoice
 from intaglio.platform import live_settings
 from intaglio.profiles.model import CertificateProfile
 from intaglio.server.management.declarative.document import (
     DeclaredCa,
+    DeclaredDomain,
     DeclaredExternalRoot,
+    DeclaredIdentity,
     DeclaredIssuing,
     DeclaredOrganization,
     DeclaredRoot,
@@ -20,6 +27,9 @@ from intaglio.server.management.declarative.document import (
 )
 from intaglio.server.services import Services
 from intaglio.x509.certificates import pem
+
+#: More identities than this are kept in files of their own: `intaglio mtls identity import`.
+MOST_IDENTITIES: Final = 1_000
 
 
 async def read(services: Services, principal: Principal) -> Document:
@@ -33,6 +43,8 @@ async def read(services: Services, principal: Principal) -> Document:
             for each in await organizations.list_organizations(services.authority, principal)
             if each.name != organizations.PLATFORM_ORGANIZATION
         ],
+        trust_domains=await _domains(services, principal),
+        identities=await _identities(services, principal),
     )
 
 
@@ -68,6 +80,56 @@ async def _organization(services: Services, principal: Principal, name: str) -> 
             "cas": [await _ca(services, principal, each) for each in sorted(cas, key=_issuers_first)],
         }
     )
+
+
+async def _domains(services: Services, principal: Principal) -> list[DeclaredDomain] | None:
+    if not principal.may(Permission.MTLS_VIEW):
+        return None
+    found = await domains.list_domains(services.mtls, principal)
+    return [
+        DeclaredDomain(
+            name=each.name,
+            environment=each.environment,
+            organization=each.organization,
+            title=each.title,
+            issuing_ca=each.issuing_ca or None,
+            anchor="issuing" if each.anchor == "issuing" else "root",
+            lifetimes={kind.value: lifetimes.text_of(span) for kind, span in each.lifetimes.items()},
+            ceilings={kind.value: lifetimes.text_of(span) for kind, span in each.ceilings.items()},
+            required_attributes=list(each.required_attributes),
+            dns_suffixes=list(each.dns_suffixes),
+            pki_choice=cast("PkiChoice", each.pki_choice),
+        )
+        for each in found
+        if each.state != "retired"
+    ]
+
+
+async def _identities(services: Services, principal: Principal) -> list[DeclaredIdentity] | None:
+    """Those that are not retired; None when there are so many that a declaration is not the place for them."""
+    if not principal.may(Permission.MTLS_VIEW):
+        return None
+    asked = ListQuery(filter=("state!=retired",), sort="id", limit=MOST_IDENTITIES, total=True)
+    page = await registry.list_identities(services.mtls, principal, asked)
+    if page.next_cursor is not None:
+        return None
+    return [
+        DeclaredIdentity(
+            domain=each.domain.name,
+            kind=each.kind.value,
+            name="" if each.kind == "user" else each.name,
+            display_name=each.display_name,
+            email=each.email,
+            team=each.team,
+            service=each.service,
+            roles=list(each.roles),
+            version=each.version,
+            owner=each.owner,
+            dns_names=list(each.dns_names),
+            properties=dict(each.properties),
+        )
+        for each in page.identities
+    ]
 
 
 def _issuers_first(ca: CaDetails) -> tuple[bool, str, str]:
