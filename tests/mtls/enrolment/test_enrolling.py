@@ -21,6 +21,7 @@ from intaglio.mtls.enrolment.codes import CreatedCode, NewCode, create_code, get
 from intaglio.mtls.enrolment.enrolling import submit_request
 from intaglio.mtls.enrolment.sessions import Visitor, begin_session, note_download
 from intaglio.mtls.identities import models as identity_models
+from intaglio.mtls.identities.issuing import issue_identity
 from intaglio.mtls.identities.registry import NewIdentity, add_identity
 from intaglio.mtls.identities.values import Identity, TrustDomain
 
@@ -146,6 +147,25 @@ async def test_death_between_issuing_and_concluding_gives_no_second_certificate(
     again = await submit_request(mtls, opened.token, request, VISITOR)
     assert x509.load_der_x509_certificate(again.certificate)
     assert await certificates(mtls, alice) == 1
+
+
+async def test_a_process_that_slept_while_another_session_took_over_hands_nothing_out(
+    mtls: Mtls, alice: Identity, code: CreatedCode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleeper, other = await begin(mtls, code), await begin(mtls, code)
+
+    async def slow(*arguments: Any, **named: Any) -> Any:
+        monkeypatch.setattr(enrolling, "issue_identity", issue_identity)
+        async with mtls.database.transaction() as tx:
+            await tx.execute(text("UPDATE mtls_session SET working_until = now() - interval '1 second'"))
+        await submit_request(mtls, other.token, csr_for(other), VISITOR)
+        return await issue_identity(*arguments, **named)
+
+    monkeypatch.setattr(enrolling, "issue_identity", slow)
+    assert await refused(submit_request(mtls, sleeper.token, csr_for(sleeper), VISITOR)) == "session-unknown"
+    async with mtls.database.read() as view:
+        query = text("SELECT status FROM certificate WHERE profile = 'identity-user' ORDER BY issued_at, id")
+        assert [row["status"] for row in await view.all(query)] == ["valid", "revoked"]
 
 
 async def test_unknown_and_wrong_codes_look_the_same(mtls: Mtls, code: CreatedCode) -> None:

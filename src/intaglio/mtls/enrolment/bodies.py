@@ -14,8 +14,10 @@ from intaglio.core.errors import InvalidInput, TooLarge
 from intaglio.core.logging import get_logger
 from intaglio.core.principal import Principal
 from intaglio.mtls.context import Mtls
-from intaglio.mtls.enrolment import errors
+from intaglio.mtls.enrolment import errors, limits
 from intaglio.mtls.enrolment.private_keys import MAX_PAYLOAD, holds_private_key
+from intaglio.mtls.enrolment.settings import EnrolmentSettings
+from intaglio.platform import live_settings
 
 log = get_logger(__name__)
 
@@ -26,12 +28,15 @@ _JSON = "application/json"
 async def screened(mtls: Mtls, principal: Principal, body: bytes, *, at: str) -> bytes:
     """The body, unless a private key is in it: that is an alert, and a record that says only where and from whom.
 
-    Raises TooLarge, InvalidInput (``private_key_received``).
+    Raises TooLarge, InvalidInput (``private_key_received``), RateLimited.
     """
     if len(body) > MAX_PAYLOAD:
         raise TooLarge(f"The body is longer than {MAX_PAYLOAD} octets.", remedy="Send only the certificate request.")
     if not holds_private_key(body):
         return body
+    async with mtls.database.read() as view:
+        limit = (await live_settings.current(view, EnrolmentSettings)).requests_per_minute
+    await limits.count_request(mtls.database, principal.source, limit, kind="private-key")  # each one costs a record
     log.error("a private key was sent; it was thrown away", source=principal.source, caller=principal.name, at=at)
     async with mtls.database.transaction() as tx:
         record(tx, principal, "enrolment.private-key-received", "request", at, outcome="refused", alert=True)

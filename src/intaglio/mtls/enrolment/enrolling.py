@@ -5,7 +5,8 @@ becomes the one of its session, and nobody else issues for the code meanwhile   
 idempotency key   4. conclude: the code is used up, in one transaction with the state of the session.
 
 A process that dies between 3 and 4 leaves a claimed session. The same request gets the same certificate then; another
-session of the same code finds the certificate by the key, counts it, and gets none.
+session of the same code finds the certificate by the key, counts it, and gets none. A process that was asleep for so
+long that another session took over revokes what it has issued.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from datetime import timedelta
 from sqlalchemy import func, select, update
 
 from intaglio.authority import models as authority_models
+from intaglio.authority.certificates import RevocationReason
+from intaglio.authority.directory import Snapshot
+from intaglio.authority.revocation import change_status_in, revocation
 from intaglio.core.errors import IntaglioError, StateConflict
+from intaglio.core.principal import SYSTEM
 from intaglio.db.engine import Row, Transaction
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.enrolment import errors, limits, record_store
@@ -37,6 +42,7 @@ from intaglio.x509.requests import CertificateRequest
 
 #: How long one process issues for a session without another one taking over; longer than any request may take.
 _LEASE = timedelta(seconds=60)
+_GIVEN_UP = ("failed", "timed-out")
 
 
 async def submit_request(mtls: Mtls, token: str, csr: bytes | str, visitor: Visitor) -> IssuedIdentity:
@@ -78,7 +84,7 @@ async def _claim(
         # The code is always locked before its sessions, or two of them could wait for each other.
         code = await lock_code(tx, await load_session(tx, token))
         row = await load_session(tx, token, lock=True)
-        if row["state"] not in OPEN and row["csr_sha256"] != digest:
+        if row["state"] not in OPEN and row["csr_sha256"] != digest and row["code_id"] is not None:
             raise errors.code_used()
         if row["csr_sha256"] not in (None, digest):
             raise errors.csr_mismatch(
@@ -191,7 +197,8 @@ async def _issue(mtls: Mtls, claim: _Claim, request: CertificateRequest, visitor
         await record_store.keep(mtls, claim.settings, issued, row["email"], visitor)
     except IntaglioError as error:
         raise await _not_issued(mtls, row, error, visitor) from error
-    await _conclude(mtls, row, issued, visitor)
+    if not await _conclude(mtls, row, issued, visitor):
+        raise session_unknown()
     return issued
 
 
@@ -208,23 +215,38 @@ async def _not_issued(mtls: Mtls, row: Row, error: IntaglioError, visitor: Visit
     return errors.ca_unavailable(error.detail) if trouble else error
 
 
-async def _conclude(mtls: Mtls, row: Row, issued: IssuedIdentity, visitor: Visitor) -> None:
-    """Use up the code. Idempotent: the answer to a repeated request counts nothing."""
+async def _conclude(mtls: Mtls, row: Row, issued: IssuedIdentity, visitor: Visitor) -> bool:
+    """Use up the code. Idempotent: the answer to a repeated request counts nothing.
+
+    Returns whether the certificate may be handed out: when its session was given up meanwhile, it is revoked instead.
+    """
     try:
+        snapshot = await mtls.authority.snapshot()
         async with mtls.database.transaction() as tx:
             code = await lock_code(tx, row)
             state = await tx.scalar(select(table.c.state).where(table.c.id == row["id"]).with_for_update())
+            if state in _GIVEN_UP:
+                await _take_back(tx, snapshot, issued)
+                note(tx, issued.identity, visitor, "take-back", row, serial=issued.serial.hex().upper())
             if state not in OPEN:
-                return
+                return state not in _GIVEN_UP
             await set_session(
                 tx, row["id"], state="issued", binding_id=issued.binding_id, working_until=None, reason=None,
                 finished_at=tx.now,
             )  # fmt: skip
             await count_use(tx, code)
             note(tx, issued.identity, visitor, "issue", row, serial=issued.serial.hex().upper())
+            return True
     except IntaglioError as error:
         # The certificate is recorded, and so is its session as claimed: the same request completes it.
         raise errors.ca_unavailable(error.detail) from error
+
+
+async def _take_back(tx: Transaction, snapshot: Snapshot, issued: IssuedIdentity) -> None:
+    b = identity_models.binding.c
+    ca_id = await tx.scalar(select(b.ca_id).where(b.id == issued.binding_id))
+    change = revocation(RevocationReason.SUPERSEDED)
+    await change_status_in(tx, SYSTEM, snapshot.cas[ca_id], issued.serial, change)
 
 
 async def count_use(tx: Transaction, code: Code | None) -> None:
