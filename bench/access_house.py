@@ -48,7 +48,7 @@ def house() -> Iterator[Installation]:
             product.run("mtls", "domain", "create", DOMAIN, "--environment", "prod", "--org", "bench", "--new-ca")
             (product.work / "policy.txt").write_text(_POLICY)
             product.run("mtls", "policy", "apply", "pay", "--org", "bench", "--file", "policy.txt", "--activate")
-            common = ("--org", "bench", "--domain", DOMAIN, "--mode", "enforce", "--policy", "pay")
+            common = ("--org", "bench", "--domain", DOMAIN, "--mode", "enforce", "--policy", "pay", "--forward", "identity")
             product.run("mtls", "ingress", "add", "web", *common, "--allow", "127.0.0.0/8", "--out", TOKEN)
             yield product
         finally:

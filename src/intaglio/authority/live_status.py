@@ -89,6 +89,11 @@ class StatusSource:
         watch = self._watch
         return watch.event_seq == self._heard and watch.current
 
+    @property
+    def behind(self) -> bool:
+        """Whether changes were heard of that are not taken note of yet; :meth:`catch_up` does."""
+        return self._watch.event_seq != self._heard
+
     def covers(self, status: Status) -> bool:
         """Whether a looked-up status may be remembered: no change heard of since could have been missed by it."""
         return status.event_seq >= self._changed and self.current

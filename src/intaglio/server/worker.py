@@ -37,7 +37,7 @@ READY = b"R"
 PULSE = b"."
 _PULSE_INTERVAL = 1.0
 _SAMPLE_EVERY = 5  # pulses
-_BUSY = {"public", "health"}  # of status requests and scrapes only the refused ones are worth a line; metrics count all
+_BUSY = {"public", "access", "health"}  # of these only the refused ones are worth a line; metrics count all
 _IDENTITY_INTERVAL = 3600.0  # seconds between looks whether the server certificate is due for renewal
 
 

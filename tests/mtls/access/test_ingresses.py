@@ -283,10 +283,13 @@ async def test_batch_whose_answer_got_lost_is_not_stored_twice(
 
 async def test_whatever_a_client_sends_can_be_recorded(house: House) -> None:
     sent = ["\\N", "a\tb\nc", "\\", "\r\0", "\ud800", "\\.", "ä\u2028", "x" * 5000, "'; DROP TABLE", ""]
-    given = [AccessEvent(clock.now(), path=text, claimed=text, host=text, san=text, detail=text) for text in sent]
+    given = [
+        AccessEvent(clock.now(), tls_version=str(number), path=text, claimed=text, host=text, detail=text)
+        for number, text in enumerate(sent)
+    ]
     await record_many(house.mtls.database, given)
-    found = {row["id"]: row["path"] for row in await events(house.mtls)}
-    stored = [found[event.id] for event in given]
+    found = {row["tls_version"]: row["path"] for row in await events(house.mtls)}
+    stored = [found[str(number)] for number in range(len(sent))]
     assert stored[:3] == ["\\N", "a\tb\nc", "\\"]
     assert stored[3] == "\r\ufffd"
     assert stored[6] == "ä\u2028"

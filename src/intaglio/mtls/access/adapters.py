@@ -7,16 +7,34 @@ which most products pass along, have other names and are not looked at.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
 from intaglio.mtls.access import presented as read
 from intaglio.mtls.access.values import Facts
 
-#: Values by lower-case header name.
-Headers = Mapping[bytes, Sequence[bytes]]
+
+class Headers:
+    """The headers of a question by lower-case name. One that is there twice could be read in two ways: nobody may."""
+
+    __slots__ = ("_found", "_twice")
+
+    def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self._found: dict[bytes, bytes] = {}
+        self._twice: set[bytes] = set()
+        for name, value in headers:
+            if name in self._found:
+                self._twice.add(name)
+            self._found[name] = value
+
+    def get(self, name: bytes) -> bytes:
+        """The value, empty when the header is not there. Raises InvalidInput when it is twice."""
+        if name in self._twice:
+            raise read.invalid(f"the header {name.decode('latin-1')} twice")
+        return self._found.get(name, b"")
 
 
 class Question(NamedTuple):
@@ -28,13 +46,13 @@ class Question(NamedTuple):
     peer: str
 
     def one(self, name: bytes) -> bytes:
-        return read.only(self.headers.get(name, ()), name.decode("latin-1"))
+        return self.headers.get(name)
 
-    def text(self, name: bytes) -> str:
-        return read.text(self.one(name), name.decode("latin-1"))
+    def text(self, name: bytes, what: str = "value") -> str:
+        return read.text(self.headers.get(name), what)
 
-    def word(self, name: bytes) -> str:
-        return read.name(self.one(name), name.decode("latin-1"))
+    def word(self, name: bytes, what: str = "value") -> str:
+        return read.name(self.headers.get(name), what)
 
 
 #: The method of a request whose ingress does not tell it: only a rule for every method allows it.
@@ -49,23 +67,47 @@ def nginx(question: Question, ingress: UUID, at: datetime) -> Facts:
     X-Client-Cert is ``$ssl_client_escaped_cert``, or X-Client-Cert-Der the base64 of its DER; X-Client-Chain-Der has
     further ones, comma-separated. X-Client-Verify is ``$ssl_client_verify``: SUCCESS, NONE or FAILED:reason.
     """
-    escaped, der = question.one(b"x-client-cert"), question.one(b"x-client-cert-der")
+    headers = question.headers
+    escaped, der = headers.get(b"x-client-cert"), headers.get(b"x-client-cert-der")
     if escaped and der:
         raise read.invalid("the certificate in two headers")
     chain = read.escaped_pem(escaped) if escaped else (read.base64_der(der),) if der else ()
-    if chain and (further := question.one(b"x-client-chain-der")):
+    if chain and (further := headers.get(b"x-client-chain-der")):
         chain = (*chain, *read.bare_pem(further))
-    return Facts(
-        ingress=ingress,
-        source_ip=question.text(b"x-real-ip"),
-        at=at,
-        presented=chain,
-        host=question.text(b"x-original-host"),
-        method=question.word(b"x-original-method") or UNTOLD,
-        path=_path(question.text(b"x-original-uri")),
-        tls_version=question.word(b"x-tls-version"),
-        cipher=question.word(b"x-tls-cipher"),
-        verify_error=verify_error(question.text(b"x-client-verify"), chain),
+    told = _nginx_told(
+        headers.get(b"x-real-ip"),
+        headers.get(b"x-original-host"),
+        headers.get(b"x-original-method"),
+        headers.get(b"x-tls-version"),
+        headers.get(b"x-tls-cipher"),
+        headers.get(b"x-client-verify"),
+        bool(chain),
+    )
+    path = _path(read.text(headers.get(b"x-original-uri"), "path"))
+    return Facts(ingress, told.source_ip, at, chain, told.host, told.method, path, told.tls, told.cipher, told.error)
+
+
+class _Told(NamedTuple):
+    source_ip: str
+    host: str
+    method: str
+    tls: str
+    cipher: str
+    error: str
+
+
+@lru_cache(maxsize=4096)
+def _nginx_told(
+    source_ip: bytes, host: bytes, method: bytes, tls: bytes, cipher: bytes, verify: bytes, presented: bool
+) -> _Told:
+    """What is the same in most questions of one client, read once."""
+    return _Told(
+        read.text(source_ip, "source address"),
+        read.text(host, "host"),
+        read.name(method, "method") or UNTOLD,
+        read.name(tls, "TLS version"),
+        read.name(cipher, "cipher"),
+        verify_error(read.text(verify, "result of verification"), presented=presented),
     )
 
 
@@ -137,13 +179,13 @@ _WORDS = (
 _HAPROXY_ERROR = re.compile(r"[0-9]{1,3}")
 
 
-def verify_error(said: str, chain: Sequence[bytes]) -> str:
+def verify_error(said: str, *, presented: bool) -> str:
     """The OpenSSL name of what an ingress found wrong; empty when it found nothing.
 
     That no CA of *its* trust bundle vouches is not told: it may be set to let us decide, and we do know our CAs.
     """
     if said in ("", "SUCCESS", "NONE", "0", "GENEROUS"):
-        if said == "NONE" and chain:
+        if said == "NONE" and presented:
             raise read.invalid("a certificate together with the word that there is none")
         return ""
     if _HAPROXY_ERROR.fullmatch(said):
@@ -166,4 +208,4 @@ _NUMBERS = {
 
 def _path(target: str) -> str:
     """The path of a request target in origin form (RFC 9112 section 3.2.1); empty for what is none."""
-    return re.split(r"[?#]", target, maxsplit=1)[0]
+    return target.partition("?")[0].partition("#")[0]

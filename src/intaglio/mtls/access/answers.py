@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from urllib.parse import quote
 
+from intaglio.mtls.access.bounded import Bounded
 from intaglio.mtls.access.values import Decision, ReasonCode
 from intaglio.mtls.identities.values import CertifiedIdentity
 from intaglio.mtls.proxy.forwarded import client_certificate_element, structured
@@ -40,8 +41,13 @@ def response_headers(decision: Decision, forward: frozenset[str]) -> list[Header
     if decision.reason is not None:
         headers += [(b"x-intaglio-reason", decision.reason.encode()), (b"x-intaglio-mode", decision.mode.encode())]
     if decision.chain:
-        headers += _forwarded(decision.chain, decision.identity, forward)
+        key = (decision.chain, forward)
+        headers += _MADE.get(key) or _MADE.put(key, _forwarded(decision.chain, decision.identity, forward))
     return headers
+
+
+#: Who a chain belongs to stands in its leaf, so the chain is key enough.
+_MADE: Bounded[tuple[tuple[bytes, ...], frozenset[str]], tuple[Header, ...]] = Bounded(10_000)
 
 
 def refusal(decision: Decision) -> tuple[int, list[Header], bytes]:
@@ -72,7 +78,6 @@ def _refusal(reason: ReasonCode, status: int) -> tuple[list[Header], bytes]:
     return headers, body
 
 
-@lru_cache(maxsize=20_000)
 def _forwarded(
     chain: tuple[bytes, ...], identity: CertifiedIdentity | None, forward: frozenset[str]
 ) -> tuple[Header, ...]:

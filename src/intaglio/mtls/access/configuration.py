@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import select
@@ -18,6 +18,7 @@ from intaglio.core.errors import IntaglioError
 from intaglio.core.logging import get_logger
 from intaglio.db.engine import Row, Transaction
 from intaglio.mtls.access import models
+from intaglio.mtls.access.bounded import Bounded
 from intaglio.mtls.access.cedar import CompiledPolicy, compile_policy
 from intaglio.mtls.access.trust import KnownIssuer, Trust, trust_of
 from intaglio.mtls.access.values import IngressId, Mode
@@ -28,16 +29,26 @@ log = get_logger(__name__)
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
+MOST_ADDRESSES = 4096
+
+
 @dataclass(frozen=True)
 class IpRule:
-    """Stage one: who is outside all ``networks`` is denied."""
+    """Stage one: who is outside all ``networks`` is denied. What was found about an address is remembered."""
 
     networks: tuple[Network, ...]
+    _known: Bounded[str, Literal["in", "out"]] = field(
+        default_factory=lambda: Bounded(MOST_ADDRESSES), repr=False, compare=False
+    )
 
     def allows(self, source: str) -> bool:
         """Whether the address is in one of the networks. What is not an address is in none."""
-        found = address_of(source)
-        return found is not None and any(found in network for network in self.networks)
+        known = self._known.get(source)
+        if known is None:
+            address = address_of(source)
+            inside = address is not None and any(address in network for network in self.networks)
+            known = self._known.put(source[:64], "in" if inside and len(source) <= 64 else "out")
+        return known == "in"
 
 
 @lru_cache(maxsize=8192)

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import pairwise
 
 from intaglio.authority.context import MAX_CLOCK_OFFSET, Authority
@@ -164,7 +165,7 @@ class Decider:
             return _unavailable(ingress, "The clock of this server and that of its database disagree.")
         for key, generation in judged.status_keys:
             try:
-                if not self._status.current:
+                if self._status.behind:
                     await self._status.catch_up()
                 status = await self._status.get(key)
             except (Unavailable, TimedOut) as error:
@@ -295,6 +296,8 @@ def _facts_of(examined: Examined) -> CertificateFacts | None:
         not_before=certificate.not_before,
         not_after=certificate.not_after,
         ca=examined.issuer.ca if examined.issuer else "",
+        claimed=next((name.partition(":")[2] for name in names if name.startswith("uniformResourceIdentifier:")), "")
+        or str(certificate.subject),
     )
 
 
@@ -311,7 +314,8 @@ def _unavailable(ingress: IngressView, detail: str) -> Check:
     return Check("status", ReasonCode.STATUS_UNAVAILABLE, detail)
 
 
-_NOT_IN_NETWORKS = "The address is in none of the allowed networks."
+_IP_ALLOWED = Check("ip")
+_IP_DENIED = Check("ip", ReasonCode.IP_DENIED, "The address is in none of the allowed networks.")
 
 
 def _finished(
@@ -332,16 +336,14 @@ def _finished(
     if verdict is not None and verdict.reason is None:
         checks = (*checks, doubt or _STATUS_GOOD)
     if ip_allowed is not None:
-        denied = None if ip_allowed else ReasonCode.IP_DENIED
-        checks = (Check("ip", denied, "" if ip_allowed else _NOT_IN_NETWORKS), *checks)
+        checks = (_IP_ALLOWED if ip_allowed else _IP_DENIED, *checks)
     if policy is not None:
-        denied = None if policy.allowed else ReasonCode.POLICY_DENIED
-        why = _policy_detail(policy)
-        checks = (*checks, Check("policy", denied, why))
-        if reason is None and denied:
-            reason, detail = denied, why
+        check = _policy_check(policy)
+        checks = (*checks, check)
+        if reason is None and check.reason:
+            reason, detail = check.reason, check.detail
     if ip_allowed is False:
-        reason, detail = ReasonCode.IP_DENIED, _NOT_IN_NETWORKS
+        reason, detail = ReasonCode.IP_DENIED, _IP_DENIED.detail
     good = judged is not None and certificate_reason is None
     return Decision(
         # The mode is about certificates and policies; the outer barrier stands in every mode.
@@ -363,12 +365,13 @@ def _finished(
 _STATUS_GOOD = Check("status")
 
 
-def _policy_detail(policy: PolicyOutcome) -> str:
+@lru_cache(maxsize=1024)
+def _policy_check(policy: PolicyOutcome) -> Check:
+    reason = None if policy.allowed else ReasonCode.POLICY_DENIED
     if not policy.policy:
-        return "The policy of the ingress has no active version."
+        return Check("policy", reason, "The policy of the ingress has no active version.")
     where = f'policy "{policy.policy}" version {policy.version}'
     if policy.rules:
-        return f"{'Allowed' if policy.allowed else 'Denied'} by {where}: {', '.join(policy.rules)}."
-    return f"No rule of {where} allows it."
-
-
+        said = "Allowed" if policy.allowed else "Denied"
+        return Check("policy", reason, f"{said} by {where}: {', '.join(policy.rules)}.")
+    return Check("policy", reason, f"No rule of {where} allows it.")

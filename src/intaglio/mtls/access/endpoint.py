@@ -19,7 +19,7 @@ from intaglio.core import clock
 from intaglio.core.errors import IntaglioError, InvalidInput, NotFound, TooLarge, Unauthenticated
 from intaglio.core.principal import Principal
 from intaglio.mtls.access import presented as read
-from intaglio.mtls.access.adapters import ADAPTERS, UNTOLD, Question, verify_error
+from intaglio.mtls.access.adapters import ADAPTERS, UNTOLD, Headers, Question, verify_error
 from intaglio.mtls.access.answers import Header, refusal, response_headers
 from intaglio.mtls.access.configuration import IngressView
 from intaglio.mtls.access.observed import event_of
@@ -46,7 +46,7 @@ class AccessApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        headers = _gathered(scope["headers"])
+        headers = Headers(scope["headers"])
         try:
             status, answered, body = await self._answer(scope, headers, receive)
         except IntaglioError as error:
@@ -56,13 +56,13 @@ class AccessApp:
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
     async def _answer(
-        self, scope: Scope, headers: dict[bytes, list[bytes]], receive: Receive
+        self, scope: Scope, headers: Headers, receive: Receive
     ) -> tuple[int, list[Header], bytes]:
         path: str = scope["path"]
         if not path.startswith(PREFIX):
             raise NotFound("There is nothing at this path.", remedy=f"Ask below {PREFIX}.")
         name, slash, _ = path[len(PREFIX) :].partition("/")
-        scope["intaglio.route"] = PREFIX + name if name in _ROUTES else PREFIX
+        scope["intaglio.route"] = _ROUTES.get(name, PREFIX)
         ingress = await self._ingress(headers)
         scope["intaglio.caller"] = ingress.id.name
         if (adapter := ADAPTERS.get(name)) is not None:
@@ -78,14 +78,13 @@ class AccessApp:
             return _json(_settings(ingress))
         raise NotFound(f'There is nothing at "{PREFIX}{name[:40]}" for {scope["method"]}.')
 
-    async def _ingress(self, headers: dict[bytes, list[bytes]]) -> IngressView:
+    async def _ingress(self, headers: Headers) -> IngressView:
         """Whose token it is. Raises Unauthenticated."""
         given = headers.get(_TOKEN_HEADER)
-        if given is None:
-            bearer = read.only(headers.get(b"authorization", ()), "authorization")
-            given = [bearer[7:]] if bearer[:7].lower() == b"bearer " else []
-        token = read.only(given, "x-intaglio-token").decode("latin-1").strip()
-        hashed = token_hash(token) if token else None
+        if not given:
+            bearer = headers.get(b"authorization")
+            given = bearer[7:] if bearer[:7].lower() == b"bearer " else b""
+        hashed = token_hash(given.decode("latin-1").strip()) if given else None
         configuration = await self._mtls.decider.configuration()
         found = configuration.by_token.get(hashed) if hashed else None
         if found is None:
@@ -116,7 +115,7 @@ class AccessApp:
             refusals.record(caller, "access.decide", "ingress", scope.get("intaglio.route", "/"), error)
 
 
-_ROUTES = frozenset({*ADAPTERS, "decide", "ingress"})
+_ROUTES = {name: PREFIX + name for name in (*ADAPTERS, "decide", "ingress")}
 
 
 class DecisionRequest(BaseModel):
@@ -150,7 +149,7 @@ class DecisionRequest(BaseModel):
             path=read.text(self.path.encode("utf-8", "replace"), "path").partition("?")[0],
             tls_version=read.name(self.tls_version.encode(), "TLS version"),
             cipher=read.name(self.cipher.encode(), "cipher"),
-            verify_error=verify_error(self.verify, presented),
+            verify_error=verify_error(self.verify, presented=bool(presented)),
         )
 
 
@@ -227,13 +226,6 @@ def _settings(ingress: IngressView) -> dict[str, Any]:
         "trust_version": ingress.trust.version.hex(),
         "trusted": [anchor.pem for anchor in ingress.trust.anchors],
     }
-
-
-def _gathered(headers: list[Header]) -> dict[bytes, list[bytes]]:
-    found: dict[bytes, list[bytes]] = {}
-    for name, value in headers:
-        found.setdefault(name, []).append(value)
-    return found
 
 
 def _peer(scope: Scope) -> str:

@@ -26,7 +26,7 @@ def event_of(
         ingress=decision.ingress.name,
         source_ip=facts.source_ip,
         identity=identity.uri if identity else "",
-        claimed=_claimed(decision),
+        claimed=certificate.claimed if certificate else "",
         identity_kind=str(identity.kind) if identity else "",
         serial=certificate.serial if certificate else b"",
         fingerprint=certificate.fingerprint if certificate else b"",
@@ -46,14 +46,3 @@ def event_of(
         policy=f"{policy.policy}@{policy.version}" if policy and policy.policy else "",
         detail=decision.detail,
     )
-
-
-def _claimed(decision: Decision) -> str:
-    """The URI in the certificate, else its subject: a claim, where the certificate is not good."""
-    if decision.identity is not None:
-        return decision.identity.uri
-    certificate = decision.certificate
-    if certificate is None:
-        return ""
-    uris = (name.partition(":")[2] for name in certificate.san if name.startswith("uniformResourceIdentifier:"))
-    return next(uris, "") or certificate.subject

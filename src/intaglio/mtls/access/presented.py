@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Sequence
 from functools import lru_cache
 
 from intaglio.core.errors import InvalidInput
@@ -22,6 +21,7 @@ _PEM = re.compile(
     rb"-----BEGIN CERTIFICATE-----[\r\n\t ]+([A-Za-z0-9+/=\r\n\t ]+)-----END CERTIFICATE-----[\r\n\t ]*"
 )
 _TRIPLET = re.compile(rb"%([0-9A-Fa-f]{2})")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NAME = re.compile(r"[A-Za-z0-9_.:+-]{0,100}")
 
 
@@ -132,6 +132,7 @@ def unescaped(value: bytes) -> bytes:
     return _TRIPLET.sub(lambda triplet: bytes([int(triplet[1], 16)]), value)
 
 
+@lru_cache(maxsize=2048)
 def text(value: bytes, what: str) -> str:
     """A header value as text: visible ASCII, or UTF-8 as it stands. Raises InvalidInput."""
     if len(value) > _LONGEST_TEXT:
@@ -140,11 +141,12 @@ def text(value: bytes, what: str) -> str:
         decoded = value.decode("utf-8")
     except UnicodeDecodeError:
         raise invalid(f"a {what} that is not UTF-8") from None
-    if any(ord(character) < 0x20 or ord(character) == 0x7F for character in decoded):
+    if _CONTROL.search(decoded):
         raise invalid(f"a {what} with control characters")
     return decoded
 
 
+@lru_cache(maxsize=2048)
 def name(value: bytes, what: str) -> str:
     """A short word: a TLS version, a cipher suite, an HTTP method. Raises InvalidInput."""
     decoded = value.decode("latin-1")
@@ -184,10 +186,3 @@ def invalid(what: str) -> InvalidInput:
         code="header-invalid",
         remedy="Configure it as `intaglio mtls render` shows; pass nothing on that comes from outside.",
     )
-
-
-def only(values: Sequence[bytes], header: str) -> bytes:
-    """The value of a header that may be there once; empty when it is not. Raises InvalidInput when it is twice."""
-    if len(values) > 1:
-        raise invalid(f"the header {header} {len(values)} times")
-    return values[0] if values else b""

@@ -84,7 +84,8 @@ class CertificateFacts:
     """What was presented, as far as it could be read. Claims, unless the decision has an identity.
 
     ``serial`` is unsigned big-endian; ``issuer`` and ``subject`` are RFC 4514 text; ``san`` are ``type:value`` texts;
-    ``ca`` is the CA of ours that issued it, ``{organization}~{ca}``, empty when none did.
+    ``ca`` is the CA of ours that issued it, ``{organization}~{ca}``, empty when none did; ``claimed`` is whom it was
+    made out to: the URI, else the subject.
     """
 
     fingerprint: bytes
@@ -95,6 +96,7 @@ class CertificateFacts:
     not_before: datetime
     not_after: datetime
     ca: str = ""
+    claimed: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import operator
+import secrets
+import time
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Literal
 from uuid import UUID
 
@@ -20,7 +24,6 @@ import psycopg
 
 from intaglio.core import clock
 from intaglio.core.errors import IntaglioError, StateConflict, TimedOut, Unavailable
-from intaglio.core.identifiers import new_id
 from intaglio.core.logging import get_logger
 from intaglio.db.engine import Database, is_usable, translated_errors
 
@@ -35,7 +38,7 @@ _LONGEST_TEXT = 500
 
 @dataclass(frozen=True, slots=True)
 class AccessEvent:
-    """One observation, in the order of its columns.
+    """One observation, in the order of its columns, ``at`` first.
 
     ``identity`` is the URI of an identity whose certificate passed every check of its own, ``claimed`` whom a
     certificate was made out to, good or not. ``reason`` is empty when nothing was wrong; with a permissive ingress it
@@ -70,11 +73,18 @@ class AccessEvent:
     path: str = ""
     policy: str = ""
     detail: str = ""
-    id: UUID = field(default_factory=new_id)
 
 
 _NAMES = tuple(each.name for each in fields(AccessEvent))
-_COPY = f"COPY mtls_access_event ({', '.join(_NAMES)}) FROM STDIN"
+_COPY = f"COPY mtls_access_event (id, {', '.join(_NAMES)}) FROM STDIN"
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Events and their rows."""
+
+    events: list[AccessEvent]
+    rows: bytes = field(repr=False)
 
 
 #: Organization, ingress and its name: what losses are counted by.
@@ -89,8 +99,8 @@ class EventRecorder:
         self._database = database
         self._capacity = capacity
         self._waiting: deque[AccessEvent] = deque()
-        #: A batch of which nobody knows whether it was stored: it is tried again exactly as it was.
-        self._doubtful: list[AccessEvent] = []
+        #: A batch of which nobody knows whether it was stored: it is tried again exactly as it was, with its ids.
+        self._doubtful: _Batch | None = None
         self._unreported: Counter[_Source] = Counter()
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -101,7 +111,7 @@ class EventRecorder:
     @property
     def waiting(self) -> int:
         """How many events are not written yet."""
-        return len(self._waiting) + len(self._doubtful)
+        return len(self._waiting) + (len(self._doubtful.events) if self._doubtful else 0)
 
     def record(self, event: AccessEvent) -> None:
         """Note an event. Never waits, never raises; memory is bounded."""
@@ -133,17 +143,13 @@ class EventRecorder:
         cannot be stored for another reason is lost, and counted, rather than hold up all that follow.
         """
         async with self._writing:
-            batch, again = self._doubtful, bool(self._doubtful)
-            if not again:
-                batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
-                batch += map(_loss, self._unreported.items())
-                self._unreported.clear()
-            if not batch:
+            again = self._doubtful is not None
+            batch = self._doubtful = self._doubtful or self._next()
+            if batch is None:
                 return 0
-            self._doubtful = batch
             try:
                 async with asyncio.timeout(self._database.timeout):
-                    await self._write(batch)
+                    await self._write(batch.rows)
             except TimeoutError:
                 await self._disconnect()
                 raise TimedOut("The database did not answer in time.", code="database-timeout") from None
@@ -154,17 +160,24 @@ class EventRecorder:
                 await self._disconnect()
                 # The ids are there already: the attempt before has succeeded, only its answer got lost.
                 if not (again and isinstance(error, StateConflict)):
-                    log.exception("access events could not be stored", count=len(batch))
-                    self._lose(batch)
-            self._doubtful = []
-            return len(batch)
+                    log.exception("access events could not be stored", count=len(batch.events))
+                    self._lose(batch.events)
+            self._doubtful = None
+            return len(batch.events)
 
-    async def _write(self, events: Sequence[AccessEvent]) -> None:
+    def _next(self) -> _Batch | None:
+        """The next batch with what was lost before it, None when there is nothing to write."""
+        events = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+        events += map(_loss, self._unreported.items())
+        self._unreported.clear()
+        return _Batch(events, rows(events)) if events else None
+
+    async def _write(self, data: bytes) -> None:
         if self._connection is None or not is_usable(self._connection):
             await self._disconnect()
             self._connection = await self._database.raw_connection()
         with translated_errors():
-            await copy_events(self._connection, events)
+            await copy_rows(self._connection, data)
 
     def _lose(self, events: Iterable[AccessEvent]) -> None:
         for event in events:
@@ -195,15 +208,24 @@ async def record_many(database: Database, events: Sequence[AccessEvent]) -> None
     connection = await database.raw_connection()
     try:
         with translated_errors():
-            await copy_events(connection, events)
+            await copy_rows(connection, rows(events))
     finally:
         await connection.close()
 
 
-async def copy_events(connection: psycopg.AsyncConnection[Any], events: Sequence[AccessEvent]) -> None:
-    """One COPY of all events; part of the connection's transaction if there is one."""
+async def copy_rows(connection: psycopg.AsyncConnection[Any], data: bytes) -> None:
+    """One COPY of finished rows; part of the connection's transaction if there is one."""
     async with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-        await copy.write("".join(map(_line, events)).encode("utf-8", "replace"))
+        await copy.write(data)
+
+
+def rows(events: Sequence[AccessEvent]) -> bytes:
+    """The events in PostgreSQL's COPY text format, each with a new id (UUIDv7, RFC 9562 section 5.7)."""
+    now, randomness = f"{time.time_ns() // 1_000_000:012x}", secrets.token_hex(10 * len(events))
+    ids = (
+        f"{now}7{randomness[at : at + 3]}8{randomness[at + 4 : at + 19]}" for at in range(0, len(randomness), 20)
+    )
+    return "".join(map(_line, ids, events)).encode("utf-8", "replace")
 
 
 def _loss(entry: tuple[_Source, int]) -> AccessEvent:
@@ -214,20 +236,23 @@ def _loss(entry: tuple[_Source, int]) -> AccessEvent:
     )
 
 
-def _line(event: AccessEvent) -> str:
-    """The row in PostgreSQL's COPY text format."""
-    return "\t".join([_field(getattr(event, name)) for name in _NAMES]) + "\n"
+_read = operator.attrgetter(*_NAMES[1:])  # all but ``at``, which is always another
+
+
+def _line(event_id: str, event: AccessEvent) -> str:
+    return "\t".join([event_id, str(event.at), *map(_field, _read(event))]) + "\n"
 
 
 # The backslash of the format, what separates fields and rows, and NUL, which no text column takes.
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\ufffd"})
 
 
+@lru_cache(maxsize=8192, typed=True)
 def _field(value: object) -> str:
+    if isinstance(value, str):
+        return value[:_LONGEST_TEXT].translate(_ESCAPES)
     if value is None:
         return "\\N"
-    if isinstance(value, str):
-        return value[:_LONGEST_TEXT].translate(_ESCAPES) if value else ""
     if isinstance(value, bytes):
         return "\\\\x" + value.hex()
     if isinstance(value, bool):

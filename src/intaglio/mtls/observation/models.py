@@ -1,6 +1,6 @@
 """Tables of what was observed."""
 
-from sqlalchemy import Boolean, Index, Integer, Table, text
+from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, Integer, PrimaryKeyConstraint, Table, text
 
 from intaglio.db.base import Moment, Octets, String, Uuid, metadata, optional, required
 
@@ -42,4 +42,17 @@ access_event = Table(
     Index("ix_mtls_access_event_ingress_id", "ingress_id", "at"),
     Index("ix_mtls_access_event_identity", "identity", "at", postgresql_where=text("identity <> ''")),
     Index("ix_mtls_access_event_at", "at", postgresql_using="brin"),
+)
+
+#: How far the log of an ingress made by somebody else was imported.
+log_import = Table(
+    "mtls_log_import",
+    metadata,
+    required("ingress_id", Uuid, ForeignKey("mtls_ingress.id", ondelete="CASCADE")),
+    required("source", Octets),  # SHA-256 of its first line
+    required("position", BigInteger),  # octets
+    required("last", Octets),  # SHA-256 of the last line before the position
+    required("imported_by", String),
+    required("changed_at", Moment),
+    PrimaryKeyConstraint("ingress_id", "source"),
 )
