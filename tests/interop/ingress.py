@@ -131,8 +131,8 @@ class Ingress:
 
     def stapled(self) -> bool:
         """Whether the server staples an OCSP answer."""
-        said = attempt("openssl", "s_client", "-connect", f"localhost:{self.port}", "-servername", "localhost", "-status")
-        return "OCSP Response Status: successful" in said.output
+        where = ("-connect", f"localhost:{self.port}", "-servername", "localhost")
+        return "OCSP Response Status: successful" in attempt("openssl", "s_client", *where, "-status").output
 
     def latency(self) -> dict[str, Any]:
         return dict(self.domain.product.json("mtls", "render", "latency", f"edge~{self.name}"))

@@ -15,7 +15,8 @@ from tests.support.programs import run
 from intaglio.mtls.ingresses.rendering import OURS
 
 _MODULES = (
-    "mpm_event ssl headers proxy proxy_http http2 socache_shmcb reqtimeout authz_core authz_host".split()
+    "mpm_event", "ssl", "headers", "proxy", "proxy_http", "http2", "socache_shmcb", "reqtimeout", "authz_core",
+    "authz_host",
 )  # fmt: skip
 _MAIN = """
 ServerRoot {folder}

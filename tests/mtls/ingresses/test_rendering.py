@@ -7,15 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 from tests.mtls.ingresses.plans import TOKEN, make_plan
 
-from intaglio.core.errors import IntaglioError
-from intaglio.mtls.ingresses.checking import check
 from intaglio.mtls.ingresses.kinds import KINDS
 from intaglio.mtls.ingresses.plan import Layout
-from intaglio.mtls.ingresses.rendering import OURS, render
+from intaglio.mtls.ingresses.rendering import render
 
 _ALL = [(kind.name, source) for kind in KINDS.values() for source in kind.sources]
 _CHECKED = {
@@ -31,10 +27,8 @@ _CHECKED = {
 def test_every_product_is_rendered_whole(type: str, source: str, mode: str, fail_mode: str, bare: bool) -> None:
     changes: dict[str, Any] = {"ip_rule": None, "hosts": (), "forward": (), "listener": ""} if bare else {}
     upstream = "http://127.0.0.1:9000" if bare else "https://payments.internal:8443"
-    plan = make_plan(
-        type, Layout(upstream=upstream, token=TOKEN), revocation_source=source, mode=mode, fail_mode=fail_mode, **changes
-    )
-    made = render(plan)
+    changes |= {"revocation_source": source, "mode": mode, "fail_mode": fail_mode}
+    made = render(make_plan(type, Layout(upstream=upstream, token=TOKEN), **changes))
     names = [file.name for file in made.files]
     assert len(names) == len(set(names))
     assert {"README.md", "trust.pem", *KINDS[type].files} <= set(names)

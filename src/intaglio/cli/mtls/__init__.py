@@ -17,6 +17,8 @@ COMMANDS: lazy.Table = {
     "code": ("mtls.code", "Security codes, with which people enrol in the browser."),
     "login": ("mtls.login", "Certificates that log in to accounts of the platform."),
     "mail": ("mtls.mail", "The mail server for security codes and reminders."),
+    "agent": ("mtls.agent", "The agent that keeps certificates fresh, and the tokens it begins with."),
+    "pipeline": ("mtls.pipeline", "Jobs and pods, proved by the identity tokens of their platform."),
     "gateway": ("mtls.gateway", "The mTLS gateway: a reverse proxy that knows every client."),
     "scenario": ("mtls.scenario", "Scenarios: who gets through where, with which certificate, from which network."),
     "demo": ("mtls.demo", "Demonstrations that need no server."),
@@ -24,6 +26,7 @@ COMMANDS: lazy.Table = {
     "ingress": ("mtls.ingress", "Where client certificates are demanded, and how strictly."),
     "render": ("mtls.render", "Configuration of nginx, HAProxy, Envoy and others as ingresses."),
     "policy": ("mtls.policy", "What callers may do, by what their certificates say."),
+    "logs": ("mtls.logs", "Access logs of ingresses made by others."),
     "event": ("mtls.event", "Who was let in or turned away where, and why."),
     "outbound": ("mtls.outbound", "Client credentials for our own calls to others."),
 }

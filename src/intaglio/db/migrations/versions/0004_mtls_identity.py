@@ -404,6 +404,16 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('spki_sha256', name=op.f('pk_mtls_key_owner'))
     )
     op.create_index('ix_mtls_key_owner_identity_id', 'mtls_key_owner', ['identity_id'], unique=False)
+    op.create_table('mtls_log_import',
+    sa.Column('ingress_id', sa.UUID(), nullable=False),
+    sa.Column('source', sa.LargeBinary(), nullable=False),
+    sa.Column('position', sa.BigInteger(), nullable=False),
+    sa.Column('last', sa.LargeBinary(), nullable=False),
+    sa.Column('imported_by', sa.Text(), nullable=False),
+    sa.Column('changed_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['ingress_id'], ['mtls_ingress.id'], name=op.f('fk_mtls_log_import_ingress_id'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('ingress_id', 'source', name=op.f('pk_mtls_log_import'))
+    )
     op.create_table('mtls_login',
     sa.Column('id', sa.UUID(), nullable=False),
     sa.Column('token_hash', sa.LargeBinary(), nullable=False),
@@ -486,6 +496,7 @@ def downgrade() -> None:
     op.drop_index('ix_mtls_login_identity_id', table_name='mtls_login')
     op.drop_index('ix_mtls_login_expires_at', table_name='mtls_login')
     op.drop_table('mtls_login')
+    op.drop_table('mtls_log_import')
     op.drop_index('ix_mtls_key_owner_identity_id', table_name='mtls_key_owner')
     op.drop_table('mtls_key_owner')
     op.drop_index('uq_mtls_ingress_request_pending', table_name='mtls_ingress_request', postgresql_where=sa.text("state = 'pending'"))

@@ -1,7 +1,7 @@
 """From a line of a log to an entry: one function for each format, all of them without effect.
 
-``nginx``, ``haproxy`` and ``envoy`` are the JSON lines of rendered configurations (behind a syslog header, too) and, for
-nginx, Apache and Envoy, what people commonly have: the combined format with TLS variables at its end, and Envoy's
+``nginx``, ``haproxy`` and ``envoy`` are the JSON lines of rendered configurations (behind a syslog header, too) and,
+for nginx, Apache and Envoy, what people commonly have: the combined format with TLS variables at its end, and Envoy's
 default text. ``alb`` are the connection logs of AWS load balancers.
 """
 

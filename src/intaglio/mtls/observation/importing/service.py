@@ -135,7 +135,8 @@ def _check(chunk: Chunk) -> None:
             target="format",
         )
     if len(chunk.text) > LARGEST_CHUNK or chunk.text.count("\n") > MOST_LINES:
-        raise TooLarge(f"A chunk has at most {LARGEST_CHUNK} characters and {MOST_LINES} lines.", code="chunk-too-large")
+        allowed = f"{LARGEST_CHUNK} characters and {MOST_LINES} lines"
+        raise TooLarge(f"A chunk has at most {allowed}.", code="chunk-too-large")
     if chunk.offset < 0 or chunk.octets < 1 or chunk.offset + chunk.octets >= 1 << 62:
         raise InvalidInput("The place of the chunk in the log is not possible.", target="offset")
     _digest(chunk.source, "source")
