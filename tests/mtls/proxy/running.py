@@ -188,6 +188,13 @@ class RunningGateway:
                 return str(answer.json()["code"])
         raise AssertionError("the client is never refused")
 
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something holds that happens by itself."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, "did not happen"
+            time.sleep(0.02)
+
     def connect(self, credential: Credential | None = None, alpn: list[str] | None = None) -> ssl.SSLSocket:
         context = self.tls(credential)
         if alpn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 import ssl
 from base64 import b64encode
 from collections.abc import Callable
@@ -390,6 +391,17 @@ def test_connections_over_the_limit_are_turned_away(new_gateway: NewGateway) -> 
         assert first.recv(65536)
         with pytest.raises(OSError, match=r"reset|EOF|peer"):
             gateway.connect(gateway.pki.client())
+
+
+def test_handshakes_that_do_not_end_count_towards_the_limit(new_gateway: NewGateway) -> None:
+    gateway = new_gateway(limits=Limits(connections=1))
+    with socket.create_connection(("127.0.0.1", gateway.port)) as lingering:
+        lingering.sendall(b"\x16\x03\x01")
+        gateway.until(lambda: gateway.proxy.handshakes == 1)
+        with pytest.raises(OSError, match=r"reset|EOF|peer"):
+            gateway.connect(gateway.pki.client())
+    gateway.until(lambda: gateway.proxy.handshakes == 0)
+    assert gateway.get(gateway.pki.client()).status_code == 200
 
 
 def test_service_behind_tls_is_verified(new_gateway: NewGateway) -> None:

@@ -15,6 +15,7 @@ log = get_logger(__name__)
 
 #: Seconds during which open connections may outlive the source of status. New requests are refused at once.
 UNAVAILABLE_FOR = 60.0
+_AT_ONCE = 32  # questions asked side by side
 
 
 class Connection:
@@ -24,6 +25,7 @@ class Connection:
         self.caller = caller
         self.abort = abort
         self.requests = 0
+        self.cut = False
         self.task: asyncio.Task[None] | None = None
         self._under_way: dict[object, Asked] = {}
 
@@ -66,22 +68,28 @@ class Connections:
         What is asked is the same as for a new connection, and for each request that is under way (a download, a
         websocket) the same as for that request.
         """
-        cut = 0
         by_question: dict[tuple[Caller, Asked], list[Connection]] = {}
         for connection in self._open:
-            for asked in (Asked(), *connection.under_way):
+            for asked in (*connection.under_way, Asked()):  # what it is doing makes the better record
                 by_question.setdefault((connection.caller, asked), []).append(connection)
-        for (caller, asked), connections in by_question.items():
-            verdict = await self._source.decide(caller, asked, again=True)
-            if not self._ends(caller, asked, verdict):
-                continue
-            for connection in connections:
-                if connection in self._open and connection.task is not None and not connection.task.done():
-                    cut += 1
-                    self._source.record(caller, asked, verdict, status=None)
-                    connection.abort()
-            log.warning("connections cut", reason=verdict.reason, identity=verdict.identity, peer=caller.source)
+        questions, cut = list(by_question.items()), 0
+        for start in range(0, len(questions), _AT_ONCE):
+            part = questions[start : start + _AT_ONCE]
+            cut += sum(await asyncio.gather(*(self._recheck(*question, each) for question, each in part)))
         return cut
+
+    async def _recheck(self, caller: Caller, asked: Asked, connections: list[Connection]) -> int:
+        verdict = await self._source.decide(caller, asked, again=True)
+        if not self._ends(caller, asked, verdict):
+            return 0
+        open_ones = [each for each in connections if each in self._open and not each.cut]
+        for connection in open_ones:
+            connection.cut = True
+            self._source.record(caller, asked, verdict, status=None)
+            connection.abort()
+        if open_ones:
+            log.warning("connections cut", count=len(open_ones), reason=verdict.reason, peer=caller.source)
+        return len(open_ones)
 
     async def end(self, timeout: float) -> None:
         """Let what is under way finish, at most ``timeout`` seconds; then cut what is left."""

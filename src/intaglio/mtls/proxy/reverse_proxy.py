@@ -55,6 +55,7 @@ class ReverseProxy:
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._changed = asyncio.Event()
+        self._shaking = 0  # handshakes under way
 
     async def start(self) -> None:
         """Accept connections from now on. Raises IntaglioError when the source has no settings."""
@@ -77,6 +78,11 @@ class ReverseProxy:
         await self._source.stop()
 
     @property
+    def handshakes(self) -> int:
+        """How many handshakes are under way."""
+        return self._shaking
+
+    @property
     def addresses(self) -> list[tuple[str, int]]:
         return [each.getsockname()[:2] for each in self._sockets]
 
@@ -96,7 +102,10 @@ class ReverseProxy:
                 await self._reload()
             except IntaglioError as error:
                 log.error("the settings of the gateway stay as they were", reason=str(error))
-            await self.connections.recheck()
+            try:
+                await self.connections.recheck()
+            except Exception:  # whatever it was: to stop looking would let everybody stay who is connected
+                log.exception("open connections could not be looked at; trying again")
 
     async def _reload(self) -> None:
         settings = await self._source.settings()
@@ -110,8 +119,9 @@ class ReverseProxy:
     # ---- connections ---------------------------------------------------------------------------------------------
 
     def _accept(self) -> asyncio.Protocol:
-        if self._context is None or len(self.connections) >= self._limits.connections:
+        if self._context is None or len(self.connections) + self._shaking >= self._limits.connections:
             return _Turned()
+        self._shaking += 1
         context = self._context
         engine: TlsEngine = context.engine() if isinstance(context, ObservingContext) else SslEngine(context)
 
@@ -123,6 +133,7 @@ class ReverseProxy:
     def _handshake_ended(
         self, engine: TlsEngine, result: HandshakeResult, reason: str, peer: tuple[Any, ...] | None
     ) -> None:
+        self._shaking -= 1
         if result == "accepted":
             return
         source = _host(peer)

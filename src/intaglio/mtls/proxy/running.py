@@ -19,6 +19,7 @@ from intaglio.mtls.proxy.upstream import Upstream, address
 log = get_logger(__name__)
 
 _BACKLOG = 1024
+_UNANSWERED = 60_000  # milliseconds: a peer that acknowledges nothing for so long is gone (TCP_USER_TIMEOUT)
 
 
 def make_proxy(config: GatewayConfig, source: Source, sockets: Sequence[socket.socket]) -> ReverseProxy:
@@ -53,6 +54,9 @@ def bind_sockets(config: GatewayConfig, *, shared: bool = False) -> list[socket.
                 opened = socket.socket(family, socket.SOCK_STREAM)
                 bound.append(opened)
                 opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # inherited, like the next two
+                opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNANSWERED)
                 if shared:
                     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
                 if family == socket.AF_INET6:
