@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -28,6 +29,15 @@ def serve(
     """
     from intaglio.server.supervisor import serve as run
 
+    _refuse_keys_in_environment()
     format_ = "console" if sys.stderr.isatty() else None
     settings = cli.settings_with(workers=workers, only=only, log_level=log_level, log_format=format_)
     raise typer.Exit(run(settings))
+
+
+def _refuse_keys_in_environment() -> None:
+    """A private key in a variable is inherited by every child process, and shown by /proc."""
+    if any("PRIVATE KEY" in value or "LS0tLS1CRUdJTi" in value for value in os.environ.values()):
+        from intaglio.mtls.posture.scanners.keys import refuse_keys_in_environment
+
+        refuse_keys_in_environment(os.environ)

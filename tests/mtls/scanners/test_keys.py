@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -15,9 +17,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intaglio.asn1.algorithms import KeyAlgorithm, generate_private_key
-from intaglio.core.errors import InvalidInput
+from intaglio.core.errors import InvalidInput, Refused
 from intaglio.mtls.posture.scanners import report
-from intaglio.mtls.posture.scanners.keys import judge, scan_history, scan_image, scan_keys
+from intaglio.mtls.posture.scanners.keys import (
+    judge,
+    refuse_keys_in_environment,
+    scan_environment,
+    scan_history,
+    scan_image,
+    scan_keys,
+)
 from intaglio.mtls.posture.scanners.trees import Blob
 from intaglio.mtls.toolkit import keys
 
@@ -159,3 +168,26 @@ def test_keys_in_image_layers_and_environment_are_found(tmp_path: Path, layout: 
 @given(st.binary(max_size=300), st.sampled_from(["a.pem", "a.p12", "a.key", "a.yaml", ".env"]))
 def test_no_bytes_break_the_scanner(content: bytes, name: str) -> None:
     list(judge(Blob(name, content, 0o644)))
+
+
+@pytest.mark.parametrize("value", [_PEM, _ONE_LINE, _BASE64, _TRADITIONAL])
+def test_a_key_in_the_environment_is_refused_by_the_name_of_its_variable(value: str) -> None:
+    (found,) = scan_environment({"PATH": "/bin", "TLS_KEY": value}).findings
+    assert found.rule.id == "plaintext-key-in-environment"
+    with pytest.raises(Refused, match="TLS_KEY") as refusal:
+        refuse_keys_in_environment({"TLS_KEY": value})
+    assert refusal.value.code == "key-in-environment"
+    assert value[40:80] not in str(refusal.value)
+
+
+def test_encrypted_keys_and_paths_in_the_environment_are_let_be() -> None:
+    refuse_keys_in_environment({"TLS_KEY": _LOCKED, "KEY_FILE": "/etc/tls.key", "NOTE": "BEGIN PRIVATE KEY"})
+
+
+def test_the_server_does_not_start_with_a_key_in_its_environment(tmp_path: Path) -> None:
+    environment = {**os.environ, "TLS_KEY": _PEM, "INTAGLIO_DATA_DIR": str(tmp_path)}
+    command = [Path(sys.executable).with_name("intaglio"), "serve"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert "TLS_KEY" in done.stderr
+    assert _PEM.splitlines()[1] not in done.stderr

@@ -92,6 +92,25 @@ def keys(
     _tell(cli, _joined(found), scanner.RULES, format, out)
 
 
+@command(app, "environment", example="intaglio mtls scan environment --pid 4711", local=True)
+def environment(
+    cli: Cli,
+    pid: Annotated[int | None, typer.Option(help="Of this process, instead of this command's own.")] = None,
+    format: Format = "text",
+    out: Out = None,
+) -> None:
+    """Look for private keys in environment variables. Exit code 1 for any."""
+    import os
+
+    from intaglio.mtls.posture.scanners import keys as scanner
+
+    variables = dict(os.environ)
+    if pid is not None:
+        pairs = (each.partition(b"=") for each in read_bytes(f"/proc/{pid}/environ").split(b"\0") if each)
+        variables = {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+    _tell(cli, scanner.scan_environment(variables), scanner.RULES, format, out)
+
+
 @command(
     app,
     "endpoints",

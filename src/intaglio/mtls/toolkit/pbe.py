@@ -27,7 +27,7 @@ from intaglio.core.errors import InvalidInput, Refused
 #: Rounds of PBKDF2 for what is written here, unless told otherwise.
 DEFAULT_ITERATIONS = 100_000
 FEWEST_ITERATIONS, MOST_ITERATIONS = 1_000, 5_000_000
-_MOST_SCRYPT_WORK = 1 << 20  # N * r * p; OpenSSL writes 16384 * 8 * 1
+_MOST_SCRYPT_WORK = 1 << 18  # N * r * p, which takes 32 MiB; OpenSSL writes 16384 * 8 * 1
 _SALT_OCTETS = 16
 
 PBES2 = "1.2.840.113549.1.5.13"

@@ -29,6 +29,7 @@ _KEY_BAG = "1.2.840.113549.1.12.10.1.1"
 _SAFE_CONTENTS_BAG = "1.2.840.113549.1.12.10.1.6"
 _PBMAC1 = "1.2.840.113549.1.5.14"
 _MOST_BAGS = 200
+_MOST_ITERATIONS_TOGETHER = 2 * pbe.MOST_ITERATIONS  # of everything in one file
 _DIGESTS = {oid: name for name, oid in w.MAC_DIGESTS.items()} | {"2.16.840.1.101.3.4.2.4": "sha224"}
 _HMACS = {
     "1.2.840.113549.2.9": "sha256",
@@ -114,7 +115,7 @@ def open_pkcs12(data: bytes, password: str) -> Content:
     try:
         found = _Found()
         for part in structure.parts:
-            for bag in _bags(_plaintext(part, password), 0):
+            for bag in _bags(found.plaintext(part, password), 0):
                 found.take(bag, password)
         return found.content(structure)
     except Refused as error:
@@ -252,10 +253,6 @@ def _pbmac1_key(parameters: bytes, password: str) -> tuple[bytes, str]:
 # ---- content ---------------------------------------------------------------------------------------------------------
 
 
-def _plaintext(part: Part, password: str) -> bytes:
-    return part.content if part.identifier is None else pbe.decrypt(part.identifier, part.content, password)
-
-
 _Bag = tuple[str, bytes, bytes]
 
 
@@ -280,10 +277,21 @@ class _Found:
     def __init__(self) -> None:
         self.keys: list[tuple[Any, str | None]] = []
         self.certificates: list[tuple[bytes, str | None]] = []
+        self._spent = 0
+
+    def plaintext(self, part: Part, password: str) -> bytes:
+        """The content of a part, decrypted if need be."""
+        if part.identifier is None:
+            return part.content
+        self._spend(part.identifier)
+        return pbe.decrypt(part.identifier, part.content, password)
 
     def take(self, bag: _Bag, password: str) -> None:
         kind, value, attributes = bag
+        if kind in (w.SHROUDED_KEY_BAG, _KEY_BAG) and self.keys:
+            raise _unreadable("there are several private keys in it, one is expected")
         if kind == w.SHROUDED_KEY_BAG:
+            self._spend(der.Reader(value).enter().read(der.SEQUENCE).der)
             self.keys.append((keys.decrypt_pkcs8(value, password), _friendly_name(attributes)))
         elif kind == _KEY_BAG:
             self.keys.append((keys.open_key(keys.look_at_key(value), None), _friendly_name(attributes)))
@@ -293,9 +301,15 @@ class _Found:
                 found = der.read_tlv(reader.read(0xA0).content, der.OCTET_STRING).content
                 self.certificates.append((found, _friendly_name(attributes)))
 
+    def _spend(self, identifier: bytes) -> None:
+        """Bound the work that a file can make altogether."""
+        self._spent += pbe.describe(identifier).iterations or 0
+        if self._spent > _MOST_ITERATIONS_TOGETHER:
+            raise InvalidInput(
+                f"The file asks for more than {_MOST_ITERATIONS_TOGETHER} iterations.", code="iterations-out-of-range"
+            )
+
     def content(self, structure: Structure) -> Content:
-        if len(self.keys) > 1:
-            raise _unreadable(f"there are {len(self.keys)} private keys in it, one is expected")
         key, name = self.keys[0] if self.keys else (None, None)
         ders = [each for each, _ in self.certificates]
         own = _own_certificate(key, ders)

@@ -24,7 +24,7 @@ class Shared:
 
 
 def share(data: bytes | str) -> Shared:
-    """What to give to the other side of the first certificate in ``data`` (PEM, DER or PKCS #7); its issuers may follow.
+    """What to give to the other side of the first certificate in ``data`` (PEM, DER, PKCS #7); others may follow.
 
     Raises InvalidInput (``certificate-unparsable``).
     """

@@ -25,6 +25,7 @@ Purpose = Literal["client", "server", "any"]
 MAX_CERTIFICATES = 200
 _DEEPEST = 10
 _MOST_CHAINS = 100
+_MOST_SIGNATURES = 2_000  # looked at while chains are searched; cross-certified CAs multiply them
 _ANY_USAGE = "2.5.29.37.0"
 _USAGES = {"client": "1.3.6.1.5.5.7.3.2", "server": "1.3.6.1.5.5.7.3.1"}
 _UNDERSTOOD = frozenset(
@@ -112,8 +113,8 @@ def _chains(
     anchors = {each.der for each in trusted}
     pool = list({each.der: each for each in (*trusted, *others)}.values())
     waiting: list[tuple[CertificateInfo, ...]] = [(leaf,)]
-    found = 0
-    while waiting and found < _MOST_CHAINS:
+    found = checked = 0
+    while waiting and found < _MOST_CHAINS and checked < _MOST_SIGNATURES:
         chain = waiting.pop(0)
         if chain[-1].der in anchors:
             found += 1
@@ -124,7 +125,10 @@ def _chains(
         seen = {each.der for each in chain}
         last = chain[-1]
         for issuer in pool:
-            if issuer.der not in seen and _names_fit(issuer, last) and last.verify_signed_by(issuer.spki):
+            if issuer.der in seen or not _names_fit(issuer, last):
+                continue
+            checked += 1
+            if last.verify_signed_by(issuer.spki):
                 waiting.append((*chain, issuer))
 
 

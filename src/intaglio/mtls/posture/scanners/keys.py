@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from intaglio.core.errors import IntaglioError
+from intaglio.core.errors import IntaglioError, Refused
 from intaglio.mtls.posture.scanners import kubernetes, trees
 from intaglio.mtls.posture.scanners.findings import Finding, Limits, Report, Rule, Severity, with_waivers
 from intaglio.mtls.posture.scanners.trees import Blob, is_binary, scanned
@@ -53,6 +53,26 @@ def scan_history(root: Path, *, limits: Limits = Limits()) -> Report:
 def scan_image(path: Path, *, limits: Limits = Limits()) -> Report:
     """Open private keys in the layers and the configuration of a container image. Raises ``image-unreadable``."""
     return scanned(trees.image(path, limits), lambda blob: _as(IMAGE, judge(blob)), limits)
+
+
+def scan_environment(variables: Mapping[str, str], *, place: str = "environment") -> Report:
+    """Open private keys in environment variables, which every child process and a glance at /proc can see."""
+    report = Report(files=len(variables))
+    for name, value in sorted(variables.items()):
+        if (kind := _open_key_in_text(value)) is not None:
+            report.findings.append(Finding(ENVIRONMENT, f"{place} {name}", kind))
+    return report
+
+
+def refuse_keys_in_environment(variables: Mapping[str, str]) -> None:
+    """Raise Refused (``key-in-environment``) naming the variables that hold an open private key."""
+    found = [each.place.removeprefix("environment ") for each in scan_environment(variables).findings]
+    if found:
+        raise Refused(
+            f"A private key lies open in the environment: {', '.join(found)}.",
+            code="key-in-environment",
+            remedy="Put it into a file with mode 0600, encrypted, or a keystore, and name the file.",
+        )
 
 
 def judge(blob: Blob) -> Iterator[Finding]:
@@ -110,6 +130,11 @@ def _open_keys(content: bytes) -> Iterator[tuple[int, str, bytes]]:
             decoded = _decoded(match[0])
             if (kind := _open_key_in(decoded)) is not None:
                 yield match.start(), f"{kind} (base64)", decoded
+
+
+def _open_key_in_text(value: str) -> str | None:
+    content = value.encode("utf-8", "surrogateescape")
+    return next((kind for _, kind, _ in _open_keys(content)), None)
 
 
 def _open_key_in(content: bytes) -> str | None:

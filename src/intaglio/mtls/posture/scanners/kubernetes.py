@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,15 +12,17 @@ import yaml
 
 _MOST_DOCUMENTS = 500
 _MOST_OCTETS = 1024 * 1024
+#: Only these are read: parsing all YAML of a tree would take far longer than everything else.
+_KINDS = re.compile(r"\bkind[\"']?\s*:\s*[\"']?(?:PeerAuthentication|DestinationRule|Secret|ConfigMap)\b")
 _WEAK_MODES = frozenset({"PERMISSIVE", "DISABLE"})
 
 
 def documents(text: str) -> list[tuple[int, dict[str, Any]]]:
-    """(line, object) of every YAML document that is a mapping with a ``kind``; nothing when it is not readable YAML.
+    """(line, object) of every YAML document of a text that has one of the kinds; nothing when it is not readable YAML.
 
     Templates (Helm, Jinja) are mostly no YAML, and are left to the patterns.
     """
-    if "kind" not in text or len(text) > _MOST_OCTETS:
+    if len(text) > _MOST_OCTETS or not _KINDS.search(text):
         return []
     found: list[tuple[int, dict[str, Any]]] = []
     try:

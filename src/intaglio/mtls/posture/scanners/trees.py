@@ -22,6 +22,7 @@ SKIPPED_FOLDERS = frozenset(
      ".hypothesis", ".gradle", ".terraform"}
 )  # fmt: skip
 _HEAD = 8_192
+_BATCH_OCTETS = 64 * 1024 * 1024  # of git objects in memory at a time, at most
 
 
 @dataclass(frozen=True)
@@ -140,8 +141,9 @@ def history(root: Path, limits: Limits) -> Iterator[Blob]:
             yield Blob(place, b"", skipped=f"larger than {limits.octets} octets")
         else:
             small.append((identifier, place))
-    for start in range(0, len(small), 500):
-        yield from _contents(root, small[start : start + 500])
+    per_call = max(1, _BATCH_OCTETS // limits.octets)
+    for start in range(0, len(small), per_call):
+        yield from _contents(root, small[start : start + per_call])
 
 
 def _contents(root: Path, wanted: list[tuple[bytes, str]]) -> Iterator[Blob]:
@@ -158,6 +160,7 @@ def _contents(root: Path, wanted: list[tuple[bytes, str]]) -> Iterator[Blob]:
 
 _MOST_METADATA = 8 * 1024 * 1024
 _MOST_LAYERS = 500
+_MOST_UNPACKED = 16 << 30  # octets of one layer, so that a small archive cannot keep the scan busy for ever
 
 
 def image(path: Path, limits: Limits) -> Iterator[Blob]:
@@ -192,7 +195,12 @@ def _layer_or_configuration(name: str, file: IO[bytes], limits: Limits) -> Itera
     stream = io.BufferedReader(_Joined(head, file))
     try:
         with tarfile.open(fileobj=stream, mode="r|*") as layer:
+            unpacked = 0
             for member in layer:
+                unpacked += member.size
+                if unpacked > _MOST_UNPACKED:
+                    yield Blob(f"{name[:32]}:/{member.name}", b"", skipped="the layer is too large")
+                    return
                 yield from _member(name, layer, member, limits)
     except (tarfile.TarError, OSError, EOFError):
         return
