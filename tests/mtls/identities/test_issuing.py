@@ -12,23 +12,26 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import func, select
 from tests.support.authority import OPERATOR, openssl, verify_chain
-from tests.support.identities import hours, issue, make_request, make_service, make_user
+from tests.support.identities import hours, issue, make_domain, make_request, make_service, make_user
 
+from intaglio.asn1.algorithms import KeyAlgorithm
 from intaglio.authority import models as authority_models
 from intaglio.authority.certificates import RevocationReason
-from intaglio.core.errors import Forbidden, IntaglioError, NotFound, Refused, StateConflict
+from intaglio.core import clock
+from intaglio.core.errors import Forbidden, IntaglioError, NotFound, Refused, StateConflict, Unavailable
 from intaglio.core.principal import Permission, Principal
 from intaglio.db.listing import ListQuery
 from intaglio.gateway.callers import Caller
 from intaglio.gateway.enrollment import enroll
 from intaglio.gateway.schemas import EnrollmentRequest
 from intaglio.mtls.context import Mtls
-from intaglio.mtls.identities import bindings, models
+from intaglio.mtls.identities import bindings, issuing, models
 from intaglio.mtls.identities.attributes import read_identity
+from intaglio.mtls.identities.authorities import NewCaWish
 from intaglio.mtls.identities.domains import DomainChanges, edit_domain
-from intaglio.mtls.identities.issuing import issue_identity
 from intaglio.mtls.identities.registry import NewIdentity, add_identities, add_identity
 from intaglio.mtls.identities.revoking import revoke_binding, suspend_identity
+from intaglio.mtls.identities.unbound import PATIENCE, revoke_unbound
 from intaglio.mtls.identities.values import Channel, Kind, TrustDomain
 
 
@@ -75,7 +78,7 @@ async def test_subject_names_and_extensions_of_the_request_do_not_count(mtls: Mt
         .add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.CODE_SIGNING]), critical=False)
         .sign(key, SHA256())
     )
-    issued = await issue_identity(
+    issued = await issuing.issue_identity(
         mtls, OPERATOR, service, request.public_bytes(Encoding.DER), channel=Channel.VAULT
     )
     assert b"orders" not in issued.certificate
@@ -222,8 +225,8 @@ async def test_certificate_that_is_issued_while_its_identity_is_suspended_does_n
     mtls: Mtls, trust_domain: TrustDomain
 ) -> None:
     service = await make_service(mtls)
-    issuing = [issue(mtls, service) for _ in range(20)]
-    await asyncio.gather(*issuing, suspend_identity(mtls, OPERATOR, service.id), return_exceptions=True)
+    requests = [issue(mtls, service) for _ in range(20)]
+    await asyncio.gather(*requests, suspend_identity(mtls, OPERATOR, service.id), return_exceptions=True)
     page = await bindings.list_bindings(mtls, OPERATOR, ListQuery(limit=100))
     assert {each.state for each in page.bindings} <= {"revoked"}
     async with mtls.database.read() as view:
@@ -250,13 +253,15 @@ async def test_repeated_request_gets_the_same_certificate_and_one_binding(
     mtls: Mtls, trust_domain: TrustDomain
 ) -> None:
     user, request = await make_user(mtls), make_request()
-    outcomes = [
-        await issue_identity(mtls, user.principal(), user, request, channel=Channel.PAGE, idempotency_key="session-1")
-        for _ in range(3)
-    ]
+    asked = {"channel": Channel.PAGE, "idempotency_key": "session-1"}
+    outcomes = [await issuing.issue_identity(mtls, user.principal(), user, request, **asked) for _ in range(3)]
     assert len({each.certificate for each in outcomes}) == 1
     assert [each.repeated for each in outcomes] == [False, True, True]
     assert len((await bindings.list_bindings(mtls, OPERATOR, ListQuery())).bindings) == 1
+    await revoke_binding(mtls, OPERATOR, outcomes[0].binding_id)
+    with pytest.raises(StateConflict) as refusal:
+        await issuing.issue_identity(mtls, user.principal(), user, request, **asked)
+    assert refusal.value.code == "certificate-revoked"
 
 
 async def test_gateway_and_console_do_not_issue_with_the_profiles_of_identities(
@@ -281,3 +286,34 @@ async def test_issuing_for_many_identities_does_not_move_the_configuration(
     assert (await mtls.authority.current()).epoch == epoch
     page = await bindings.list_bindings(mtls, OPERATOR, ListQuery(filter=("state=valid",), limit=1, total=True))
     assert page.total == 200
+
+
+async def test_certificate_whose_binding_was_never_written_is_revoked(
+    mtls: Mtls, trust_domain: TrustDomain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = await make_service(mtls)
+    kept = await issue(mtls, service)
+
+    async def dies(*_: object) -> None:
+        raise Unavailable("The process was killed here.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(issuing, "_bind", dies)
+        with pytest.raises(Unavailable):
+            await issue(mtls, service)
+    assert await revoke_unbound(mtls) == 0  # somebody may still come back for it
+    with clock.frozen(clock.now() + PATIENCE + hours(0.1)):
+        assert await revoke_unbound(mtls) == 1
+        assert await revoke_unbound(mtls) == 0
+    page = await bindings.list_bindings(mtls, OPERATOR, ListQuery())
+    assert [(each.id, each.state) for each in page.bindings] == [(kept.binding_id, "valid")]
+
+
+async def test_rsa_root_as_companies_make_it_issues_for_identities(mtls: Mtls, organization: str) -> None:
+    await make_domain(mtls, new_ca=NewCaWish(KeyAlgorithm.RSA_2048))
+    issued = await issue(mtls, await make_service(mtls))
+    for certificate in (issued.certificate, *issued.chain):
+        text = openssl("x509", "-inform", "DER", "-noout", "-text", stdin=certificate)
+        assert "Signature Algorithm: sha256WithRSAEncryption" in text
+    assert "Public-Key: (2048 bit)" in text
+    assert "CN = demo prod id-prod root" in text

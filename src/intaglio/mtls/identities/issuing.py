@@ -228,6 +228,8 @@ async def _bind(mtls: Mtls, principal: Principal, record: _Record) -> Identity:
     refusal: IntaglioError | None = None
     async with mtls.database.transaction() as tx:
         identity = await registry.load_identity(tx, record.identity_id, keep=True)
+        if record.issued.repeated:
+            await _require_valid(tx, record.issued.id, "The certificate of this request")
         await _insert(tx, mtls, identity, record)
         try:
             registry.require_active(identity)
@@ -270,18 +272,24 @@ async def _insert(tx: Transaction, mtls: Mtls, identity: Identity, record: _Reco
 
 async def _follow(tx: Transaction, identity: Identity, renews: UUID, by: UUID) -> None:
     """Note that a binding is followed by another. Raises InvalidInput, StateConflict when it is not valid any more."""
-    b, c = models.binding.c, authority_models.certificate.c
+    b = models.binding.c
     owner = await tx.scalar(select(b.identity_id).where(b.id == renews))
     if owner != identity.id:
         raise InvalidInput("What is to be renewed is not a binding of this identity.", code="binding-unknown")
-    status = await tx.scalar(select(c.status).where(c.id == renews).with_for_update(read=True))
+    await _require_valid(tx, renews, "The certificate to be renewed")
+    await tx.execute(update(models.binding).where(b.id == renews).values(replaced_by=by))
+
+
+async def _require_valid(tx: Transaction, certificate_id: UUID, what: str) -> None:
+    """Raise StateConflict for a certificate that is revoked or held; it stays as it is until the end."""
+    c = authority_models.certificate.c
+    status = await tx.scalar(select(c.status).where(c.id == certificate_id).with_for_update(read=True))
     if status != "valid":
         raise StateConflict(
-            f"The certificate to be renewed is {status}.",
+            f"{what} is {status}.",
             code="certificate-revoked" if status == "revoked" else "certificate-held",
             remedy="Enrol anew.",
         )
-    await tx.execute(update(models.binding).where(b.id == renews).values(replaced_by=by))
 
 
 def _facts(record: _Record) -> dict[str, Any]:
