@@ -58,7 +58,7 @@ class NewBootstrapToken(_Body):
 
     identity: str = Field(description="Id, `name`, `kind:name` or `kind:name@trust-domain`.")
     purpose: Literal["sign", "approle"] = "sign"
-    max_uses: int | None = Field(default=1, ge=1, description="Null for any number (`approle` only).")
+    max_uses: int = Field(default=1, ge=0, description="0 for any number (`approle` only).")
     hours: int | None = Field(default=None, ge=1, description="How long it is good for; as the settings say when null.")
     networks: list[str] = Field(default=[], description="Networks it may be used from; none for all.")
     note: str = Field(default="", max_length=200)
@@ -116,7 +116,8 @@ class NewPipeline(PipelineWish):
 @router.post("/bootstrap-tokens", status_code=201)
 async def create_bootstrap_token(mtls: GivenMtls, asker: Asker, body: NewBootstrapToken) -> CreatedBootstrapToken:
     """Make a bootstrap token for an identity; it is shown once."""
-    made = await bootstrap.create_token(mtls, asker, bootstrap.NewBootstrapToken(**body.model_dump()))
+    values = body.model_dump() | {"max_uses": body.max_uses or None}
+    made = await bootstrap.create_token(mtls, asker, bootstrap.NewBootstrapToken(**values))
     return CreatedBootstrapToken(**BootstrapToken.of(made.token).model_dump(), token=made.text)
 
 
