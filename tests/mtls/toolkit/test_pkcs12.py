@@ -12,7 +12,7 @@ from tests.mtls.toolkit.conftest import Identity, make_identity
 from intaglio.asn1 import der
 from intaglio.asn1.algorithms import KeyAlgorithm, spki
 from intaglio.core.errors import InvalidInput
-from intaglio.mtls.toolkit import pbe
+from intaglio.mtls.toolkit import pbe, pkcs12_reader
 from intaglio.mtls.toolkit.pkcs12_reader import look_at_pkcs12, open_pkcs12
 from intaglio.mtls.toolkit.pkcs12_writer import Protection, Variant, encode_pkcs12
 
@@ -102,6 +102,28 @@ def test_the_newer_mac_of_rfc_9579_is_verified(alice: Identity) -> None:
     assert found.structure.mac is not None
     assert found.structure.mac.pbmac1
     assert _code(modern, "wrong") == "password-wrong"
+
+
+def test_a_file_with_two_keys_is_refused_before_the_second_is_tried(alice: Identity) -> None:
+    made = encode_pkcs12(alice.key, alice.certificate, [], _PASSWORD, protection=_quick(Variant.AES_256))
+    version, safe, _ = der.children(der.read_tlv(made, der.SEQUENCE).content)
+    octets = der.read_tlv(der.children(safe.content)[1].content, der.OCTET_STRING).content
+    infos = [each.der for each in der.children(der.read_tlv(octets, der.SEQUENCE).content)]
+    twice = der.sequence(*infos, infos[1])
+    content = der.sequence(der.oid("1.2.840.113549.1.7.1"), der.explicit(0, der.octet_string(twice)))
+    with pytest.raises(InvalidInput, match="several private keys"):
+        open_pkcs12(der.sequence(version.der, content), _PASSWORD)
+
+
+def test_many_parts_cannot_multiply_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pkcs12_reader, "_MOST_ITERATIONS_TOGETHER", 10_000)
+    identifier, ciphertext = pbe.encrypt(der.sequence(), _PASSWORD, pbe.Encryption.AES_256, 1_000)
+    encrypted = der.sequence(der.oid("1.2.840.113549.1.7.1"), identifier, der.implicit(0, ciphertext))
+    wrapped = der.explicit(0, der.sequence(der.integer(0), encrypted))
+    info = der.sequence(der.oid("1.2.840.113549.1.7.6"), wrapped)
+    safe = der.explicit(0, der.octet_string(der.sequence(*[info] * 11)))
+    data = der.sequence(der.integer(3), der.sequence(der.oid("1.2.840.113549.1.7.1"), safe))
+    assert _code(data, _PASSWORD) == "iterations-out-of-range"
 
 
 def test_the_key_derivation_gives_the_published_values() -> None:

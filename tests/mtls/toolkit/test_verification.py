@@ -17,6 +17,7 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from tests.mtls.toolkit.conftest import NOW, Identity
 
+from intaglio.core import clock
 from intaglio.mtls.toolkit.verification import Question, Verdict, verify
 from intaglio.x509.certificates import CertificateInfo, read_certificate
 
@@ -41,7 +42,7 @@ def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
-def _make(
+def make_node(
     name: str,
     issuer: Node | None = None,
     *,
@@ -76,12 +77,12 @@ def _make(
 
 @pytest.fixture(scope="module")
 def root() -> Node:
-    return _make("root", ca=True, days=365)
+    return make_node("root", ca=True, days=365)
 
 
 @pytest.fixture(scope="module")
 def issuing(root: Node) -> Node:
-    return _make("issuing", root, ca=True, path_length=0)
+    return make_node("issuing", root, ca=True, path_length=0)
 
 
 def _judged(leaf: Node, others: Sequence[Node], trusted: Sequence[Node], asked: Question = _ASKED) -> Verdict:
@@ -94,14 +95,14 @@ def _fell_at(verdict: Verdict) -> str:
 
 
 def test_a_good_certificate_holds_at_every_step(root: Node, issuing: Node) -> None:
-    leaf = _make("alice", issuing, eku=[ExtendedKeyUsageOID.CLIENT_AUTH])
+    leaf = make_node("alice", issuing, eku=[ExtendedKeyUsageOID.CLIENT_AUTH])
     verdict = _judged(leaf, [issuing], [root])
     assert verdict.valid
     assert [str(each.subject) for each in verdict.chain] == ["CN=alice", "CN=issuing", "CN=root"]
 
 
 def test_a_missing_issuer_is_named(root: Node, issuing: Node) -> None:
-    verdict = _judged(_make("alice", issuing), [], [root])
+    verdict = _judged(make_node("alice", issuing), [], [root])
     assert _fell_at(verdict) == "chain"
     assert "CN=issuing" in verdict.reason
     assert "unknown_ca" in verdict.reason
@@ -113,26 +114,26 @@ def test_a_self_signed_certificate_nobody_trusts_is_refused(alice: Identity, roo
 
 
 def test_an_impostor_of_the_issuer_is_recognised_by_the_signature(root: Node, issuing: Node) -> None:
-    impostor = _make("issuing", root, ca=True)
-    assert "bad_signature" in _judged(_make("alice", impostor), [issuing], [root]).reason
+    impostor = make_node("issuing", root, ca=True)
+    assert "bad_signature" in _judged(make_node("alice", impostor), [issuing], [root]).reason
 
 
 @pytest.mark.parametrize(("shift", "code"), [(timedelta(days=60), "expired"), (timedelta(days=-2), "not_yet_valid")])
 def test_dates_are_looked_at_in_the_whole_chain(root: Node, issuing: Node, shift: timedelta, code: str) -> None:
-    leaf = _make("alice", issuing, start=NOW - timedelta(days=100), days=300)
+    leaf = make_node("alice", issuing, start=NOW - timedelta(days=100), days=300)
     verdict = _judged(leaf, [issuing], [root], replace(_ASKED, at=NOW + shift))
     assert _fell_at(verdict) == "validity"
     assert code in verdict.reason
 
 
 def test_an_end_entity_issues_nothing(root: Node, issuing: Node) -> None:
-    not_a_ca = _make("bob", issuing)
-    assert _fell_at(_judged(_make("alice", not_a_ca), [not_a_ca, issuing], [root])) == "issuers"
+    not_a_ca = make_node("bob", issuing)
+    assert _fell_at(_judged(make_node("alice", not_a_ca), [not_a_ca, issuing], [root])) == "issuers"
 
 
 def test_a_path_length_is_kept(root: Node, issuing: Node) -> None:
-    below = _make("below", issuing, ca=True)
-    assert _fell_at(_judged(_make("alice", below), [below, issuing], [root])) == "issuers"
+    below = make_node("below", issuing, ca=True)
+    assert _fell_at(_judged(make_node("alice", below), [below, issuing], [root])) == "issuers"
 
 
 @pytest.mark.parametrize(
@@ -157,8 +158,8 @@ def test_name_constraints_bind_what_is_below(root: Node, san: x509.GeneralName, 
         x509.IPAddress(ipaddress.ip_network("192.0.2.0/24")),
     ]  # fmt: skip
     constraints = x509.NameConstraints(permitted, [x509.DNSName("bad.good.example")])
-    ca = _make("constrained", root, ca=True, more=[(constraints, True)])
-    verdict = _judged(_make("alice", ca, sans=[san]), [ca], [root])
+    ca = make_node("constrained", root, ca=True, more=[(constraints, True)])
+    verdict = _judged(make_node("alice", ca, sans=[san]), [ca], [root])
     assert verdict.valid == allowed, verdict.reason
     if not allowed:
         assert _fell_at(verdict) == "names"
@@ -166,12 +167,12 @@ def test_name_constraints_bind_what_is_below(root: Node, san: x509.GeneralName, 
 
 def test_an_unknown_critical_extension_is_fatal(root: Node, issuing: Node) -> None:
     strange = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.99999.1"), b"\x05\x00")
-    assert _fell_at(_judged(_make("alice", issuing, more=[(strange, True)]), [issuing], [root])) == "extensions"
-    assert _judged(_make("alice", issuing, more=[(strange, False)]), [issuing], [root]).valid
+    assert _fell_at(_judged(make_node("alice", issuing, more=[(strange, True)]), [issuing], [root])) == "extensions"
+    assert _judged(make_node("alice", issuing, more=[(strange, False)]), [issuing], [root]).valid
 
 
 def test_a_server_certificate_is_no_client_certificate(root: Node, issuing: Node) -> None:
-    leaf = _make("www", issuing, eku=[ExtendedKeyUsageOID.SERVER_AUTH])
+    leaf = make_node("www", issuing, eku=[ExtendedKeyUsageOID.SERVER_AUTH])
     assert "bad_purpose" in _judged(leaf, [issuing], [root]).reason
     assert _judged(leaf, [issuing], [root], replace(_ASKED, purpose="server")).valid
 
@@ -188,8 +189,36 @@ def test_the_host_name_must_be_one_of_the_alternative_names(root: Node, host: st
         x509.DNSName("www.example.com"), x509.DNSName("*.wild.example"),
         *(x509.IPAddress(ipaddress.ip_address(each)) for each in ("192.0.2.1", "2001:db8:0::1")),
     ]  # fmt: skip
-    leaf = _make("common", root, sans=sans)
+    leaf = make_node("common", root, sans=sans)
     assert _judged(leaf, [], [root], replace(_ASKED, purpose="server", host=host)).valid == holds
+
+
+def test_cas_that_certify_each_other_do_not_keep_the_search_busy(root: Node) -> None:
+    ring = [make_node(f"ca{number}", ca=True) for number in range(8)]
+    crossed = [
+        _crossed(subject, issuer) for subject in ring for issuer in ring if subject is not issuer
+    ]
+    leaf = make_node("alice", ring[0])
+    before = clock.monotonic()
+    verdict = _judged(leaf, [*ring, *crossed], [root])
+    assert not verdict.valid
+    assert clock.monotonic() - before < 20
+
+
+def _crossed(subject: Node, issuer: Node) -> Node:
+    """The key and name of ``subject``, certified by ``issuer``."""
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject.certificate.subject)
+        .issuer_name(issuer.certificate.subject)
+        .public_key(subject.key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOW - timedelta(days=1))
+        .not_valid_after(NOW + timedelta(days=30))
+        .add_extension(x509.BasicConstraints(True, None), True)
+        .add_extension(_CA_USAGE, True)
+    )
+    return Node(builder.sign(issuer.key, SHA256()), subject.key)
 
 
 # ---- status ----------------------------------------------------------------------------------------------------------
@@ -224,7 +253,7 @@ def _ocsp(issuer: Node, node: Node, status: ocsp.OCSPCertStatus, *, signer: Node
 
 
 def test_a_revoked_certificate_is_refused_by_crl_and_by_ocsp(root: Node) -> None:
-    leaf = _make("alice", root)
+    leaf = make_node("alice", root)
     for asked in (
         replace(_ASKED, crls=[_crl(root, [leaf])]),
         replace(_ASKED, ocsp=[_ocsp(root, leaf, ocsp.OCSPCertStatus.REVOKED)]),
@@ -235,8 +264,8 @@ def test_a_revoked_certificate_is_refused_by_crl_and_by_ocsp(root: Node) -> None
 
 
 def test_a_current_status_that_says_good_is_believed(root: Node) -> None:
-    leaf = _make("alice", root)
-    responder = _make("responder", root, eku=[ExtendedKeyUsageOID.OCSP_SIGNING])
+    leaf = make_node("alice", root)
+    responder = make_node("responder", root, eku=[ExtendedKeyUsageOID.OCSP_SIGNING])
     for asked in (
         replace(_ASKED, crls=[_crl(root)]),
         replace(_ASKED, ocsp=[_ocsp(root, leaf, ocsp.OCSPCertStatus.GOOD)]),
@@ -246,9 +275,9 @@ def test_a_current_status_that_says_good_is_believed(root: Node) -> None:
 
 
 def test_what_is_stale_foreign_or_unsigned_proves_nothing(root: Node) -> None:
-    leaf = _make("alice", root)
-    stranger = _make("root", ca=True)
-    not_delegated = _make("responder", root)
+    leaf = make_node("alice", root)
+    stranger = make_node("root", ca=True)
+    not_delegated = make_node("responder", root)
     for asked in (
         _ASKED,
         replace(_ASKED, crls=[_crl(root, next_update=NOW - timedelta(hours=1))]),

@@ -11,7 +11,7 @@ _CONNECTING = frozenset(
     {
         "get", "post", "put", "patch", "delete", "head", "options", "request", "stream", "send", "Client",
         "AsyncClient", "Session", "ClientSession", "TCPConnector", "client", "resource", "HTTPTransport",
-        "AsyncHTTPTransport", "Retry", "connect", "ws_connect", "Configuration", "Server", "Transport",
+        "AsyncHTTPTransport", "ws_connect", "Configuration",
     }
 )  # fmt: skip
 _FALSE_KEYWORDS = frozenset(
