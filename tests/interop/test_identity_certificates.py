@@ -135,3 +135,44 @@ def test_java_opens_the_trust_stores(estate: Estate) -> None:
         assert listed.count("trustedCertEntry") == 2
         wrong = attempt("keytool", "-list", "-keystore", folder / store, "-storetype", kind, "-storepass", "wrong one")
         assert wrong.status != 0
+
+
+def test_ca_kept_elsewhere_certifies_names_of_its_trust_domain_only(estate: Estate) -> None:
+    folder = estate.folder / "cluster"
+    folder.mkdir()
+    run(
+        "openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "ca.key",
+        "-out", "ca.csr", "-subj", "/CN=cluster", cwd=folder,
+    )  # fmt: skip
+    estate.mtls(
+        "ca", "subordinate", "dev-interop.example", "--csr", folder / "ca.csr", "--purpose", "cluster 7", "--out",
+        folder / "ca.pem", "--yes",
+    )  # fmt: skip
+    for name, host, fits in (("good", "dev-interop.example", True), ("bad", "prod-interop.example", False)):
+        (folder / "ext").write_text(
+            f"basicConstraints=CA:FALSE\nextendedKeyUsage=clientAuth\nsubjectAltName=URI:spiffe://{host}/ns/shop\n"
+            "authorityKeyIdentifier=keyid\nkeyUsage=critical,digitalSignature\nsubjectKeyIdentifier=hash\n"
+        )
+        run(
+            "openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout",
+            "leaf.key", "-out", "leaf.csr", "-subj", "/CN=pod", cwd=folder,
+        )  # fmt: skip
+        run(
+            "openssl", "x509", "-req", "-in", "leaf.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-days", "1", "-extfile",
+            "ext", "-out", f"{name}.pem", cwd=folder,
+        )  # fmt: skip
+        verified = attempt(
+            "openssl", "verify", "-x509_strict", "-CAfile", estate.folder / "dev.pem", "-untrusted", folder / "ca.pem",
+            folder / f"{name}.pem",
+        )  # fmt: skip
+        assert (verified.status == 0) == fits, verified.output
+    assert "permitted subtree violation" in verified.output
+
+
+def test_bundle_endpoint_says_nothing_of_what_does_not_exist(estate: Estate) -> None:
+    platform = estate.folder / "platform-ca.pem"
+    estate.product.run("tls", "ca-certificate", "--out", platform)
+    address = estate.product.url("enroll", "/spiffe/nobody.example/bundle.json")
+    answer = run("curl", "--silent", "--show-error", "--cacert", platform, "--write-out", "\n%{http_code}", address)
+    body, _, status = answer.rpartition("\n")
+    assert (status, json.loads(body)["code"]) == ("404", "domain-unknown")
