@@ -168,6 +168,25 @@ async def test_a_process_that_slept_while_another_session_took_over_hands_nothin
         assert [row["status"] for row in await view.all(query)] == ["valid", "revoked"]
 
 
+async def test_a_policy_that_changes_between_two_attempts_gives_no_second_certificate(
+    mtls: Mtls, alice: Identity, code: CreatedCode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def die(*_: Any, **__: Any) -> None:
+        raise asyncio.CancelledError
+
+    opened, other = await begin(mtls, code), await begin(mtls, code)
+    request = csr_for(opened)
+    with monkeypatch.context() as patch:
+        patch.setattr(enrolling, "_conclude", die)
+        with pytest.raises(asyncio.CancelledError):
+            await submit_request(mtls, opened.token, request, VISITOR)
+    await set_live(mtls, "enrolment", validity_days=2)
+    with pytest.raises(IntaglioError):
+        await submit_request(mtls, opened.token, request, VISITOR)
+    assert await refused(submit_request(mtls, other.token, csr_for(other), VISITOR)) == "code_used"
+    assert await certificates(mtls, alice) == 1
+
+
 async def test_unknown_and_wrong_codes_look_the_same(mtls: Mtls, code: CreatedCode) -> None:
     assert code.text is not None
     wrong = code.text[:-1] + ("0" if code.text[-1] != "0" else "1")

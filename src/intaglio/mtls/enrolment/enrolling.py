@@ -209,7 +209,9 @@ async def _not_issued(mtls: Mtls, row: Row, error: IntaglioError, visitor: Visit
         current = await tx.one_or_none(select(table).where(table.c.id == row["id"]).with_for_update())
         if current is not None and current["state"] == "csr-received":
             identity = await registry.load_identity(tx, row["identity_id"])
-            freed = {} if trouble else {"state": "details", "csr_sha256": None}
+            # What was refused now may have been issued before (the policy changed between two attempts).
+            bound = trouble or await was_issued(tx, row, identity)
+            freed = {} if bound else {"state": "details", "csr_sha256": None}
             await set_session(tx, row["id"], working_until=None, reason=error.code, **freed)
             note(tx, identity, visitor, "fail", row, code=error.code, reason=error.detail)
     return errors.ca_unavailable(error.detail) if trouble else error

@@ -117,7 +117,7 @@ async def open_domain(view: Transaction, name: str | None, settings: EnrolmentSe
     raise StateConflict(
         f"There are {len(issuing)} trust domains, and none of them is the default.",
         code="domain-unset",
-        remedy="Add ?domain=NAME, or set it: intaglio settings set enrolment.default_domain=NAME.",
+        remedy="Name the trust domain, or set the default: intaglio settings set enrolment.default_domain=NAME.",
         target="domain",
     )
 
