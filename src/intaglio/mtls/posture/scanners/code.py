@@ -52,8 +52,11 @@ def _python(place: str, text: str) -> Iterator[Finding]:
 def _textual(place: str, text: str, applicable: list[Pattern]) -> Iterator[Finding]:
     starts = _line_starts(text)
     seen: set[tuple[str, int]] = set()
+    lowered = text.lower()
     comment = "//" if PurePosixPath(place).suffix in _SLASHES else "#"
     for pattern in applicable:
+        if pattern.hints and not any(hint in lowered for hint in pattern.hints):
+            continue
         for match in pattern.expression.finditer(text):
             at = match.start() + len(match[0]) - len(match[0].lstrip())
             line = bisect.bisect_right(starts, at)

@@ -17,15 +17,21 @@ _VERIFY_CLIENTS = "Require and verify client certificates against the trust bund
 
 @dataclass(frozen=True)
 class Pattern:
-    """One way to switch verification off: its rule, file name endings (or whole names), and how it is written."""
+    """One way to switch verification off: its rule, file name endings (or whole names), and how it is written.
+
+    Where ``hints`` are given, one of them occurs in every text that matches, in small letters; looking for them first is
+    many times faster.
+    """
 
     rule: Rule
     files: tuple[str, ...]
     expression: re.Pattern[str]
+    hints: tuple[str, ...] = ()
 
 
-def _row(rule: Rule, files: str, *expressions: str, flags: int = 0) -> list[Pattern]:
-    return [Pattern(rule, tuple(files.split()), re.compile(each, re.MULTILINE | flags)) for each in expressions]
+def _row(rule: Rule, files: str, *expressions: str, flags: int = 0, hints: str = "") -> list[Pattern]:
+    compiled = [re.compile(each, re.MULTILINE | flags) for each in expressions]
+    return [Pattern(rule, tuple(files.split()), each, tuple(hints.split())) for each in compiled]
 
 
 GO = Rule("verify-off-go", "Go code that accepts any server certificate", f"Remove InsecureSkipVerify. {_TRUST}")
@@ -62,10 +68,12 @@ PATTERNS: tuple[Pattern, ...] = (
         NODE, ".js .mjs .cjs .ts .mts .cts .jsx .tsx .vue .json",
         r"\brejectUnauthorized[\"']?\s*[:=]\s*(?:false|0|!1)\b", r"\bstrictSSL[\"']?\s*:\s*false\b",
         r"\bcheckServerIdentity[\"']?\s*:\s*\(?\w{0,20}\)?\s*=>\s*(?:undefined|null|true|\{\s*\})",
+        hints="rejectunauthorized strictssl checkserveridentity",
     ),
     *_row(
         NODE, f".js .mjs .cjs .ts .mts .env .envrc {_SCRIPTS} {_SETTINGS}",
         r"\bNODE_TLS_REJECT_UNAUTHORIZED\b[\"'\]]{0,3}\s*[:=]?\s*[\"']?0\b",
+        hints="node_tls_reject_unauthorized",
     ),
     *_row(NODE, ".npmrc .yarnrc .yarnrc.yml", r"^[ \t]*(?:strict-ssl|enableStrictSsl)\b\"?\s*[:= ]\s*\"?false\b"),
     *_row(
@@ -136,12 +144,13 @@ PATTERNS: tuple[Pattern, ...] = (
         HAPROXY, ".cfg .haproxy haproxy.conf", r"^[ \t]*(?:bind|server|default-server)\b[^\n#]{0,400}\bverify\s+none\b",
         r"^[ \t]*ssl-server-verify\s+none\b", r"^[ \t]*bind\b[^\n#]{0,400}\b(?:crt|ca)-ignore-err\s+all\b",
     ),
-    *_row(ENVOY, ".yml .yaml .json", r"\btrust_?[cC]hain_?[vV]erification[\"']?\s*:\s*[\"']?ACCEPT_UNTRUSTED\b"),
+    *_row(ENVOY, ".yml .yaml .json", r"\btrust_?[cC]hain_?[vV]erification[\"']?\s*:\s*[\"']?ACCEPT_UNTRUSTED\b",
+          hints="accept_untrusted"),
     *_row(
         ALB, ".tf .json .yml .yaml .sh .hcl",
         r"\bignore_?client_?certificate_?expiry[\"']?\s*[:=]\s*[\"']?true\b",
-        r"\bmode[\"']?\s*[:=]\s*[\"']?passthrough\b",
-        flags=re.IGNORECASE,
+        r"\bmutual[-_]?authentication\b[^}]{0,300}?\bmode[\"']?\s*[:=]\s*[\"']?passthrough\b",
+        flags=re.IGNORECASE, hints="certificateexpiry certificate_expiry passthrough",
     ),
     *_row(
         SETTING, _SETTINGS,
@@ -152,6 +161,7 @@ PATTERNS: tuple[Pattern, ...] = (
         r"|(?:ssl|tls)_?verif(?:y|ication)"
         r"|validate_?certs?)[\"']?\s*[:=]\s*[\"']?(?:false|no|off|0|none)\b",
         r"^[ \t\-{,]{0,80}[\"']?insecure[\"']?\s*[:=]\s*[\"']?true\b", flags=re.IGNORECASE,
+        hints="insecure skip verif validate",
     ),
     *_row(SETTING, "Caddyfile .caddy", r"^[ \t]*tls_insecure_skip_verify\b", r"^[ \t]*mode\s+(?:request|require)\s*$"),
     *_row(SETTING, "ldap.conf .ldaprc .conf", r"(?i)^[ \t]*TLS_REQCERT\s+(?:never|allow|try)\b"),
