@@ -18,7 +18,7 @@ _FIRST = "first-steps"
 _OTHERS = sorted(page.stem for page in _GUIDES.glob("*.md") if page.stem not in (_FIRST, "README"))
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 #: The guides name the default ports; the test's server has whatever was free.
-_DEFAULT_PORTS = {"public": 8080, "console": 8443, "enroll": 1443, "gateway": 8444, "health": 9444}
+_DEFAULT_PORTS = {"public": 8080, "console": 8443, "enroll": 1443, "gateway": 8444, "access": 8181, "health": 9444}
 #: Ports that guides choose for programs of their own; the test gives them free ones.
 _OWN_PORTS = (9443, 9080)
 #: What only an installed service understands is done to the test's server instead.
@@ -101,5 +101,5 @@ def test_the_commands_of_a_guide_work(newcomer: tuple[Product, str], page: str) 
 
 
 def test_every_guide_is_listed() -> None:
-    listed = set(re.findall(r"\]\(([a-z-]+)\.md\)", (_GUIDES / "README.md").read_text()))
+    listed = set(re.findall(r"\]\(([a-z0-9-]+)\.md\)", (_GUIDES / "README.md").read_text()))
     assert listed == {_FIRST, *_OTHERS}

@@ -96,11 +96,18 @@ class _Told(NamedTuple):
     error: str
 
 
-@lru_cache(maxsize=4096)
 def _nginx_told(
     source_ip: bytes, host: bytes, method: bytes, tls: bytes, cipher: bytes, verify: bytes, presented: bool
 ) -> _Told:
-    """What is the same in most questions of one client, read once."""
+    """What is the same in most questions of one client, read once unless it is unusually long."""
+    if max(len(source_ip), len(host), len(method), len(tls), len(cipher), len(verify)) > _SHORT:
+        return _read_told(source_ip, host, method, tls, cipher, verify, presented)
+    return _kept_told(source_ip, host, method, tls, cipher, verify, presented)
+
+
+def _read_told(
+    source_ip: bytes, host: bytes, method: bytes, tls: bytes, cipher: bytes, verify: bytes, presented: bool
+) -> _Told:
     return _Told(
         read.text(source_ip, "source address"),
         read.text(host, "host"),
@@ -109,6 +116,10 @@ def _nginx_told(
         read.name(cipher, "cipher"),
         verify_error(read.text(verify, "result of verification"), presented=presented),
     )
+
+
+_SHORT = 256
+_kept_told = lru_cache(maxsize=4096)(_read_told)
 
 
 def envoy(question: Question, ingress: UUID, at: datetime) -> Facts:

@@ -47,7 +47,7 @@ def response_headers(decision: Decision, forward: frozenset[str]) -> list[Header
 
 
 #: Who a chain belongs to stands in its leaf, so the chain is key enough.
-_MADE: Bounded[tuple[tuple[bytes, ...], frozenset[str]], tuple[Header, ...]] = Bounded(10_000)
+_MADE: Bounded[tuple[tuple[bytes, ...], frozenset[str]], tuple[Header, ...]] = Bounded(4_096)
 
 
 def refusal(decision: Decision) -> tuple[int, list[Header], bytes]:

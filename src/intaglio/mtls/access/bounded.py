@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from functools import lru_cache, wraps
 from typing import Generic, TypeVar
 
+T = TypeVar("T", str, bytes)
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -32,3 +34,19 @@ class Bounded(Generic[K, V]):
         if len(self._entries) > self._limit:
             self._entries.popitem(last=False)
         return value
+
+
+def remembered(*, entries: int, longest: int) -> Callable[[Callable[[T], V]], Callable[[T], V]]:
+    """Remember what a function makes of short texts; long ones are worked out every time, so memory stays bounded
+    whatever is sent. ``longest`` is in characters or octets."""
+
+    def wrap(function: Callable[[T], V]) -> Callable[[T], V]:
+        kept = lru_cache(maxsize=entries)(function)
+
+        @wraps(function)
+        def look(value: T) -> V:
+            return kept(value) if len(value) <= longest else function(value)
+
+        return look
+
+    return wrap

@@ -18,7 +18,7 @@ from intaglio.core.errors import IntaglioError
 from intaglio.core.logging import get_logger
 from intaglio.db.engine import Row, Transaction
 from intaglio.mtls.access import models
-from intaglio.mtls.access.bounded import Bounded
+from intaglio.mtls.access.bounded import Bounded, remembered
 from intaglio.mtls.access.cedar import CompiledPolicy, compile_policy
 from intaglio.mtls.access.trust import KnownIssuer, Trust, trust_of
 from intaglio.mtls.access.values import IngressId, Mode
@@ -51,7 +51,7 @@ class IpRule:
         return known == "in"
 
 
-@lru_cache(maxsize=8192)
+@remembered(entries=8192, longest=64)
 def address_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """The address in ``text``, an IPv4 address mapped into IPv6 as what it is (RFC 4291 section 2.5.5.2)."""
     try:

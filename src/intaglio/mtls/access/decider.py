@@ -38,8 +38,9 @@ from intaglio.mtls.identities.values import CertifiedIdentity
 
 log = get_logger(__name__)
 
-MOST_CHAINS = 20_000
-MOST_POLICY_ANSWERS = 50_000
+#: Bounds of what is remembered: entries, and how long what is remembered may be.
+MOST_CHAINS, LARGEST_CHAIN = 8_192, 8 * 1024
+MOST_POLICY_ANSWERS, LONGEST_PATH = 20_000, 256
 _FOLLOW = 0.25  # seconds between looks at what changed, while somebody wants to know
 _MOST_NAMES = 20
 
@@ -92,7 +93,9 @@ class Decider:
         key = (trust.version, presented)
         found = self._judged.get(key)
         if found is None:
-            found = self._judged.put(key, Judged.of(presented, trust))
+            found = Judged.of(presented, trust)
+            if sum(map(len, presented)) <= LARGEST_CHAIN:
+                self._judged.put(key, found)
         return found
 
     async def configuration(self) -> AccessConfiguration:
@@ -100,8 +103,8 @@ class Decider:
 
         Raises Unavailable while none was ever read.
         """
-        found = self._configuration
-        if found is not None and (found.epoch == self._watch.epoch or not self._watch.current):
+        found, epoch = self._configuration, self._watch.epoch
+        if found is not None and epoch >= 0 and (found.epoch == epoch or not self._watch.current):
             return found
         return await self._load()
 
@@ -189,13 +192,14 @@ class Decider:
         if path is None:
             return PolicyOutcome(policy.name, policy.version, False, ("ambiguous path",))
         host = normalized_host(facts.host)
-        source = facts.source_ip if policy.looks_at_source else ""
+        source = address_of(facts.source_ip) if policy.looks_at_source else None
         key = (ingress.id.id, policy.name, policy.version, judged.fingerprint, facts.method, host, path, source,
                facts.tls_version)  # fmt: skip
         found = self._answers.get(key)
         if found is None:
-            asked = policy_request(ingress, judged, facts, host=host, path=path)
-            found = self._answers.put(key, policy.evaluate(asked))
+            found = policy.evaluate(policy_request(ingress, judged, facts, host=host, path=path))
+            if len(path) <= LONGEST_PATH and judged.fingerprint:
+                self._answers.put(key, found)
         return found
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from functools import lru_cache
 
 from intaglio.core.errors import InvalidInput
+from intaglio.mtls.access.bounded import remembered
 
 LONGEST_HEADER = 64 * 1024
 MOST_CERTIFICATES = 10
 _LONGEST_TEXT = 8192
+_SHORT = 6 * 1024  # octets of a header that is worth remembering
 
 _PEM = re.compile(
     rb"-----BEGIN CERTIFICATE-----[\r\n\t ]+([A-Za-z0-9+/=\r\n\t ]+)-----END CERTIFICATE-----[\r\n\t ]*"
@@ -25,7 +26,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NAME = re.compile(r"[A-Za-z0-9_.:+-]{0,100}")
 
 
-@lru_cache(maxsize=4096)
+@remembered(entries=2048, longest=_SHORT)
 def escaped_pem(value: bytes) -> tuple[bytes, ...]:
     """The certificates (DER) in percent-encoded PEM: nginx ``$ssl_client_escaped_cert``, ``Cert`` of XFCC.
 
@@ -35,7 +36,7 @@ def escaped_pem(value: bytes) -> tuple[bytes, ...]:
     return _from_pem(unescaped(value))
 
 
-@lru_cache(maxsize=4096)
+@remembered(entries=2048, longest=_SHORT)
 def bare_pem(value: bytes) -> tuple[bytes, ...]:
     """The certificates in comma-separated base64 without PEM delimiters, percent-encoded or not (Traefik's
     ``X-Forwarded-Tls-Client-Cert``). Raises InvalidInput (``header-invalid``)."""
@@ -48,7 +49,7 @@ def bare_pem(value: bytes) -> tuple[bytes, ...]:
     return tuple(base64_der(part) for part in parts)
 
 
-@lru_cache(maxsize=4096)
+@remembered(entries=2048, longest=_SHORT)
 def base64_der(value: bytes) -> bytes:
     """The certificate in base64 of its DER (Caddy, HAProxy ``ssl_c_der,base64``). Raises InvalidInput."""
     _limit(value)
@@ -79,7 +80,7 @@ def structured_byte_list(value: bytes) -> tuple[bytes, ...]:
     return tuple(structured_bytes(part.strip(b" \t")) for part in parts)
 
 
-@lru_cache(maxsize=4096)
+@remembered(entries=2048, longest=_SHORT)
 def xfcc(value: bytes) -> tuple[bytes, ...]:
     """The certificates of a ``X-Forwarded-Client-Cert`` header with exactly one element, leaf first: ``Chain`` when
     there is one, else ``Cert``; none when it is empty.
@@ -132,7 +133,6 @@ def unescaped(value: bytes) -> bytes:
     return _TRIPLET.sub(lambda triplet: bytes([int(triplet[1], 16)]), value)
 
 
-@lru_cache(maxsize=2048)
 def text(value: bytes, what: str) -> str:
     """A header value as text: visible ASCII, or UTF-8 as it stands. Raises InvalidInput."""
     if len(value) > _LONGEST_TEXT:
@@ -146,7 +146,6 @@ def text(value: bytes, what: str) -> str:
     return decoded
 
 
-@lru_cache(maxsize=2048)
 def name(value: bytes, what: str) -> str:
     """A short word: a TLS version, a cipher suite, an HTTP method. Raises InvalidInput."""
     decoded = value.decode("latin-1")

@@ -8,9 +8,11 @@ read in two ways is not a path that anything is allowed on.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+
+from intaglio.mtls.access.bounded import remembered
 
 LONGEST_PATH = 8192
+_SHORT = 256
 
 _TRIPLET = re.compile(r"%([0-9A-Fa-f]{2})")
 _SLASHES = re.compile(r"/{2,}")
@@ -18,7 +20,7 @@ _SLASHES = re.compile(r"/{2,}")
 _PARAMETER = ";"
 
 
-@lru_cache(maxsize=4096)
+@remembered(entries=4096, longest=_SHORT)
 def normalized_path(raw: str) -> str | None:
     """The path (without query or fragment) decoded, with single slashes; None when it can be read in two ways.
 
@@ -62,7 +64,7 @@ def _decoded(path: str) -> str | None:
         return None
 
 
-@lru_cache(maxsize=1024)
+@remembered(entries=1024, longest=_SHORT)
 def normalized_host(raw: str) -> str:
     """A Host header in lower case without port and final dot; an IPv6 literal keeps its brackets."""
     host = raw.strip().lower()[:300]

@@ -75,6 +75,11 @@ class Trust:
         return found
 
     @cached_property
+    def by_der(self) -> Mapping[bytes, CertificateInfo]:
+        """The certificates of our CAs by their octets, so that chains share them."""
+        return {issuer.certificate.der: issuer.certificate for issuer in self.known.values()}
+
+    @cached_property
     def store(self) -> crypto.X509Store:
         """OpenSSL's store of the anchors. Validity periods are not its business."""
         store = crypto.X509Store()

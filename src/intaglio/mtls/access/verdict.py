@@ -159,8 +159,8 @@ def _verify_chain(
         found = context.get_verified_chain()
     except crypto.X509StoreContextError as error:
         return (), error_name(int(error.errors[0]))
-    above = [read_certificate(crypto.dump_certificate(crypto.FILETYPE_ASN1, each)) for each in found[1:]]
-    return (leaf, *above), ""
+    above = [crypto.dump_certificate(crypto.FILETYPE_ASN1, each) for each in found[1:]]
+    return (leaf, *(trust.by_der.get(each) or read_certificate(each) for each in above)), ""
 
 
 def _issuer(leaf: CertificateInfo, verified: Sequence[CertificateInfo], trust: Trust) -> KnownIssuer | None:

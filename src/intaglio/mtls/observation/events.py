@@ -243,12 +243,18 @@ def _line(event_id: str, event: AccessEvent) -> str:
     return "\t".join([event_id, str(event.at), *map(_field, _read(event))]) + "\n"
 
 
+def _field(value: object) -> str:
+    # Most values come again with the next event; long ones, and times, are not worth remembering.
+    if isinstance(value, str) and len(value) > _SHORT:
+        return _formatted(value)
+    return _kept(value)
+
+
 # The backslash of the format, what separates fields and rows, and NUL, which no text column takes.
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\ufffd"})
 
 
-@lru_cache(maxsize=8192, typed=True)
-def _field(value: object) -> str:
+def _formatted(value: object) -> str:
     if isinstance(value, str):
         return value[:_LONGEST_TEXT].translate(_ESCAPES)
     if value is None:
@@ -258,3 +264,7 @@ def _field(value: object) -> str:
     if isinstance(value, bool):
         return "t" if value else "f"
     return str(value)
+
+
+_SHORT = 160
+_kept = lru_cache(maxsize=8192, typed=True)(_formatted)
