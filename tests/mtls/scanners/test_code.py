@@ -158,7 +158,7 @@ def test_no_text_breaks_the_scanner(text: str, name: str) -> None:
 
 @pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern.expression.pattern[:30])
 def test_no_text_makes_a_pattern_slow(pattern: object) -> None:
-    """Half a megabyte of what each pattern begins with; a pattern that backtracks would not come back."""
+    """200,000 characters of what each pattern begins with; a pattern that backtracks would not come back."""
     from intaglio.mtls.posture.scanners.patterns import Pattern
 
     assert isinstance(pattern, Pattern)
@@ -167,5 +167,5 @@ def test_no_text_makes_a_pattern_slow(pattern: object) -> None:
         "checkServerTrusted(String a) throws a, ", "ServerCertificateValidationCallback = delegate (",
     ):  # fmt: skip
         before = clock.monotonic()
-        pattern.expression.search(piece * (500_000 // len(piece)))
-        assert clock.monotonic() - before < 20
+        pattern.expression.search(piece * (200_000 // len(piece)))
+        assert clock.monotonic() - before < 10

@@ -19,7 +19,7 @@ _VERIFY_CLIENTS = "Require and verify client certificates against the trust bund
 class Pattern:
     """One way to switch verification off: its rule, file name endings (or whole names), and how it is written.
 
-    Where ``hints`` are given, one of them occurs in every text that matches, in small letters; looking for them first is
+    Where ``hints`` are given, one of them, in small letters, occurs in every text that matches; looking for it first is
     many times faster.
     """
 
