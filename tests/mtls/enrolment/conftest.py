@@ -80,6 +80,7 @@ def csr(identity: str, email: str | None, nonce: str | None, key: Any = None, mo
 class Mailbox:
     """A mail server of the test's own on the loopback, and what it got."""
 
+    security: str = "starttls"
     port: int = 0
     ca_file: str = ""
     messages: list[Message] = field(default_factory=list)
@@ -89,7 +90,7 @@ class Mailbox:
         return {
             "host": "localhost",
             "port": self.port,
-            "security": "starttls",
+            "security": self.security,
             "sender": "pki@example.com",
             "ca_file": self.ca_file,
         }
@@ -121,16 +122,15 @@ class _Listener(Controller):
 
 
 @pytest.fixture
-def mailbox(tmp_path: Path) -> Iterator[Mailbox]:
-    """A mail server with STARTTLS under a certificate of its own CA, and accounts."""
-    box = Mailbox()
+def mailbox(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Mailbox]:
+    """A mail server with STARTTLS under a certificate of its own CA, and accounts; or another kind (parameter)."""
+    box = Mailbox(getattr(request, "param", "starttls"))
     certificate, key = _server_certificate(tmp_path)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
     box.ca_file = str(certificate)
-    listener = _Listener(
-        box, hostname="127.0.0.1", port=0, tls_context=context, authenticator=_authenticate, auth_required=False
-    )
+    tls = {"starttls": {"tls_context": context}, "tls": {"ssl_context": context}, "loopback": {}}[box.security]
+    listener = _Listener(box, hostname="127.0.0.1", port=0, authenticator=_authenticate, auth_required=False, **tls)
     listener.start()
     box.port = listener.port
     yield box

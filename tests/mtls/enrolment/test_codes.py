@@ -206,6 +206,20 @@ async def test_a_mail_server_that_cannot_be_verified_gets_no_code(
     await begin(mtls, code)  # the code that was shown is still good
 
 
+@pytest.mark.parametrize("mailbox", ["starttls", "tls", "loopback"], indirect=True)
+async def test_mail_goes_by_every_kind_of_connection(mtls: Mtls, mailbox: Mailbox) -> None:
+    await set_live(mtls, "mail", **mailbox.settings)
+    await mail.send(mtls, mail.Mail([EMAIL], "Subject", "Gr\u00fc\u00dfe"))
+    assert mailbox.text() == "Gr\u00fc\u00dfe\n"
+
+
+@pytest.mark.parametrize("mailbox", ["loopback"], indirect=True)
+async def test_a_server_that_offers_no_tls_gets_no_mail_that_asks_for_it(mtls: Mtls, mailbox: Mailbox) -> None:
+    await set_live(mtls, "mail", **mailbox.settings | {"security": "starttls"})
+    assert await refused(mail.send(mtls, mail.Mail([EMAIL], "Subject", "Text"))) == "mail-unavailable"
+    assert mailbox.messages == []
+
+
 async def test_the_account_of_the_mail_server_is_used_and_its_password_is_sealed(
     mtls: Mtls, code: CreatedCode, mailbox: Mailbox
 ) -> None:
