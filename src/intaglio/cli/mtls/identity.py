@@ -196,7 +196,7 @@ def cert_manager(
     issuer: Annotated[str, typer.Option(help="vault, acme or ca.")] = "vault",
     namespace: Annotated[str, typer.Option(help="Kubernetes namespace.")] = "default",
     issuer_name: Annotated[str, typer.Option(help="Name of the issuer.")] = "internal-ca",
-    secret: Annotated[str, typer.Option(help="Name of the Secret; NAME-tls without it.")] = "",
+    secret_name: Annotated[str, typer.Option(help="Name of the Kubernetes Secret; NAME-tls without it.")] = "",
     lifetime: Annotated[str | None, typer.Option(help="Such as PT24H; what the trust domain gives otherwise.")] = None,
     url: Annotated[str | None, typer.Option(help="URL of the enrolment listener, as the cluster reaches it.")] = None,
     cluster: Annotated[bool, typer.Option("--cluster", help="Make a ClusterIssuer.")] = False,
@@ -204,7 +204,7 @@ def cert_manager(
 ) -> None:
     """Write the Kubernetes resources with which cert-manager gets the certificates of a service."""
     body = {
-        "issuer": issuer, "namespace": namespace, "issuer_name": issuer_name, "secret": secret, "lifetime": lifetime,
+        "issuer": issuer, "namespace": namespace, "issuer_name": issuer_name, "secret": secret_name, "lifetime": lifetime,
         "server": url, "cluster": cluster,
     }  # fmt: skip
     found = cli.client.post(f"{_path(identity)}/cert-manager", body)
