@@ -19,7 +19,9 @@ from intaglio.core.errors import InvalidInput, StateConflict
 app = noun("Configuration of nginx, HAProxy, Apache, Caddy, Envoy, Traefik, stunnel, Istio and others as ingresses.")
 
 Name = Annotated[str, typer.Argument(metavar="INGRESS", help="NAME or ORGANIZATION~NAME.")]
-Stale = Annotated[int, typer.Option("--stale-seconds", help="How long a silent status source is borne.")]
+Stale = Annotated[
+    int, typer.Option("--stale-seconds", help="How long a silent status source is borne; 0: while in time.")
+]
 
 
 @command(
@@ -40,7 +42,7 @@ def ingress(
     key: Annotated[str | None, typer.Option(help="The server's private key there.")] = None,
     decisions: Annotated[str | None, typer.Option(help="Decision endpoint, with the revocation source live.")] = None,
     ingress_token: Annotated[str | None, typer.Option(help="File with the token of the ingress; - reads it.")] = None,
-    stale_seconds: Stale = 45,
+    stale_seconds: Stale = 0,
     namespace: Annotated[str | None, typer.Option(help="Namespace in Kubernetes.")] = None,
     workload: Annotated[str | None, typer.Option(help="Service in Kubernetes.")] = None,
     listener_arn: Annotated[str | None, typer.Option(help="ARN of the listener at AWS.")] = None,
@@ -68,7 +70,7 @@ def ingress(
 
 
 @command(app, "latency", example="intaglio mtls render latency edge")
-def latency(cli: Cli, name: Name, stale_seconds: Stale = 45) -> None:
+def latency(cli: Cli, name: Name, stale_seconds: Stale = 0) -> None:
     """How soon a revocation counts at an ingress at the latest. Fails when that is more than 60 seconds."""
     found = cli.client.get(f"/mtls/v1/ingresses/{segment(name)}/latency", stale_seconds=stale_seconds)
     if cli.out.as_json:

@@ -65,7 +65,7 @@ _TABLE: Final = (
     Kind(
         "envoy", "Envoy", {"envoy.yaml": "envoy/envoy.yaml", "trust.yaml": "envoy/trust.yaml"}, ("live", "crl"),
         test="envoy --mode validate --config-path {folder}/envoy.yaml", reload=":", apply_seconds=1.0,
-        drain_seconds=30.0, drain_reason="max_connection_duration", forwards=frozenset({"xfcc"}),
+        drain_seconds=15.0, drain_reason="max_connection_duration", forwards=frozenset({"xfcc"}),
     ),
     Kind(
         "traefik", "Traefik", {"traefik.yaml": "traefik/traefik.yaml"}, ("live",), reload=":", apply_seconds=2.0,

@@ -15,6 +15,7 @@ FETCH_SECONDS: Final = 3
 #: A process that has not heard of changes for this long does not decide (one second), and asks within one more.
 _LIVE_SECONDS = 2.0
 _TIMER_SECONDS = 0.2
+_LEAST_STALE, _MOST_STALE = 10, 45
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,22 @@ def latency_of(plan: Plan, kind: Kind) -> Latency:
     return Latency(tuple(steps), silent, tuple(_advice(plan, kind, steps, silent)))
 
 
+def stale_seconds(plan: Plan, kind: Kind) -> int:
+    """How long a silent status source is borne before everybody is refused: what was asked for, or as long as revoked
+    certificates still are refused in time, within reason."""
+    if plan.layout.stale_seconds:
+        return plan.layout.stale_seconds
+    rest = _after_stale(_crl(plan, kind)) if plan.source == "crl" and kind.timer else None
+    return max(_LEAST_STALE, min(_MOST_STALE, int(TARGET_SECONDS - (rest or 0.0))))
+
+
+def _after_stale(steps: list[Step]) -> float | None:
+    """What passes after the last fetch is too long ago: until the timer sees it, has tried again, and all is applied.
+    The last fetch may have been right before the revocation, so that its age counts in full."""
+    after = [step.seconds for step in steps if step.name != "publish"]
+    return None if None in after else sum(each for each in after if each is not None)
+
+
 def _live(kind: Kind) -> list[Step]:
     return [
         Step("decision", _LIVE_SECONDS, "every request is decided from live status"),
@@ -107,11 +124,8 @@ def _silent(plan: Plan, kind: Kind, steps: list[Step]) -> float | None:
     if plan.source == "ocsp":
         ends = steps[-1].seconds
         return None if ends is None else _LIVE_SECONDS + ends
-    after = [step.seconds for step in steps if step.name in ("apply", "open connections")]
-    if None in after:
-        return None
-    # The last fetch may have been right before the revocation, and the timer looks at the age when it runs.
-    return plan.layout.stale_seconds + sum(each for each in after if each is not None)
+    rest = _after_stale(steps)
+    return None if rest is None else round(stale_seconds(plan, kind) + rest, 1)
 
 
 def _advice(plan: Plan, kind: Kind, steps: list[Step], silent: float | None) -> list[str]:
@@ -127,7 +141,7 @@ def _advice(plan: Plan, kind: Kind, steps: list[Step], silent: float | None) -> 
     if plan.ingress.fail_mode == "open":
         told.append("Set the fail mode to closed: intaglio mtls ingress edit NAME --fail-mode closed.")
     elif silent is not None and silent > TARGET_SECONDS:
-        told.append("Render with a smaller --stale-seconds.")
+        told.append("Render with a smaller --stale-seconds, or let the ingress refresh more often.")
     return told
 
 

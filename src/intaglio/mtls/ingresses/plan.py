@@ -72,7 +72,8 @@ class Layout:
 
     ``folder`` gets what is rendered; ``certificate`` (chain; for HAProxy with the key in the same file) and ``key`` are
     the server's own, PEM; ``upstream`` is the service behind; ``decisions`` where the decision endpoint is reached.
-    ``stale_seconds`` is how long a silent status source is borne before everybody is refused (fail mode closed).
+    ``stale_seconds`` is how long a silent status source is borne before everybody is refused (fail mode closed); 0 for
+    as long as revocations still count in time.
     ``namespace`` and ``workload`` are for Kubernetes, ``listener_arn`` and ``bucket`` for AWS. ``token`` is that of the
     ingress; without it a file with it has to be put in its place.
     """
@@ -82,7 +83,7 @@ class Layout:
     key: str = ""
     upstream: str = "http://127.0.0.1:8080"
     decisions: str = "http://127.0.0.1:8181"
-    stale_seconds: int = 45
+    stale_seconds: int = 0
     namespace: str = "default"
     workload: str = ""
     listener_arn: str = UNNAMED_ARN
@@ -183,8 +184,8 @@ def plan_of(
             remedy="Begin with `intaglio mtls ingress mode NAME permissive`.",
         )
     folder = _path(layout.folder or f"/etc/intaglio/ingresses/{ingress.name}", "folder")
-    if not 10 <= layout.stale_seconds <= 86_400:
-        raise InvalidInput("stale_seconds is 10 to 86400.", target="stale_seconds")
+    if layout.stale_seconds and not 10 <= layout.stale_seconds <= 86_400:
+        raise InvalidInput("stale_seconds is 10 to 86400, or 0.", target="stale_seconds")
     for crl in status.crls:
         _matching(_FETCHED, crl.url, "public_url", "http://pki.example.com")
     _matching(_FETCHED, status.ocsp_url, "public_url", "http://pki.example.com")

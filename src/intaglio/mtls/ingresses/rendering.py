@@ -23,7 +23,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from intaglio.core import clock
 from intaglio.core.errors import InvalidInput, StateConflict
 from intaglio.mtls.ingresses.kinds import KINDS, Kind
-from intaglio.mtls.ingresses.latency import FETCH_SECONDS, Latency, latency_of
+from intaglio.mtls.ingresses.latency import FETCH_SECONDS, Latency, latency_of, stale_seconds
 from intaglio.mtls.ingresses.plan import UNNAMED_ARN, UNNAMED_BUCKET, Plan, networks
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -148,7 +148,8 @@ def _values(plan: Plan, kind: Kind, latency: Latency, warnings: tuple[str, ...])
         "forwarded": forwarded,
         "forwards": set(ingress.forward),
         "unit": f"intaglio-ingress-{ingress.name}",
-        "refresh": _refresh_seconds(plan),
+        "refresh": plan.ingress.refresh_seconds,
+        "stale": stale_seconds(plan, kind),
         "fetch_seconds": FETCH_SECONDS,
         "test": kind.test.format(folder=layout.folder, name=ingress.name),
         "reload": kind.reload.format(folder=layout.folder, name=ingress.name),
@@ -210,10 +211,6 @@ _IN_CLUSTER = frozenset({"istio", "linkerd", "ingress-nginx", "aws-alb"})
 def _mode(name: str, plan: Plan) -> int:
     """Envoy has no include, so its main file has the token in it."""
     return 0o600 if name == "envoy.yaml" and plan.source == "live" else 0o644
-
-
-def _refresh_seconds(plan: Plan) -> int:
-    return max(1, min(plan.ingress.refresh_seconds, 86_400))
 
 
 def _folder_of(kind: Kind) -> str:

@@ -31,7 +31,9 @@ class IngressLayout(_Body):
     key: str = Field(default="", max_length=200, description="The server's private key.")
     upstream: str = Field(default="http://127.0.0.1:8080", max_length=300, description="The service behind.")
     decisions: str = Field(default="http://127.0.0.1:8181", max_length=300, description="The decision endpoint.")
-    stale_seconds: int = Field(default=45, ge=10, le=86_400, description="How long a silent status source is borne.")
+    stale_seconds: int = Field(
+        default=0, ge=0, le=86_400, description="How long a silent status source is borne; 0: as long as is in time."
+    )
     namespace: str = Field(default="default", max_length=63)
     workload: str = Field(default="", max_length=63, description="Name of the service in Kubernetes.")
     listener_arn: str = Field(default=UNNAMED_ARN, max_length=300)
@@ -132,7 +134,7 @@ async def render_ingress(mtls: GivenMtls, asker: Asker, ingress: str, body: Ingr
 
 
 @router.get("/ingresses/{ingress}/latency")
-async def get_ingress_latency(mtls: GivenMtls, asker: Asker, ingress: str, stale_seconds: int = 45) -> Latency:
+async def get_ingress_latency(mtls: GivenMtls, asker: Asker, ingress: str, stale_seconds: int = 0) -> Latency:
     """How soon a revocation counts at an ingress at the latest, step by step."""
     return Latency.of(await service.ingress_latency(mtls, asker, ingress, Layout(stale_seconds=stale_seconds)))
 
