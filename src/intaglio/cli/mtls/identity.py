@@ -204,8 +204,8 @@ def cert_manager(
 ) -> None:
     """Write the Kubernetes resources with which cert-manager gets the certificates of a service."""
     body = {
-        "issuer": issuer, "namespace": namespace, "issuer_name": issuer_name, "secret": secret_name, "lifetime": lifetime,
-        "server": url, "cluster": cluster,
+        "issuer": issuer, "namespace": namespace, "issuer_name": issuer_name, "secret": secret_name,
+        "lifetime": lifetime, "server": url, "cluster": cluster,
     }  # fmt: skip
     found = cli.client.post(f"{_path(identity)}/cert-manager", body)
     if cli.out.as_json:
