@@ -130,7 +130,13 @@ class RunningGateway:
     """A gateway and its service, ready for clients."""
 
     def __init__(
-        self, pki: Pki, *, limits: Limits | None = None, upstream: str | None = None, **decisions: Any
+        self,
+        pki: Pki,
+        *,
+        limits: Limits | None = None,
+        upstream: str | None = None,
+        patience: float = PATIENCE,
+        **decisions: Any,
     ) -> None:
         self.pki, self.folder = pki, pki.folder
         self.thread = Thread()
@@ -150,10 +156,10 @@ class RunningGateway:
         self.port6 = self.sockets[1].getsockname()[1]
         self.source = RecordingSource(self.config, self.config.decisions)
         where = address(upstream or self.config.upstream.url, ca_file=pki.folder / "server-ca.pem")
-        self.thread.run(self._start(where, limits))
+        self.thread.run(self._start(where, limits, patience))
 
-    async def _start(self, where: Any, limits: Limits | None) -> None:
-        upstream = Upstream(where, patience=2.0)
+    async def _start(self, where: Any, limits: Limits | None, patience: float) -> None:
+        upstream = Upstream(where, patience=patience)
         self.proxy = ReverseProxy(self.sockets, self.source, upstream, limits=limits or Limits())
         await self.proxy.start()
 
@@ -183,7 +189,10 @@ class RunningGateway:
         """The reason code with which a client is refused, as soon as it is."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            answer = self.get(credential)
+            try:
+                answer = self.get(credential)
+            except httpx.TransportError:
+                continue  # cut in the moment of the change
             if answer.status_code != 200:
                 return str(answer.json()["code"])
         raise AssertionError("the client is never refused")

@@ -92,7 +92,8 @@ def _client(gateway: RunningGateway, credential: Credential | None = None) -> It
         client.socket.close()
 
 
-def test_streams_are_answered_side_by_side(gateway: RunningGateway) -> None:
+def test_streams_are_answered_side_by_side(new_gateway: NewGateway) -> None:
+    gateway = new_gateway(patience=1.0)
     with _client(gateway) as client:
         slow = client.head(path="/silent")
         quick = client.head(path="/quick")

@@ -116,7 +116,7 @@ def test_issuers_are_forwarded_and_roots_are_not() -> None:
 
 
 def test_nothing_is_forwarded_of_a_caller_who_proved_nothing() -> None:
-    assert identity_headers(Verdict(False, True, "expired", identity="me", attributes=[("team", "a")])) == []
+    assert identity_headers(Verdict(False, True, "expired", identity="me", attributes=[("team", "a")])) == ()
 
 
 @given(st.binary(max_size=60))

@@ -10,6 +10,7 @@ import hashlib
 import ssl
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from urllib.parse import quote
 
 from cryptography import x509
@@ -31,6 +32,7 @@ _OUR_PREFIXES = (
 )  # fmt: skip
 
 
+@lru_cache(maxsize=1024)
 def is_ours(name: bytes) -> bool:
     """Whether only the gateway may say this field.
 
@@ -64,19 +66,28 @@ def request_headers(
     return told if verdict is None else [*told, *identity_headers(verdict)]
 
 
-def identity_headers(verdict: Verdict) -> list[Header]:
+def identity_headers(verdict: Verdict) -> Sequence[Header]:
     """Who is calling, in the forms the verdict asks for; nothing for a caller who did not prove it."""
+    if not verdict.chain:
+        return ()
+    named = (("identity", verdict.identity), *map(tuple, verdict.attributes))
+    return _identity_headers(tuple(verdict.chain), named, verdict.forward)
+
+
+@lru_cache(maxsize=4096)
+def _identity_headers(
+    chain: tuple[bytes, ...], named: tuple[tuple[str, ...], ...], forward: frozenset[str]
+) -> tuple[Header, ...]:
     told: list[Header] = []
-    if verdict.chain and "client-cert" in verdict.forward:
-        told.append((b"client-cert", structured(verdict.chain[0])))
-        if issuers := [each for each in verdict.chain[1:] if not _is_self_signed(each)]:
+    if "client-cert" in forward:
+        told.append((b"client-cert", structured(chain[0])))
+        if issuers := [each for each in chain[1:] if not _is_self_signed(each)]:
             told.append((b"client-cert-chain", b", ".join(structured(each) for each in issuers)))
-    if verdict.chain and "xfcc" in verdict.forward:
-        told.append((b"x-forwarded-client-cert", client_certificate_element(verdict.chain)))
-    if verdict.chain and "identity" in verdict.forward:
-        named = [("identity", verdict.identity), *verdict.attributes]
+    if "xfcc" in forward:
+        told.append((b"x-forwarded-client-cert", client_certificate_element(chain)))
+    if "identity" in forward:
         told += [(b"x-intaglio-" + name.encode(), _field(value)) for name, value in named if value]
-    return told
+    return tuple(told)
 
 
 def response_headers(headers: Iterable[Header]) -> list[Header]:

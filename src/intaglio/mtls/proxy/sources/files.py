@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from intaglio.core.errors import IntaglioError, InvalidInput, Unavailable
 from intaglio.core.logging import get_logger
 from intaglio.mtls.proxy.config import ByFiles, GatewayConfig, networks_of
 from intaglio.mtls.proxy.decisions import Asked, Caller, Mode, OnChange, Settings, Verdict, reason_of
-from intaglio.mtls.proxy.sources.revocation_lists import RevocationLists, chain_status, read_lists
+from intaglio.mtls.proxy.sources.revocation_lists import RevocationLists, chain_status, loaded, read_lists
 from intaglio.transport.contexts import ServerIdentity
 
 access_log = get_logger("intaglio.access")
@@ -57,7 +58,7 @@ class FileSource:
         reason, detail = self._judge(caller)
         if mode is Mode.OFF and reason != "ip_denied":
             return Verdict(True, True)  # the outer barrier stands in every mode
-        identity = _names(caller.peer.chain[0]) if caller.peer.verified else []
+        identity = _names(caller.peer.chain[0]) if caller.peer.verified else ()
         if not reason:
             return Verdict(True, True, identity=identity[0] if identity else "", chain=caller.peer.chain)
         named = identity[0] if identity and reason in ("policy_denied", "ip_denied") else ""
@@ -135,7 +136,7 @@ def write_access_line(caller: Caller, asked: Asked, verdict: Verdict, status: in
         members["identity"] = verdict.identity
     if leaf is not None:
         with contextlib.suppress(ValueError):
-            members["serial"] = f"{x509.load_der_x509_certificate(leaf).serial_number:X}"
+            members["serial"] = f"{loaded(leaf).serial_number:X}"
     if asked.method:
         members.update(method=asked.method, path=asked.path, host=asked.host)
     members.update(tls=caller.tls_version, cipher=caller.cipher)
@@ -144,14 +145,15 @@ def write_access_line(caller: Caller, asked: Asked, verdict: Verdict, status: in
     access_log.info("request" if asked.method else "handshake", **members)
 
 
-def _names(leaf: bytes) -> list[str]:
+@lru_cache(maxsize=4096)
+def _names(leaf: bytes) -> tuple[str, ...]:
     """The URI, e-mail and DNS names of a certificate."""
     try:
-        found = x509.load_der_x509_certificate(leaf).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        found = loaded(leaf).extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except (x509.ExtensionNotFound, ValueError):
-        return []
+        return ()
     kinds = (x509.UniformResourceIdentifier, x509.RFC822Name, x509.DNSName)
-    return [str(name) for kind in kinds for name in found.value.get_values_for_type(kind)]
+    return tuple(str(name) for kind in kinds for name in found.value.get_values_for_type(kind))
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

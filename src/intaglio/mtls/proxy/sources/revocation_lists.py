@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -47,11 +48,17 @@ def read_lists(paths: Iterable[Path]) -> RevocationLists:
 
 def chain_status(lists: RevocationLists, chain: Sequence[bytes]) -> str | None:
     """The status of a verified chain (DER, leaf first, trust anchor last): that of its first bad certificate."""
-    certificates = [x509.load_der_x509_certificate(each) for each in chain]
+    certificates = [loaded(each) for each in chain]
     for certificate, issuer in pairwise(certificates):
         if (found := lists.status(certificate, issuer)) is not None:
             return found
     return None
+
+
+@lru_cache(maxsize=4096)
+def loaded(certificate: bytes) -> x509.Certificate:
+    """The certificate behind DER octets. Raises ValueError."""
+    return x509.load_der_x509_certificate(certificate)
 
 
 def _read(path: Path) -> x509.CertificateRevocationList:
