@@ -128,6 +128,14 @@ async def test_an_unreachable_server_is_named(mtls: Mtls, organization: str, par
     assert await _tried(mtls, port) == "unreachable"
 
 
+async def test_what_can_be_no_host_is_refused(mtls: Mtls, organization: str, partner: Partner) -> None:
+    await _given(mtls, partner, host_pattern="*.example")
+    for host in (f"{'a' * 70}.example", "\x00.example", "\u2028.example", ".example", "*.example"):
+        with pytest.raises(Refused) as refusal:
+            await outbound.try_connection(mtls, OPERATOR, "demo", "api", host)
+        assert refusal.value.code == "host-not-allowed"
+
+
 @pytest.mark.parametrize(
     ("reason", "code"),
     [

@@ -103,6 +103,11 @@ def test_an_endpoint_nobody_listens_at_is_told(pki: Path) -> None:
     assert _scan(pki, port)[0] == {"endpoint-unreachable"}
 
 
+def test_a_host_that_can_be_none_is_told(pki: Path) -> None:
+    report, _ = scan_endpoints([Endpoint(f"{'a' * 70}.example", 443, "a")], timeout=5)
+    assert [each.rule.id for each in report.findings] == ["endpoint-unreachable"]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -12,6 +12,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -106,7 +107,7 @@ async def handshake(context: ssl.SSLContext, host: str, port: int, name: str) ->
                 return await _settled(reader, writer)
             finally:
                 writer.close()
-    except (OSError, TimeoutError) as error:
+    except (OSError, TimeoutError, ValueError) as error:  # ValueError: a host that is none, such as a label too long
         return Tested(explained(error))
 
 
@@ -129,7 +130,7 @@ async def _settled(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
     )
 
 
-def _usable(found: Outbound, now: object) -> Credential:
+def _usable(found: Outbound, now: datetime) -> Credential:
     if found.state == "retired":
         raise StateConflict(f'"{found.name}" is retired.', code="outbound-retired")
     credential = found.current
@@ -137,7 +138,7 @@ def _usable(found: Outbound, now: object) -> Credential:
         raise StateConflict(
             f'"{found.name}" has no certificate yet.', code="no-certificate-yet", remedy="Import or install one."
         )
-    if credential.not_after <= now:  # type: ignore[operator]
+    if credential.not_after <= now:
         raise Refused(
             f'The certificate of "{found.name}" expired on {credential.not_after:%Y-%m-%d}.',
             code="credential-expired",

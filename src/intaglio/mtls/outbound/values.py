@@ -12,7 +12,7 @@ from uuid import UUID
 from intaglio.core.errors import InvalidInput
 from intaglio.mtls.toolkit import sharing
 from intaglio.x509.certificates import CertificateInfo, read_certificate, read_certificates
-from intaglio.x509.host_names import check_dns_name
+from intaglio.x509.host_names import check_dns_name, is_dns_name
 
 State = Literal["draft", "active", "rotating", "retired"]
 CredentialState = Literal["requested", "ready", "current", "superseded", "retired"]
@@ -146,7 +146,8 @@ class Outbound:
         """Whether the credential may be shown to ``host``."""
         pattern, wanted = self.host_pattern.lower(), host.lower().removesuffix(".")
         if pattern.startswith("*."):
-            return wanted.endswith(pattern[1:]) and "." not in wanted[: -len(pattern[1:])] and wanted != pattern[2:]
+            first, dot, rest = wanted.partition(".")
+            return is_dns_name(wanted) and first != "*" and dot + rest == pattern[1:]
         return wanted == pattern
 
     @classmethod

@@ -188,6 +188,8 @@ def observe(endpoint: Endpoint, *, timeout: float) -> Observed:
             return watcher.watch(connection, timeout)
     except OSError as error:
         return Observed(endpoint, error.strerror or "the connection failed")
+    except ValueError:
+        return Observed(endpoint, "the host is no host name")
 
 
 class _Watcher:
