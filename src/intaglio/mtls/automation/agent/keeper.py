@@ -77,6 +77,7 @@ class Keeper:
             if address is not None:
                 log("info", "metrics can be read", address=f"{address[0]}:{address[1]}")
             self._take_up()
+            log("info", "started", identity=self.options.identity, directory=str(self.options.out))
             while not self._stopped:
                 self._step(once)
                 if once and self._is_done():
