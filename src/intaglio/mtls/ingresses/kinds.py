@@ -30,7 +30,6 @@ class Kind:
     drain_reason: str = ""
     partial: bool = False
     forwards: frozenset[str] = frozenset()
-    staples: bool = False
     timer: bool = True
     ip_rule: bool = True
     opens: bool = True
@@ -41,25 +40,25 @@ _TABLE: Final = (
     Kind(
         "nginx", "nginx", {"nginx.conf": "nginx/nginx.conf", "main.conf": "nginx/main.conf"}, ("live", "crl", "ocsp"),
         test="nginx -t -q", reload="systemctl reload nginx", drain_seconds=10.0,
-        drain_reason="worker_shutdown_timeout", forwards=frozenset({"xfcc"}), staples=True,
+        drain_reason="worker_shutdown_timeout", forwards=frozenset({"xfcc"}),
         live_only={"token.conf": "nginx/token.conf"},
     ),
     Kind(
         "haproxy", "HAProxy", {"haproxy.cfg": "haproxy/haproxy.cfg"}, ("live", "crl"),
         test="haproxy -c -q -f /etc/haproxy/haproxy.cfg -f {folder}/haproxy.cfg", reload="systemctl reload haproxy",
-        drain_seconds=10.0, drain_reason="hard-stop-after", forwards=frozenset({"client-cert", "xfcc"}), staples=True,
+        drain_seconds=10.0, drain_reason="hard-stop-after", forwards=frozenset({"client-cert", "xfcc"}),
         live_only={"decide.lua": "haproxy/decide.lua", "token.lua": "haproxy/token.lua"},
     ),
     Kind(
         "apache", "Apache httpd", {"apache.conf": "apache/apache.conf"}, ("crl", "ocsp"),
         test="apache2ctl configtest", reload="systemctl reload apache2", drain_seconds=15.0,
         drain_reason="RequestReadTimeout and Timeout end what a graceful reload leaves open",
-        forwards=frozenset({"client-cert", "xfcc"}), staples=True,
+        forwards=frozenset({"client-cert", "xfcc"}),
     ),
     Kind(
         "caddy", "Caddy", {"Caddyfile": "caddy/Caddyfile"}, ("live",),
         test="caddy validate --adapter caddyfile --config {folder}/Caddyfile", reload="systemctl reload caddy",
-        staples=True, timer=False, partial=True, opens=False,
+        timer=False, partial=True, opens=False,
         live_only={"token.caddy": "caddy/token.caddy"},
     ),
     Kind(

@@ -65,8 +65,8 @@ async def measure_refusal(
 
     The certificate has to be accepted before (otherwise StateConflict ``not-accepted-before``), and refused
     ``refusals`` times running, so that of several processes behind one address not only the first has heard. The
-    first of these refusals counts. Raises TimedOut (``not-refused``) after ``patience`` seconds, Unavailable when nothing listens,
-    InvalidInput when the files cannot be used.
+    first of these refusals counts. Raises TimedOut (``not-refused``) after ``patience`` seconds, Unavailable when
+    nothing listens, InvalidInput when the files cannot be used.
     """
     before = await attempt(target, client)
     if not before.accepted:
