@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -18,6 +19,7 @@ from intaglio.authority.certificates import RevocationReason
 from intaglio.core import clock
 from intaglio.core.errors import NotFound, Unavailable
 from intaglio.core.identifiers import new_id
+from intaglio.mtls.access import decider
 from intaglio.mtls.access.decision import Facts, ReasonCode
 from intaglio.mtls.access.ingress_values import IngressChanges
 from intaglio.mtls.access.ingresses import edit_ingress, retire_ingress
@@ -154,6 +156,23 @@ async def test_nobody_gets_in_while_the_status_cannot_be_looked_up(
     assert not decision.allowed
     assert decision.identity is None
     assert (await house.decide(opened, house.payments.certificate)).allowed
+
+
+async def test_database_that_fell_silent_keeps_nobody_waiting_for_long(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingress = await house.ingress()
+    assert (await house.decide(ingress, house.payments.certificate)).allowed
+
+    async def silent(key: object) -> Any:
+        await asyncio.Event().wait()
+
+    await house.mtls.watch.stop()
+    await until(lambda: not house.mtls.watch.current)
+    monkeypatch.setattr(house.decider._status, "get", silent)
+    monkeypatch.setattr(decider, "PATIENCE", 0.05)
+    decision = await house.decide(ingress, house.payments.certificate)
+    assert decision.reason is ReasonCode.STATUS_UNAVAILABLE
 
 
 async def test_nobody_gets_in_while_two_clocks_disagree(house: House) -> None:

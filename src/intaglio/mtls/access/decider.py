@@ -15,7 +15,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from intaglio.authority.context import MAX_CLOCK_OFFSET, Authority
-from intaglio.authority.live_status import Key, StatusSource
+from intaglio.authority.live_status import Key, Status, StatusSource
 from intaglio.core.errors import IntaglioError, InvalidInput, NotFound, TimedOut, Unavailable
 from intaglio.core.logging import get_logger
 from intaglio.db.listen import Watch
@@ -41,6 +41,7 @@ log = get_logger(__name__)
 #: Bounds of what is remembered: entries, and how long what is remembered may be.
 MOST_CHAINS, LARGEST_CHAIN = 8_192, 8 * 1024
 MOST_POLICY_ANSWERS, LONGEST_PATH = 20_000, 256
+PATIENCE = 2.0  # seconds a decision waits for a database that was silent lately
 _FOLLOW = 0.25  # seconds between looks at what changed, while somebody wants to know
 _MOST_NAMES = 20
 
@@ -168,9 +169,7 @@ class Decider:
             return _unavailable(ingress, "The clock of this server and that of its database disagree.")
         for key, generation in judged.status_keys:
             try:
-                if self._status.behind:
-                    await self._status.catch_up()
-                status = await self._status.get(key)
+                status = await self._status_of(key)
             except (Unavailable, TimedOut) as error:
                 return _unavailable(ingress, f"The status of the certificate cannot be looked up. {error.detail}")
             if not status.known_to(generation):
@@ -181,6 +180,18 @@ class Decider:
         if not judged.leaf_recorded:
             return _unavailable(ingress, "The certificate was issued by a CA that does not keep its records here.")
         return None
+
+    async def _status_of(self, key: Key) -> Status:
+        """The status of a certificate. Raises Unavailable, and TimedOut when a silent database keeps us waiting: a door
+        at which everybody waits for long is as bad as one that is closed."""
+        if not self._status.behind and self._watch.current:
+            return await self._status.get(key)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._status.catch_up()
+                return await self._status.get(key)
+        except TimeoutError:
+            raise TimedOut("The database did not answer in time.", code="database-timeout") from None
 
     # ---- policy ------------------------------------------------------------------------------------------------------
 
