@@ -176,3 +176,14 @@ def test_bundle_endpoint_says_nothing_of_what_does_not_exist(estate: Estate) -> 
     answer = run("curl", "--silent", "--show-error", "--cacert", platform, "--write-out", "\n%{http_code}", address)
     body, _, status = answer.rpartition("\n")
     assert (status, json.loads(body)["code"]) == ("404", "domain-unknown")
+
+
+def test_load_balancer_gets_the_crls_of_all_cas(estate: Estate) -> None:
+    folder = estate.folder / "alb"
+    estate.mtls("bundle", "export", "dev-interop.example", "--format", "alb", "--out", f"{folder}/")
+    requests = json.loads((folder / "add-trust-store-revocations.json").read_text())
+    crls = [folder / each["S3Key"] for each in requests["RevocationContents"]]
+    assert len(crls) == 2
+    for crl in crls:
+        verified = run("openssl", "crl", "-in", crl, "-noout", "-CAfile", folder / "trust-store.pem")
+        assert "verify OK" in verified

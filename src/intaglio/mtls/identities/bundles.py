@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from intaglio.authority.crls.stored import latest_crl
 from intaglio.authority.directory import CaView, Snapshot
@@ -74,7 +75,7 @@ async def export_bundle(mtls: Mtls, principal: Principal, name: str, *, also: Se
     bundle = bundle_of(snapshot, name, chosen)
     crls = []
     async with mtls.database.read() as view:
-        for ca in {ca.id: ca for domain in chosen for ca in cas_of(snapshot, domain)}.values():
+        for ca in _publishing(snapshot, chosen):
             for generation in sorted(ca.keys):
                 if (crl := await latest_crl(view, ca, generation)) is not None:
                     crls.append(BundleCrl(f"{ca.name}-{generation}", crl.der))
@@ -123,6 +124,15 @@ def _chosen(visible: Iterable[TrustDomain], name: str, also: Sequence[str]) -> l
     if not chosen:
         raise _unknown(name)
     return chosen
+
+
+def _publishing(snapshot: Snapshot, domains: Sequence[TrustDomain]) -> list[CaView]:
+    """The CAs of a bundle whose CRLs relying parties look at: what an anchor signs are the CAs below it."""
+    found: dict[UUID, CaView] = {}
+    for domain in domains:
+        for ca in cas_of(snapshot, domain):
+            found |= {each.id: each for each in (anchor_of(snapshot, ca, domain.anchor), ca)}
+    return list(found.values())
 
 
 def _certificates(snapshot: Snapshot, ca: CaView) -> dict[bytes, CertificateInfo]:
