@@ -5,6 +5,7 @@ Every command is shown as it runs, and what it did is held against what it shoul
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -106,6 +107,13 @@ class Demo:
                 Step("The OCSP responder calls it revoked", self._ask_revoked),
                 Step("The CRL names it", self._fetch_crl),
                 Step("The service refuses Bob", self._visit_revoked),
+            ],
+            "Identity for people and services": [
+                Step("A trust domain has CAs of its own, good for its names only", self._create_domain),
+                Step("A service is registered: what its certificates say is decided here", self._register_service),
+                Step("Carol has a code to make a certificate in her browser", self._make_code),
+                Step("The page where she does that is there", self._look_at_page),
+                Step("TLS lets anybody in, mutual TLS tells them apart", self._compare),
             ],
             "Look back": [
                 Step("The certificate is found, and revoked", self._search),
@@ -313,6 +321,37 @@ class Demo:
         )
         return "alert certificate revoked"
 
+    # -- identity ----------------------------------------------------------------------------------------------------
+
+    def _create_domain(self) -> None:
+        self.walk.run(
+            "intaglio mtls domain create prod.demo.internal --environment prod --org demo --new-ca",
+            expect="Created trust domain",
+        )
+
+    def _register_service(self) -> str:
+        self.walk.run(
+            "intaglio mtls identity add service payments --domain prod.demo.internal --team finance \\\n"
+            "  --service payments --version 1.0 --dns payments.prod.demo.internal"
+        )
+        shown = json.loads(self.walk.ask("intaglio --json mtls identity list --filter name=payments"))
+        return str(shown[0]["uri"])
+
+    def _make_code(self) -> None:
+        self.walk.run(
+            "intaglio mtls code create carol@demo.example --name Carol --domain prod.demo.internal | tee code.txt",
+            expect="carol@demo.example",
+        )
+
+    def _look_at_page(self) -> str:
+        page = f"{self.installation.url('console')}/enroll/"
+        self.walk.run(f"curl -sS --fail --cacert platform.pem {page} | head -c 15", expect="<!doctype html>")
+        return page
+
+    def _compare(self) -> str:
+        output = self.walk.run("intaglio mtls demo tls-vs-mtls")
+        return f"{output.count(' yes')} outcomes as expected"
+
     # -- looking back ------------------------------------------------------------------------------------------------
 
     def _search(self) -> None:
@@ -356,8 +395,10 @@ class Demo:
    intaglio cert list
    intaglio audit list
    curl --cacert platform.pem --cert alice.pem $CA/profiles
+   intaglio mtls scenario run 7
    intaglio --help
 
+   {self.installation.url("console") + "/enroll/":<42} enrolment page; Carol's code is in code.txt
    {self._gateway:<42} CA gateway, reference at /docs (client certificate: alice.pem)
    {self.installation.url("console") + "/api/v1":<42} management API, contract at /openapi.json
    {self.installation.url("public"):<42} OCSP, CRLs, CA certificates

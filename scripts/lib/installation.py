@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-DEFAULT_PORTS = {"public": 8080, "console": 8443, "gateway": 8444, "health": 9444}
+DEFAULT_PORTS = {"public": 8080, "console": 8443, "enroll": 1443, "gateway": 8444, "access": 8181, "health": 9444}
 
 _ROOT = Path(__file__).resolve().parents[2]
 _COMMANDS = _ROOT / ".venv" / "bin"
@@ -40,7 +40,7 @@ class Installation:
 
     def url(self, listener: str) -> str:
         """Scheme, host and port of a listener."""
-        scheme = "https" if listener in ("console", "gateway") else "http"
+        scheme = "https" if listener in ("console", "enroll", "gateway") else "http"
         return f"{scheme}://localhost:{self.ports[listener]}"
 
     def is_ready(self) -> bool:
