@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
 
 import hvac
 import pytest
+import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from hvac.exceptions import Forbidden, InvalidRequest
@@ -124,25 +126,32 @@ def _curl(domain: Domain, method: str, path: str, body: Any = None, **headers: s
 
 
 def test_the_requests_of_cert_manager_one_by_one(domain: Domain, payments: str, secret: str, tmp_path: Path) -> None:
-    """As the Vault issuer of cert-manager makes them: health, login by AppRole, sign."""
+    """As the Vault issuer of cert-manager makes them for the resources we generate: health, AppRole login, sign."""
+    written = domain.product.run("mtls", "identity", "cert-manager", payments, "--lifetime", "PT24H")
+    issuer, wanted = (each["spec"] for each in yaml.safe_load_all(written))
+    vault = issuer["vault"]
+    assert vault["server"].startswith("https://")
+    assert "BEGIN CERTIFICATE" in base64.b64decode(vault["caBundle"]).decode()
     status, health = _curl(domain, "GET", "/v1/sys/health", X_Vault_Request="true")
     assert (status, health["initialized"], health["sealed"]) == (200, True, False)
-    login = {"role_id": "payments", "secret_id": secret}
-    status, found = _curl(domain, "POST", "/v1/auth/approle/login", login, X_Vault_Request="true")
+    role = vault["auth"]["appRole"]
+    login = {"role_id": role["roleId"], "secret_id": secret}
+    status, found = _curl(domain, "POST", f"/v1/auth/{role['path']}/login", login, X_Vault_Request="true")
     assert status == 200
     token = found["auth"]["client_token"]
     assert token
-    csr = _request(tmp_path, "-subj", "/", "-addext", "subjectAltName=DNS:payments.vaulted.example")
+    names = ",".join([f"DNS:{name}" for name in wanted["dnsNames"]] + [f"URI:{uri}" for uri in wanted["uris"]])
+    csr = _request(tmp_path, "-subj", f"/CN={wanted['commonName']}", "-addext", f"subjectAltName={names}")
     parameters = {
-        "common_name": "",
-        "alt_names": "payments.vaulted.example",
+        "common_name": wanted["commonName"],
+        "alt_names": ",".join(wanted["dnsNames"]),
         "ip_sans": "",
-        "uri_sans": "",
+        "uri_sans": ",".join(wanted["uris"]),
         "ttl": "24h0m0s",
         "csr": csr,
         "exclude_cn_from_sans": "true",
     }
-    path = f"/v1/{domain.name}/sign/payments"
+    path = f"/v1/{vault['path']}"
     status, signed = _curl(domain, "POST", path, parameters, X_Vault_Token=token, X_Vault_Request="true")
     assert status == 200, signed
     data = signed["data"]
@@ -152,8 +161,9 @@ def test_the_requests_of_cert_manager_one_by_one(domain: Domain, payments: str, 
     for child, issuer in zip([leaf, *chain], [*chain, chain[-1]], strict=True):
         child.verify_directly_issued_by(issuer)
     assert leaf.public_key() == x509.load_pem_x509_csr(csr.encode()).public_key()
-    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert names.get_values_for_type(x509.DNSName) == ["payments.vaulted.example"]
+    certified = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert certified.get_values_for_type(x509.DNSName) == wanted["dnsNames"]
+    assert certified.get_values_for_type(x509.UniformResourceIdentifier) == wanted["uris"]
     assert 23.9 < (leaf.not_valid_after_utc - leaf.not_valid_before_utc).total_seconds() / 3600 < 25
     status, refused = _curl(domain, "POST", path, parameters, X_Vault_Token="igv_none", X_Vault_Request="true")
     assert status == 403
