@@ -149,3 +149,19 @@ def test_no_session_is_given_out_that_could_be_resumed(domain: Domain, tmp_path:
         ).output  # fmt: skip
         assert "New, TLSv1.2" in said
         assert not session.exists()
+
+
+def test_its_log_becomes_access_events_that_name_the_caller(domain: Domain, tmp_path: Path, caller: Credential) -> None:
+    with nginx(domain, tmp_path / "nginx") as ingress:
+        ingress.get(caller, path="/admin?secret=1")
+        ingress.get(None)
+        log = ingress.folder / "access.log"
+        eventually(lambda: log.read_text().count("\n") >= 2, what="nginx writes its log")
+        once = domain.product.json("mtls", "logs", "import", f"edge~{ingress.name}", log, "--format", "nginx")
+        again = domain.product.json("mtls", "logs", "import", f"edge~{ingress.name}", log, "--format", "nginx")
+    assert (once["bad"], again["events"]) == (0, 0)
+    found = domain.product.json("mtls", "event", "list", "--filter", f"ingress=edge~{ingress.name}", "--all")
+    by_reason = {event["reason"] or "": event for event in found}
+    assert by_reason[""]["identity"] == "spiffe://edge.example/env/edge/team/platform/svc/caller"
+    assert by_reason[""]["path"] == "/admin"
+    assert by_reason["no_certificate"]["decision"] == "deny"

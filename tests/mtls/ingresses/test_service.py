@@ -1,0 +1,79 @@
+"""Rendering for registered ingresses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tests.support.authority import OPERATOR
+from tests.support.identities import make_domain
+
+from intaglio.authority.crls.issue import issue_if_due
+from intaglio.authority.crls.schedule import due_crls
+from intaglio.core.errors import Forbidden, NotFound
+from intaglio.core.principal import Principal
+from intaglio.mtls.access.ingress_values import NewIngress
+from intaglio.mtls.access.ingresses import create_ingress
+from intaglio.mtls.context import Mtls
+from intaglio.mtls.identities.authorities import NewCaWish
+from intaglio.mtls.identities.rotation import give_ca
+from intaglio.mtls.identities.values import TrustDomain
+from intaglio.mtls.ingresses.plan import Layout
+from intaglio.mtls.ingresses.service import ingress_latency, render_ingress, trusted_in
+from intaglio.x509.certificates import read_certificates
+
+
+async def add(mtls: Mtls, domain: str, name: str = "edge", **values: object) -> str:
+    wanted = NewIngress(name, "demo", domain, revocation_source="crl", mode="enforce")
+    made = await create_ingress(mtls, OPERATOR, replace(wanted, **values))  # type: ignore[arg-type]
+    return made.ingress.full_name
+
+
+async def issue_crls(mtls: Mtls) -> None:
+    """What the jobs process does once a second."""
+    snapshot = await mtls.authority.current()
+    async with mtls.database.read() as view:
+        due = await due_crls(view, snapshot)
+    for each in due:
+        await issue_if_due(mtls.authority, each)
+
+
+async def test_bundle_and_crls_are_those_of_the_trust_domain(mtls: Mtls, trust_domain: TrustDomain) -> None:
+    await make_domain(mtls, "dev.example", "dev")
+    await issue_crls(mtls)
+    made = await render_ingress(mtls, OPERATOR, await add(mtls, trust_domain.name), Layout())
+    certificates = read_certificates(made.file("trust.pem").text)
+    expected = await trusted_in(mtls, OPERATOR, trust_domain.name)
+    assert {each.fingerprint for each in certificates} == {each.fingerprint for each in expected}
+    assert made.file("crls.pem").text.count("BEGIN X509 CRL") == len(certificates) == 2
+    assert made.file("refresh").text.count("/crl/demo/") == 2
+
+
+async def test_during_a_rotation_old_and_new_ca_count(mtls: Mtls, trust_domain: TrustDomain) -> None:
+    name = await add(mtls, trust_domain.name)
+    await give_ca(mtls, OPERATOR, trust_domain.name, new_ca=NewCaWish())
+    await issue_crls(mtls)
+    made = await render_ingress(mtls, OPERATOR, name, Layout())
+    assert made.file("crls.pem").text.count("BEGIN X509 CRL") == 4
+    assert made.latency.in_time
+
+
+async def test_the_bound_is_that_of_the_settings(mtls: Mtls, trust_domain: TrustDomain) -> None:
+    await issue_crls(mtls)
+    quick = await ingress_latency(mtls, OPERATOR, await add(mtls, trust_domain.name))
+    slow = await ingress_latency(mtls, OPERATOR, await add(mtls, trust_domain.name, "slow", refresh_seconds=300))
+    assert quick.in_time
+    assert not slow.in_time
+
+
+async def test_a_gateway_of_our_own_has_a_bound_too(mtls: Mtls, trust_domain: TrustDomain) -> None:
+    name = await add(mtls, trust_domain.name, type="gateway", revocation_source="live")
+    assert (await ingress_latency(mtls, OPERATOR, name)).in_time
+
+
+async def test_who_may_not_see_an_ingress_cannot_render_it(mtls: Mtls, trust_domain: TrustDomain) -> None:
+    name = await add(mtls, trust_domain.name)
+    with pytest.raises((Forbidden, NotFound)):
+        await render_ingress(mtls, Principal("user", "mallory"), name, Layout())
+    with pytest.raises(NotFound):
+        await render_ingress(mtls, OPERATOR, "demo~nothing", Layout())
