@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 from tests.mtls.access.conftest import House, der, self_made
 from tests.support.authority import OPERATOR, tenant
 
@@ -301,3 +302,17 @@ async def test_old_events_go(house: House) -> None:
     await record_many(house.mtls.database, [old, AccessEvent(clock.now())])
     assert await expire_events(house.mtls.database, 90) == 1
     assert len(await events(house.mtls)) == 1
+
+
+async def test_decisions_are_counted_for_monitoring(database: Database) -> None:
+    recorder = EventRecorder(database)
+    before = _decisions("deny", "expired")
+    for _ in range(3):
+        recorder.record(AccessEvent(clock.now(), decision="deny", reason="expired"))
+    await recorder.close()
+    assert _decisions("deny", "expired") - before == 3
+
+
+def _decisions(decision: str, reason: str) -> float:
+    labels = {"decision": decision, "reason": reason}
+    return REGISTRY.get_sample_value("intaglio_access_decisions_total", labels) or 0.0

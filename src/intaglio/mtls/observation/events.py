@@ -21,6 +21,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 import psycopg
+from prometheus_client import Counter as Metric
 
 from intaglio.core import clock
 from intaglio.core.errors import IntaglioError, StateConflict, TimedOut, Unavailable
@@ -28,6 +29,11 @@ from intaglio.core.logging import get_logger
 from intaglio.db.engine import Database, is_usable, translated_errors
 
 log = get_logger(__name__)
+
+#: Handshakes and requests by decision (allow, deny) and reason (empty: nothing was wrong).
+decisions_total = Metric("intaglio_access_decisions", "Access decisions recorded.", ["decision", "reason"])
+#: Access events that could not be kept, by ingress.
+lost_total = Metric("intaglio_access_events_lost", "Access events that could not be kept.", ["ingress"])
 
 INTERVAL = 0.25
 CAPACITY = 20_000
@@ -162,7 +168,10 @@ class EventRecorder:
                 if not (again and isinstance(error, StateConflict)):
                     log.exception("access events could not be stored", count=len(batch.events))
                     self._lose(batch.events)
+                    self._doubtful = None
+                    return len(batch.events)
             self._doubtful = None
+            _measure(batch.events)
             return len(batch.events)
 
     def _next(self) -> _Batch | None:
@@ -201,6 +210,16 @@ class EventRecorder:
         if connection is not None:
             with contextlib.suppress(psycopg.Error, OSError):
                 await connection.close()
+
+
+def _measure(events: Sequence[AccessEvent]) -> None:
+    """Count a batch at once; a counter shared between processes costs more than a dictionary."""
+    counted = Counter((event.decision, event.reason) for event in events if event.kind != "loss")
+    for (decision, reason), number in counted.items():
+        decisions_total.labels(decision, reason).inc(number)
+    for event in events:
+        if event.kind == "loss":
+            lost_total.labels(event.ingress).inc(event.count)
 
 
 async def record_many(database: Database, events: Sequence[AccessEvent]) -> None:
