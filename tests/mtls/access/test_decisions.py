@@ -260,9 +260,13 @@ async def test_unknown_ingress_is_told_as_such(house: House) -> None:
 
 
 async def test_who_wants_to_know_is_told_when_a_certificate_is_revoked(house: House) -> None:
+    def fail() -> None:
+        raise RuntimeError("a subscriber's own fault")
+
     told: list[int] = []
     ingress = await house.ingress()
     await house.decide(ingress, house.payments.certificate)
+    house.decider.subscribe(fail)
     end = house.decider.subscribe(lambda: told.append(1))
     await revoke_identity(house.mtls, OPERATOR, str(house.payments.identity.id), RevocationReason.SUPERSEDED)
     await until(lambda: bool(told))

@@ -158,7 +158,10 @@ class Decider:
 
     def _tell(self) -> None:
         for call in list(self._subscribers):
-            call()
+            try:
+                call()
+            except Exception:  # a subscriber's own fault must neither stop the others nor a decision
+                log.exception("a subscriber could not take in a change")
 
     # ---- status ------------------------------------------------------------------------------------------------------
 
