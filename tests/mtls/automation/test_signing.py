@@ -253,3 +253,13 @@ def test_texts_that_are_no_tokens_are_none(given_text: str) -> None:
     handle = token_text.handle_of(given_text)
     assert handle is None or given_text.startswith(token_text.BOOTSTRAP + handle)
     assert not token_text.is_login(given_text)
+
+
+async def test_programs_that_keep_oid_arcs_in_31_bits_can_read_a_certificate(
+    mtls: Mtls, client: Client, payments: Identity
+) -> None:
+    """Go's crypto/x509 refuses a whole certificate for one longer arc, whatever the extension."""
+    found = (await sign(client(), (await token_for(mtls, payments)).text)).json()
+    for pem in (found["certificate"], *found["chain"]):
+        for extension in x509.load_pem_x509_certificate(pem.encode()).extensions:
+            assert all(int(arc) < 1 << 31 for arc in extension.oid.dotted_string.split("."))

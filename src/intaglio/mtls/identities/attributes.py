@@ -25,8 +25,9 @@ from intaglio.mtls.identities.values import CertifiedIdentity, Identity, Kind, s
 from intaglio.x509.certificates import CertificateInfo, read_certificate
 from intaglio.x509.extensions import Extension
 
-#: Below 2.25 everybody may use the arc of a UUID of one's own. Source: ITU-T X.667 clause 6.
-OID: Final = "2.25.148693528956665930821957691822054724948"
+#: A UUID of our own in parts, in the arc that Microsoft gives to everybody for that. Programs written in Go refuse a
+#: certificate with an arc above 31 bits, whatever the extension says, so 2.25 (ITU-T X.667) would shut them out.
+OID: Final = "1.2.840.113556.1.8000.2554.28637.21757.42742.18528.40124.15846791.13784404"
 _LONGEST: Final = 8192
 _MOST_ROLES: Final = 32
 _LONGEST_TEXT: Final = 255
