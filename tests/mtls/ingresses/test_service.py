@@ -10,7 +10,7 @@ from tests.support.identities import make_domain
 
 from intaglio.authority.crls.issue import issue_if_due
 from intaglio.authority.crls.schedule import due_crls
-from intaglio.core.errors import Forbidden, NotFound
+from intaglio.core.errors import Forbidden, InvalidInput, NotFound
 from intaglio.core.principal import Principal
 from intaglio.mtls.access.ingress_values import NewIngress
 from intaglio.mtls.access.ingresses import create_ingress
@@ -19,7 +19,7 @@ from intaglio.mtls.identities.authorities import NewCaWish
 from intaglio.mtls.identities.rotation import give_ca
 from intaglio.mtls.identities.values import TrustDomain
 from intaglio.mtls.ingresses.plan import Layout
-from intaglio.mtls.ingresses.service import ingress_latency, render_ingress, trusted_in
+from intaglio.mtls.ingresses.service import check_configuration, ingress_latency, render_ingress, trusted_in
 from intaglio.x509.certificates import read_certificates
 
 
@@ -77,3 +77,17 @@ async def test_who_may_not_see_an_ingress_cannot_render_it(mtls: Mtls, trust_dom
         await render_ingress(mtls, Principal("user", "mallory"), name, Layout())
     with pytest.raises(NotFound):
         await render_ingress(mtls, OPERATOR, "demo~nothing", Layout())
+
+
+async def test_a_configuration_is_checked_for_whom_may_look_and_against_the_trust_domain(
+    mtls: Mtls, trust_domain: TrustDomain
+) -> None:
+    text = "server { listen 443 ssl; ssl_certificate a; ssl_verify_client optional; }"
+    foreign = await make_domain(mtls, "dev.example", "dev")
+    bundle = "".join(each.pem for each in await trusted_in(mtls, OPERATOR, foreign.name))
+    found = await check_configuration(mtls, OPERATOR, text, bundle=bundle, domain=trust_domain.name)
+    assert {"client-certificate-optional", "wrong-bundle"} <= {finding.rule for finding in found.findings}
+    with pytest.raises(Forbidden):
+        await check_configuration(mtls, Principal("user", "mallory"), text)
+    with pytest.raises(InvalidInput):
+        await check_configuration(mtls, OPERATOR, text, bundle=bundle)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from intaglio.audit import record as audit
 from intaglio.authority.crls.stored import latest_crl
 from intaglio.authority.directory import CaView, Snapshot
+from intaglio.core.errors import InvalidInput
 from intaglio.core.principal import Permission, Principal
 from intaglio.db.engine import Transaction
 from intaglio.mtls.access.ingress_values import Ingress
@@ -14,12 +17,13 @@ from intaglio.mtls.identities.bundles import bundle_of, export_bundle
 from intaglio.mtls.identities.domains import load_by_name
 from intaglio.mtls.identities.environments import anchor_of
 from intaglio.mtls.identities.values import TrustDomain
+from intaglio.mtls.ingresses.checking import Checked, check
 from intaglio.mtls.ingresses.kinds import KINDS, OWN_GATEWAY
 from intaglio.mtls.ingresses.latency import Latency, latency_of
 from intaglio.mtls.ingresses.plan import CrlSource, Layout, Plan, Status, plan_of
 from intaglio.mtls.ingresses.rendering import Rendering, render
 from intaglio.x509 import pem
-from intaglio.x509.certificates import CertificateInfo
+from intaglio.x509.certificates import CertificateInfo, read_certificates
 
 #: Issued within a second of the revocation, and known to every process within another.
 _PROMPT_SECONDS = 2.0
@@ -112,6 +116,20 @@ def _publish_seconds(ca: CaView) -> float:
 def is_rendered(ingress: Ingress) -> bool:
     """Whether files are made for an ingress of this type."""
     return ingress.type in KINDS
+
+
+async def check_configuration(
+    mtls: Mtls, principal: Principal, text: str, kind: str | None = None, *, bundle: str = "", domain: str = ""
+) -> Checked:
+    """The findings of a configuration; with ``bundle`` (PEM) and ``domain`` its trust bundle is compared with that of
+    the trust domain. Needs ``mtls.view``. Raises as :func:`intaglio.mtls.ingresses.checking.check`, and NotFound."""
+    principal.require(Permission.MTLS_VIEW)
+    if bool(bundle) != bool(domain):
+        raise InvalidInput("A bundle is compared with the one of a trust domain; name both.", target="trust_domain")
+    given = read_certificates(bundle) if bundle else None
+    trusted = await trusted_in(mtls, principal, domain) if domain else None
+    # Reading YAML takes its time, and others wait for this thread.
+    return await asyncio.to_thread(check, text, kind, bundle=given, trusted=trusted)
 
 
 async def trusted_in(mtls: Mtls, principal: Principal, domain: str) -> list[CertificateInfo]:

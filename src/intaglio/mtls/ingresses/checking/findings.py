@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -108,12 +109,12 @@ def documents(text: str) -> list[Any]:
 def walk(value: Any) -> list[Node]:
     """Every mapping inside, outer ones first."""
     found: list[Node] = []
-    waiting = [value]
+    waiting = deque([value])
     while waiting:
-        current = waiting.pop(0)
+        current = waiting.popleft()
         if isinstance(current, Node):
             found.append(current)
-            waiting += current.values()
+            waiting.extend(current.values())
         elif isinstance(current, list):
-            waiting += current
+            waiting.extend(current)
     return found

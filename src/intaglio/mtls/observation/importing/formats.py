@@ -30,7 +30,7 @@ from intaglio.mtls.observation.importing.entries import (
     words,
 )
 
-_TOKEN = re.compile(r'"((?:[^"\\]|\\.)*)"|\[([^\]]*)\]|(\S+)')
+_TOKEN = re.compile(r'"((?:[^"\\]|\\.)*)"|\[([^\]\[]*)\]|(\S+)')
 _STATUS = re.compile(r"[1-5][0-9]{2}")
 _PROTOCOL = re.compile(r"(?:TLSv1(?:\.[0-3])?|SSLv[23])")
 _REQUEST = re.compile(r"([A-Z]{1,20}) (\S{1,8192}) HTTP/[0-9.]+")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
@@ -102,7 +103,7 @@ async def import_chunk(mtls: Mtls, principal: Principal, ingress: str, chunk: Ch
     NotFound, InvalidInput, TooLarge, StateConflict (``log-out-of-order``, ``log-differs``).
     """
     _check(chunk)
-    entries, skipped, bad = _read(chunk)
+    entries, skipped, bad = await asyncio.to_thread(_read, chunk)
     async with mtls.database.transaction() as tx:
         found = await visible(tx, principal, ingress, Permission.MTLS_POLICY)
         position = await _locked(tx, principal, found, chunk)

@@ -7,14 +7,11 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from intaglio.core.errors import InvalidInput
 from intaglio.mtls.ingresses import service
-from intaglio.mtls.ingresses.checking import check
 from intaglio.mtls.ingresses.latency import Latency as Found
 from intaglio.mtls.ingresses.plan import UNNAMED_ARN, UNNAMED_BUCKET, Layout
 from intaglio.server.management.access import Asker
 from intaglio.server.management.mtls.given import GivenMtls
-from intaglio.x509.certificates import read_certificates
 
 router = APIRouter(prefix="/mtls/v1", tags=["ingress configuration"])
 
@@ -96,10 +93,10 @@ class Configuration(_Body):
     """A configuration to be checked. ``type`` is found out when it is empty; ``trust_domain`` names whose CAs a trust
     bundle in it should hold, and ``bundle`` is that bundle."""
 
-    text: str = Field(max_length=1_000_000)
-    type: str = ""
-    bundle: str = Field(default="", max_length=1_000_000)
-    trust_domain: str = ""
+    text: str = Field(max_length=400_000)
+    type: str = Field(default="", max_length=40)
+    bundle: str = Field(default="", max_length=400_000)
+    trust_domain: str = Field(default="", max_length=253)
 
 
 class Finding(BaseModel):
@@ -142,13 +139,9 @@ async def get_ingress_latency(mtls: GivenMtls, asker: Asker, ingress: str, stale
 @router.post("/ingress-configurations/check")
 async def check_ingress_configuration(mtls: GivenMtls, asker: Asker, body: Configuration) -> Checked:
     """What in a configuration, whoever made it, does not verify clients fully."""
-    bundle = None
-    if body.bundle:
-        if not body.trust_domain:
-            raise InvalidInput("A bundle is compared with the one of a trust domain; name it.", target="trust_domain")
-        bundle = read_certificates(body.bundle)
-    trusted = await service.trusted_in(mtls, asker, body.trust_domain) if body.trust_domain else None
-    found = check(body.text, body.type or None, bundle=bundle, trusted=trusted)
+    found = await service.check_configuration(
+        mtls, asker, body.text, body.type or None, bundle=body.bundle, domain=body.trust_domain
+    )
     return Checked(
         type=found.type,
         findings=[
