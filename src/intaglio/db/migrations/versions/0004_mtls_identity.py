@@ -51,6 +51,11 @@ def upgrade() -> None:
     op.create_index('ix_mtls_access_event_identity', 'mtls_access_event', ['identity', 'at'], unique=False, postgresql_where=sa.text("identity <> ''"))
     op.create_index('ix_mtls_access_event_ingress_id', 'mtls_access_event', ['ingress_id', 'at'], unique=False)
     op.create_index('ix_mtls_access_event_organization_id', 'mtls_access_event', ['organization_id', 'at', 'id'], unique=False)
+    op.create_table('mtls_alert_progress',
+    sa.Column('name', sa.Text(), nullable=False),
+    sa.Column('event_id', sa.UUID(), nullable=False),
+    sa.PrimaryKeyConstraint('name', name=op.f('pk_mtls_alert_progress'))
+    )
     op.create_table('mtls_attempt',
     sa.Column('subject', sa.Text(), nullable=False),
     sa.Column('since', sa.DateTime(timezone=True), nullable=False),
@@ -117,6 +122,44 @@ def upgrade() -> None:
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.PrimaryKeyConstraint('name', name=op.f('pk_mtls_secret'))
     )
+    op.create_table('mtls_alert',
+    sa.Column('id', sa.UUID(), nullable=False),
+    sa.Column('organization_id', sa.UUID(), nullable=False),
+    sa.Column('kind', sa.Text(), nullable=False),
+    sa.Column('subject', sa.Text(), nullable=False),
+    sa.Column('ingress', sa.Text(), server_default='', nullable=False),
+    sa.Column('severity', sa.Text(), nullable=False),
+    sa.Column('state', sa.Text(), nullable=False),
+    sa.Column('detail', sa.Text(), nullable=False),
+    sa.Column('count', sa.Integer(), nullable=False),
+    sa.Column('first_seen', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('last_seen', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('changed_by', sa.Text(), nullable=True),
+    sa.Column('changed_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['organization_id'], ['organization.id'], name=op.f('fk_mtls_alert_organization_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_mtls_alert'))
+    )
+    op.create_index('ix_mtls_alert_organization_id', 'mtls_alert', ['organization_id', 'id'], unique=False)
+    op.create_index('uq_mtls_alert_live', 'mtls_alert', ['organization_id', 'kind', 'subject', 'ingress'], unique=True, postgresql_where=sa.text("state <> 'closed'"))
+    op.create_table('mtls_alert_mute',
+    sa.Column('organization_id', sa.UUID(), nullable=False),
+    sa.Column('kind', sa.Text(), nullable=False),
+    sa.Column('until', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('reason', sa.Text(), nullable=False),
+    sa.Column('muted_by', sa.Text(), nullable=False),
+    sa.Column('muted_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['organization_id'], ['organization.id'], name=op.f('fk_mtls_alert_mute_organization_id')),
+    sa.PrimaryKeyConstraint('organization_id', 'kind', name=op.f('pk_mtls_alert_mute'))
+    )
+    op.create_table('mtls_alert_proof',
+    sa.Column('organization_id', sa.UUID(), nullable=False),
+    sa.Column('kind', sa.Text(), nullable=False),
+    sa.Column('proved_by', sa.Text(), nullable=False),
+    sa.Column('proved_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('detail', sa.Text(), nullable=False),
+    sa.ForeignKeyConstraint(['organization_id'], ['organization.id'], name=op.f('fk_mtls_alert_proof_organization_id')),
+    sa.PrimaryKeyConstraint('organization_id', 'kind', name=op.f('pk_mtls_alert_proof'))
+    )
     op.create_table('mtls_design_document',
     sa.Column('organization_id', sa.UUID(), nullable=False),
     sa.Column('version', sa.Integer(), nullable=False),
@@ -158,6 +201,34 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_mtls_policy'))
     )
     op.create_index('uq_mtls_policy_organization_id_name', 'mtls_policy', ['organization_id', 'name'], unique=True, postgresql_where=sa.text('retired_at IS NULL'))
+    op.create_table('mtls_scan_result',
+    sa.Column('id', sa.UUID(), nullable=False),
+    sa.Column('organization_id', sa.UUID(), nullable=False),
+    sa.Column('kind', sa.Text(), nullable=False),
+    sa.Column('place', sa.Text(), nullable=False),
+    sa.Column('complete', sa.Boolean(), nullable=False),
+    sa.Column('open_findings', sa.Integer(), nullable=False),
+    sa.Column('findings', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('recorded_by', sa.Text(), nullable=False),
+    sa.Column('recorded_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['organization_id'], ['organization.id'], name=op.f('fk_mtls_scan_result_organization_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_mtls_scan_result')),
+    sa.UniqueConstraint('organization_id', 'kind', 'place', name=op.f('uq_mtls_scan_result_organization_id_kind_place'))
+    )
+    op.create_table('mtls_service_edge',
+    sa.Column('id', sa.UUID(), nullable=False),
+    sa.Column('organization_id', sa.UUID(), nullable=False),
+    sa.Column('caller', sa.Text(), nullable=False),
+    sa.Column('callee', sa.Text(), nullable=False),
+    sa.Column('protocol', sa.Text(), nullable=False),
+    sa.Column('state', sa.Text(), nullable=False),
+    sa.Column('origin', sa.Text(), nullable=False),
+    sa.Column('changed_by', sa.Text(), nullable=False),
+    sa.Column('changed_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['organization_id'], ['organization.id'], name=op.f('fk_mtls_service_edge_organization_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_mtls_service_edge')),
+    sa.UniqueConstraint('organization_id', 'caller', 'callee', 'protocol', name=op.f('uq_mtls_service_edge_organization_id_caller_callee_protocol'))
+    )
     op.create_table('mtls_session',
     sa.Column('id', sa.UUID(), nullable=False),
     sa.Column('token_hash', sa.LargeBinary(), nullable=False),
@@ -185,6 +256,23 @@ def upgrade() -> None:
     op.create_index(op.f('ix_mtls_session_expires_at'), 'mtls_session', ['expires_at'], unique=False)
     op.create_index(op.f('ix_mtls_session_identity_id'), 'mtls_session', ['identity_id'], unique=False)
     op.create_index(op.f('ix_mtls_session_renews'), 'mtls_session', ['renews'], unique=False)
+    op.create_table('mtls_waiver',
+    sa.Column('id', sa.UUID(), nullable=False),
+    sa.Column('organization_id', sa.UUID(), nullable=False),
+    sa.Column('check', sa.Text(), nullable=False),
+    sa.Column('subject', sa.Text(), nullable=False),
+    sa.Column('owner', sa.Text(), nullable=False),
+    sa.Column('reason', sa.Text(), nullable=False),
+    sa.Column('until', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('state', sa.Text(), nullable=False),
+    sa.Column('requested_by', sa.Text(), nullable=False),
+    sa.Column('requested_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('decided_by', sa.Text(), nullable=True),
+    sa.Column('decided_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['organization_id'], ['organization.id'], name=op.f('fk_mtls_waiver_organization_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_mtls_waiver'))
+    )
+    op.create_index('ix_mtls_waiver_organization_id', 'mtls_waiver', ['organization_id', 'id'], unique=False)
     op.create_table('mtls_outbound_credential',
     sa.Column('id', sa.UUID(), nullable=False),
     sa.Column('outbound_id', sa.UUID(), nullable=False),
@@ -253,6 +341,23 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('domain_id', 'ca_id', name=op.f('pk_mtls_domain_ca'))
     )
     op.create_index('ix_mtls_domain_ca_ca_id', 'mtls_domain_ca', ['ca_id'], unique=False)
+    op.create_table('mtls_drill',
+    sa.Column('id', sa.UUID(), nullable=False),
+    sa.Column('organization_id', sa.UUID(), nullable=False),
+    sa.Column('domain_id', sa.UUID(), nullable=False),
+    sa.Column('kind', sa.Text(), nullable=False),
+    sa.Column('state', sa.Text(), nullable=False),
+    sa.Column('rows', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('figures', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('started_by', sa.Text(), nullable=False),
+    sa.Column('started_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('finished_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['domain_id'], ['mtls_trust_domain.id'], name=op.f('fk_mtls_drill_domain_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organization.id'], name=op.f('fk_mtls_drill_organization_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_mtls_drill'))
+    )
+    op.create_index('ix_mtls_drill_domain_id', 'mtls_drill', ['domain_id', 'kind', 'id'], unique=False)
+    op.create_index('ix_mtls_drill_organization_id', 'mtls_drill', ['organization_id', 'id'], unique=False)
     op.create_table('mtls_identity',
     sa.Column('id', sa.UUID(), nullable=False),
     sa.Column('domain_id', sa.UUID(), nullable=False),
@@ -522,6 +627,9 @@ def downgrade() -> None:
     op.drop_index('ix_mtls_identity_email', table_name='mtls_identity')
     op.drop_index('ix_mtls_identity_domain_id', table_name='mtls_identity')
     op.drop_table('mtls_identity')
+    op.drop_index('ix_mtls_drill_organization_id', table_name='mtls_drill')
+    op.drop_index('ix_mtls_drill_domain_id', table_name='mtls_drill')
+    op.drop_table('mtls_drill')
     op.drop_index('ix_mtls_domain_ca_ca_id', table_name='mtls_domain_ca')
     op.drop_table('mtls_domain_ca')
     op.drop_index('ix_mtls_trust_domain_organization_id', table_name='mtls_trust_domain')
@@ -531,15 +639,24 @@ def downgrade() -> None:
     op.drop_index('ix_mtls_outbound_credential_outbound_id', table_name='mtls_outbound_credential')
     op.drop_index('ix_mtls_outbound_credential_not_after', table_name='mtls_outbound_credential')
     op.drop_table('mtls_outbound_credential')
+    op.drop_index('ix_mtls_waiver_organization_id', table_name='mtls_waiver')
+    op.drop_table('mtls_waiver')
     op.drop_index(op.f('ix_mtls_session_renews'), table_name='mtls_session')
     op.drop_index(op.f('ix_mtls_session_identity_id'), table_name='mtls_session')
     op.drop_index(op.f('ix_mtls_session_expires_at'), table_name='mtls_session')
     op.drop_index(op.f('ix_mtls_session_code_id'), table_name='mtls_session')
     op.drop_table('mtls_session')
+    op.drop_table('mtls_service_edge')
+    op.drop_table('mtls_scan_result')
     op.drop_index('uq_mtls_policy_organization_id_name', table_name='mtls_policy', postgresql_where=sa.text('retired_at IS NULL'))
     op.drop_table('mtls_policy')
     op.drop_table('mtls_outbound')
     op.drop_table('mtls_design_document')
+    op.drop_table('mtls_alert_proof')
+    op.drop_table('mtls_alert_mute')
+    op.drop_index('uq_mtls_alert_live', table_name='mtls_alert', postgresql_where=sa.text("state <> 'closed'"))
+    op.drop_index('ix_mtls_alert_organization_id', table_name='mtls_alert')
+    op.drop_table('mtls_alert')
     op.drop_table('mtls_secret')
     op.drop_index('ix_mtls_scenario_run_number', table_name='mtls_scenario_run')
     op.drop_table('mtls_scenario_run')
@@ -551,6 +668,7 @@ def downgrade() -> None:
     op.drop_table('mtls_code')
     op.drop_index(op.f('ix_mtls_attempt_since'), table_name='mtls_attempt')
     op.drop_table('mtls_attempt')
+    op.drop_table('mtls_alert_progress')
     op.drop_index('ix_mtls_access_event_organization_id', table_name='mtls_access_event')
     op.drop_index('ix_mtls_access_event_ingress_id', table_name='mtls_access_event')
     op.drop_index('ix_mtls_access_event_identity', table_name='mtls_access_event', postgresql_where=sa.text("identity <> ''"))

@@ -1,0 +1,66 @@
+"""Tables of alerts: what is wrong, who was told, and which kinds are silent until when."""
+
+from sqlalchemy import ForeignKey, Index, Integer, PrimaryKeyConstraint, Table, text
+
+from intaglio.db.base import Moment, String, Uuid, metadata, optional, required
+
+alert = Table(
+    "mtls_alert",
+    metadata,
+    required("id", Uuid, primary_key=True),
+    required("organization_id", Uuid, ForeignKey("organization.id")),
+    required("kind", String),
+    required("subject", String),  # identity, serial number or address that it is about
+    required("ingress", String, server_default=""),
+    required("severity", String),  # info, warning, critical
+    required("state", String),  # open, acknowledged, closed
+    required("detail", String),
+    required("count", Integer),
+    required("first_seen", Moment),
+    required("last_seen", Moment),
+    optional("changed_by", String),
+    optional("changed_at", Moment),
+    Index(
+        "uq_mtls_alert_live",
+        "organization_id",
+        "kind",
+        "subject",
+        "ingress",
+        unique=True,
+        postgresql_where=text("state <> 'closed'"),
+    ),
+    Index("ix_mtls_alert_organization_id", "organization_id", "id"),
+)
+
+#: Every kind of alert that was fired as a test and arrived.
+alert_proof = Table(
+    "mtls_alert_proof",
+    metadata,
+    required("organization_id", Uuid, ForeignKey("organization.id")),
+    required("kind", String),
+    required("proved_by", String),
+    required("proved_at", Moment),
+    required("detail", String),
+    PrimaryKeyConstraint("organization_id", "kind"),
+)
+
+#: A kind that is silent for a while. No kind is silent for ever.
+alert_mute = Table(
+    "mtls_alert_mute",
+    metadata,
+    required("organization_id", Uuid, ForeignKey("organization.id")),
+    required("kind", String),
+    required("until", Moment),
+    required("reason", String),
+    required("muted_by", String),
+    required("muted_at", Moment),
+    PrimaryKeyConstraint("organization_id", "kind"),
+)
+
+#: How far access events were looked at; one row.
+alert_progress = Table(
+    "mtls_alert_progress",
+    metadata,
+    required("name", String, primary_key=True),
+    required("event_id", Uuid),
+)
