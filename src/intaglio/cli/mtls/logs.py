@@ -22,6 +22,12 @@ from intaglio.core.errors import InvalidInput
 
 app = noun("Access logs of nginx, HAProxy, Apache, Envoy and AWS load balancers.")
 
+
+@app.callback()
+def root() -> None:
+    """With one command alone the noun would be the command."""
+
+
 _CHUNK, _LINES = 350_000, 5_000
 #: A longer line is not sent whole; the server counts it as one it cannot read.
 _LONGEST = 16_400
