@@ -173,7 +173,8 @@ def _keys(issuer: Issuer, found: Mapping[str, Any]) -> list[PublicKey]:
 def _key(member: Any) -> PublicKey | None:
     if not isinstance(member, dict) or member.get("kty") not in ("RSA", "EC", "OKP"):
         return None  # above all no symmetric ones
-    if member.get("use") not in (None, "sig") or "verify" not in member.get("key_ops", ["verify"]):
+    operations = member.get("key_ops", ["verify"])
+    if member.get("use") not in (None, "sig") or not isinstance(operations, list) or "verify" not in operations:
         return None
     try:
         key = JWKRegistry.import_key({name: value for name, value in member.items() if name != "d"})
