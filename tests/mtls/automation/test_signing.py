@@ -238,14 +238,22 @@ async def test_bodies_that_are_none_are_refused(mtls: Mtls, client: Client, paym
         assert answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_a_person_can_be_bootstrapped_too_and_domains_stay_apart(
+async def test_people_are_sent_to_enrolment(mtls: Mtls, client: Client, trust_domain: TrustDomain) -> None:
+    user = await make_user(mtls)
+    with pytest.raises(Forbidden) as refused:
+        await token_for(mtls, user)
+    assert refused.value.code == "identity-is-a-person"
+    certificate = (await issue(mtls, user)).certificate
+    assert (await sign(client(certificate))).json()["code"] == "identity-is-a-person"
+    assert (await client(certificate).post("/v1/auth/cert/login")).status_code == 403
+
+
+async def test_a_token_of_another_environment_stays_there(
     mtls: Mtls, client: Client, trust_domain: TrustDomain
 ) -> None:
     await make_domain(mtls, "dev.example", "dev")
-    user = await make_user(mtls, domain="dev.example")
-    made = await token_for(mtls, user)
-    answer = await sign(client(), made.text)
-    assert answer.json()["identity"].startswith("spiffe://dev.example/")
+    made = await token_for(mtls, await make_service(mtls, "payments", "dev.example"))
+    assert (await sign(client(), made.text)).json()["identity"].startswith("spiffe://dev.example/")
 
 
 @given(st.text(max_size=80) | st.from_regex(r"igb_[0-9A-Za-z]{61}", fullmatch=True))

@@ -91,6 +91,9 @@ async def test_issue_makes_a_key(mtls: Mtls, client: Client, payments: Identity)
     bundle = {"format": "pem_bundle"}
     answer = await asking.post("/v1/pki/issue/payments", json=bundle, headers=with_token(token))
     assert answer.json()["data"]["certificate"].count("-----BEGIN") == 3
+    async with mtls.database.read() as view:
+        handed_out = "SELECT count(*) FROM audit_record WHERE action = 'private-key.hand-out'"
+        assert await view.scalar(text(handed_out)) == 3
     await set_live(mtls, "automation", issue_with_key=False)
     answer = await asking.post("/v1/pki/issue/payments", json={}, headers=with_token(token))
     assert answer.status_code == 403

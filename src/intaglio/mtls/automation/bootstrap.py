@@ -33,7 +33,7 @@ from intaglio.mtls.automation.settings import AutomationSettings
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.identities import domains, names, registry
 from intaglio.mtls.identities import models as identity_models
-from intaglio.mtls.identities.values import Identity
+from intaglio.mtls.identities.values import Identity, Kind
 from intaglio.platform import live_settings
 
 Purpose = Literal["sign", "approle"]
@@ -94,8 +94,9 @@ class BootstrapPage:
 
 
 async def create_token(mtls: Mtls, principal: Principal, wanted: NewBootstrapToken) -> CreatedToken:
-    """Make a bootstrap token for an active identity. Needs ``mtls.identities``, or ``mtls.own`` and to own it.
+    """Make a bootstrap token for an active identity that is no person.
 
+    Needs ``mtls.identities``, or ``mtls.own`` and to own it.
     Raises NotFound, Forbidden, InvalidInput, StateConflict (trust domain not active).
     """
     networks = _networks(wanted.networks)
@@ -111,6 +112,8 @@ async def create_token(mtls: Mtls, principal: Principal, wanted: NewBootstrapTok
         identity = await registry.visible_identity(tx, principal, wanted.identity)
         await registry.require_may_use(tx, principal, identity)
         registry.require_active(identity)
+        if identity.kind is Kind.USER:
+            raise errors.person(identity.name)
         values: dict[str, Any] = {
             "id": new_id(),
             "handle": token_text.handle_of(text),

@@ -57,3 +57,12 @@ def pipeline_unknown() -> Forbidden:
 def jwt_invalid(why: str) -> Unauthenticated:
     """A token of a token issuer that proves nothing; ``why`` quotes nothing of it."""
     return Unauthenticated(f"The identity token does not count: {why}.", code="identity-token-invalid")
+
+
+def person(name: str) -> Forbidden:
+    """People renew with their device in their hands, by the rules of enrolment; nothing here is for them."""
+    return Forbidden(
+        f'"{name}" is a person; certificates without anybody at work are for machines.',
+        code="identity-is-a-person",
+        remedy="People enrol with a security code and renew on the enrolment page.",
+    )

@@ -10,12 +10,13 @@ from starlette.requests import Request
 
 from intaglio.core.errors import Forbidden, Unauthenticated
 from intaglio.core.principal import ANONYMOUS, Principal
+from intaglio.mtls.automation import errors
 from intaglio.mtls.automation.settings import AutomationSettings
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.enrolment import callers, limits
 from intaglio.mtls.enrolment.callers import Presented
 from intaglio.mtls.identities.bindings import Binding
-from intaglio.mtls.identities.values import Identity
+from intaglio.mtls.identities.values import Identity, Kind
 from intaglio.platform import live_settings
 
 
@@ -49,14 +50,16 @@ def bearer_of(request: Request) -> str | None:
 
 
 async def holder(mtls: Mtls, request: Request) -> tuple[Identity, Binding]:
-    """Whom the client certificate of a connection proves.
+    """Which machine the client certificate of a connection proves.
 
-    Raises Unauthenticated with the reason code, Forbidden for one who is suspended, retired or not bound.
+    Raises Unauthenticated with the reason code, Forbidden for one that is suspended, retired or not bound, or a person.
     """
     presented = Presented.of(request.scope)
     seen = callers.require(await callers.judge(mtls, presented), presented)
     identity, binding = await callers.registered(mtls, seen)
     proved(request, identity)
+    if identity.kind is Kind.USER:
+        raise errors.person(identity.name)
     return identity, binding
 
 

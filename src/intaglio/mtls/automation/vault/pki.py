@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from intaglio.asn1.algorithms import KeyAlgorithm, generate_private_key
+from intaglio.audit import record as audit
 from intaglio.authority.crls.stored import latest_crl
 from intaglio.authority.directory import CaView
 from intaglio.core import clock
@@ -86,6 +87,7 @@ class PkiRoutes:
         signed, warnings = await self._issue(request, login, body, _request_for(key))
         style = PrivateFormat.PKCS8 if body.private_key_format == "pkcs8" else PrivateFormat.TraditionalOpenSSL
         made = _Key(body.key_type, key, style)
+        await self._note_key(login, signed)
         return answers.data(_certificate(signed, body.format, made), warnings=warnings)
 
     async def sign_verbatim(self, request: Request) -> Response:
@@ -175,6 +177,15 @@ class PkiRoutes:
             source=login.source, user_agent=request.headers.get("user-agent", ""),
         )  # fmt: skip
         return signed, [*warnings, *signed.issued.warnings]
+
+    async def _note_key(self, login: Login, signed: Signed) -> None:
+        """A private key is about to leave this house."""
+        identity, serial = login.identity, serial_hex(signed.issued.serial)
+        async with self._mtls.database.transaction() as tx:
+            audit.record(
+                tx, identity.principal(login.source), "private-key.hand-out", "identity", identity.uri,
+                organization=identity.domain.organization, serial=serial,
+            )  # fmt: skip
 
     async def _domain(self, request: Request) -> TrustDomain:
         mount = request.path_params["mount"]
