@@ -24,6 +24,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 
 from intaglio.audit.record import record
+from intaglio.core import clock
 from intaglio.core.errors import InvalidInput, NotFound
 from intaglio.core.principal import Permission, Principal
 from intaglio.core.secrets import MasterKey
@@ -90,7 +91,8 @@ async def install(
     principal.require(Permission.PLATFORM_MANAGE)
     _require_listener(listener)
     certificates, private_key = read_chain(chain), read_key(key, password)
-    check_identity(certificates, private_key, at=tx.now)
+    # Not the beginning of the transaction: the platform's own certificate was made since.
+    check_identity(certificates, private_key, at=clock.now())
     encoded = private_key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     columns: dict[str, Any] = {
         "chain": b"".join(c.public_bytes(Encoding.PEM) for c in certificates).decode(),
