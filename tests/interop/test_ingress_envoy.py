@@ -96,3 +96,7 @@ def test_the_ip_rule_is_a_barrier_of_its_own_and_the_log_names_the_caller(
             return any(str(json.loads(line).get("uri", "")).endswith("/svc/caller") for line in lines)
 
         eventually(named, what="the log names the caller")
+        log = ingress.folder / "access.log"
+        done = domain.product.json("mtls", "logs", "import", f"edge~{ingress.name}", log, "--format", "envoy")
+        assert done["bad"] == 0
+        assert done["events"] >= 1

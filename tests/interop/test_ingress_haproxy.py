@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.interop.ingress import Credential, Domain, Ingress, domain_of, refused_soon, rendered, running
 from tests.support.product import Product, eventually
-from tests.support.programs import run
+from tests.support.programs import PATIENCE, run
 
 from intaglio.mtls.ingresses.rendering import OURS
+
+_REFUSED = re.compile(rb'"handshake":"[1-9]')
 
 
 @pytest.fixture
@@ -26,8 +30,11 @@ def caller(domain: Domain, tmp_path: Path) -> Credential:
 
 
 @contextlib.contextmanager
-def haproxy(domain: Domain, folder: Path, *options: str, **settings: str) -> Iterator[Ingress]:
+def haproxy(domain: Domain, folder: Path, *options: str, syslog: str = "", **settings: str) -> Iterator[Ingress]:
     with rendered(domain, "haproxy", folder, *options, **settings) as ingress:
+        if syslog:
+            configuration = folder / "haproxy.cfg"
+            configuration.write_text(configuration.read_text().replace("log /dev/log", f"log {syslog}"))
         certificate = folder / "server.pem"
         certificate.write_text(certificate.read_text() + (folder / "server.key").read_text())
         check = f"haproxy -c -q -f {folder}/haproxy.cfg"
@@ -103,3 +110,24 @@ def test_the_acceptable_cas_are_sent(domain: Domain, tmp_path: Path) -> None:
     with haproxy(domain, tmp_path / "haproxy") as ingress:
         assert "Acceptable client certificate CA names" in ingress.ca_names()
         assert ingress.get(None, "--tls-max", "1.1").status != 0
+
+
+def test_its_log_becomes_access_events_that_name_the_caller(domain: Domain, tmp_path: Path, caller: Credential) -> None:
+    folder, log = tmp_path / "haproxy", tmp_path / "haproxy.log"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
+        syslog.bind(str(tmp_path / "s"))
+        syslog.settimeout(PATIENCE)
+        with haproxy(domain, folder, syslog=str(tmp_path / "s")) as ingress:
+            ingress.get(caller, path="/admin?secret=1")
+            ingress.get(None)
+            lines: list[bytes] = []
+            # HAProxy also logs the connection with which it was tried whether it listens.
+            while not (any(b"admin" in line for line in lines) and any(_REFUSED.search(line) for line in lines)):
+                lines.append(syslog.recv(65_536).rstrip(b"\n"))
+    log.write_bytes(b"".join(line + b"\n" for line in lines if b"intaglio-haproxy" in line))
+    done = domain.product.json("mtls", "logs", "import", f"edge~{ingress.name}", log, "--format", "haproxy")
+    assert done["bad"] == 0
+    found = domain.product.json("mtls", "event", "list", "--filter", f"ingress=edge~{ingress.name}", "--all")
+    by_reason = {event["reason"] or "": event for event in found}
+    assert by_reason[""]["identity"] == "spiffe://edge.example/env/edge/team/platform/svc/caller"
+    assert by_reason["no_certificate"]["decision"] == "deny"

@@ -96,6 +96,11 @@ def test_a_handshake_that_haproxy_refused(number: str, reason: ReasonCode) -> No
     assert (found.kind, found.reason, found.served) == ("handshake", reason, False)
 
 
+def test_the_end_of_a_certificate_as_haproxy_writes_it() -> None:
+    assert read("haproxy", haproxy(not_after="261122080000Z")).not_after == datetime(2026, 11, 22, 8, tzinfo=UTC)
+    assert read("haproxy", haproxy(not_after="269922080000Z")).not_after is None
+
+
 def test_a_handshake_that_envoy_refused() -> None:
     failure = "TLS_error:|268435581:SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED:verify cert failed: {}"
     line = envoy(log="intaglio-envoy-connection", failure=failure.format("certificate revoked"))

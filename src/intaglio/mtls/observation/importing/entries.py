@@ -108,6 +108,7 @@ def reason_of_verify(said: str) -> ReasonCode | None:
 
 _SERIAL = re.compile(r"(?:0x)?([0-9A-Fa-f]{1,64})")
 _COLONS = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2})+")
+_UTC_TIME = re.compile(r"([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})Z")
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
@@ -155,7 +156,12 @@ def checked_moment(found: datetime) -> datetime:
 
 
 def optional_moment(text: str) -> datetime | None:
-    """A moment that is not worth losing a line over: ISO 8601, or ``Nov 21 08:00:00 2026 GMT`` as OpenSSL writes."""
+    """A moment that is not worth losing a line over: ISO 8601, ``Nov 21 08:00:00 2026 GMT`` as OpenSSL writes, or the
+    UTCTime of a certificate, ``261121080000Z``."""
+    if matched := _UTC_TIME.fullmatch(text):
+        year, month, day, hour, minute, second = matched.groups()
+        century = "20" if year < "50" else "19"  # RFC 5280 section 4.1.2.5.1
+        text = f"{century}{year}-{month}-{day}T{hour}:{minute}:{second}+00:00"
     try:
         return moment(text)
     except BadLine:
