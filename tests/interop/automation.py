@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,13 +101,22 @@ def once(domain: Domain, out: Path, *options: str | Path) -> subprocess.Complete
 
 @contextmanager
 def running(
-    domain: Domain, out: Path, *options: str | Path, refused: int | None = None, **environment: str
+    domain: Domain,
+    out: Path,
+    *options: str | Path,
+    refused: int | None = None,
+    launcher: Sequence[str] = (),
+    **environment: str,
 ) -> Iterator[Agent]:
-    """An agent in the background, ended in order; ``refused`` is the status with which it may end by itself."""
+    """An agent in the background, ended in order; ``refused`` is the status with which it may end by itself,
+    ``launcher`` a program that confines it."""
     log = out.with_suffix(".log")
     with open(log, "wb") as file:
         process = subprocess.Popen(
-            arguments(domain, out, *options), env=domain.product.environment | environment, stderr=file, stdout=file
+            [*launcher, *arguments(domain, out, *options)],
+            env=domain.product.environment | environment,
+            stderr=file,
+            stdout=file,
         )
     try:
         agent = Agent(out, log, process)
