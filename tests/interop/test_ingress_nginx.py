@@ -120,7 +120,8 @@ def test_a_silent_decision_endpoint_refuses_or_lets_in_as_it_is_set(
         )
         run("sh", "-c", ingress.commands["RELOAD_COMMAND"])
         eventually(lambda: b"x-reloaded" in ingress.get(caller, "--include").stdout, what="the reload counts")
-        assert ingress.passes(caller) is passes
+        # A process of before the reload may take one more connection.
+        eventually(lambda: ingress.passes(caller) is passes, what="the new setting holds")
         assert not ingress.passes(None)
 
 
