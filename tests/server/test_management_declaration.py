@@ -298,3 +298,77 @@ async def test_what_is_fixed_about_a_trust_domain_is_refused(operator: AsyncClie
         text = f"identities: [{{domain: prod.example, kind: user, {wrong}}}]"
         answer = await operator.post("/declaration", json={"declaration": text})
         assert (answer.status_code, answer.json()["code"]) == (400, "declaration-invalid")
+
+
+ACCESS = (
+    IDENTITIES
+    + """
+policies:
+- name: ledger
+  organization: demo
+  source: |
+    allow if kind == service and team == "finance"
+  cases:
+  - {name: finance reads, expect: allow, identity: {kind: service, team: finance}, path: /ledger/1}
+  - {name: others do not, expect: deny, identity: {kind: service, team: search}, path: /ledger/1}
+ingresses:
+- {name: front, organization: demo, domain: prod.example, listener: "0.0.0.0:443", hosts: [api.prod.example],
+   ip_rule: [192.0.2.7, 2001:db8::/32], policy: ledger}
+- {name: quiet, organization: demo, domain: prod.example, type: haproxy, ip_rule: [], mode: enforce}
+"""
+)
+
+
+async def test_policies_and_ingresses_are_declared_once(operator: AsyncClient) -> None:
+    done = await apply(operator, ACCESS)
+    assert [each["object"] for each in done["changes"]][-3:] == [
+        *("policy demo~ledger", "ingress demo~front", "ingress demo~quiet"),
+    ]
+    assert (await apply(operator, ACCESS))["changes"] == []
+    exported = (await operator.get("/declaration")).json()["declaration"]
+    assert (await apply(operator, exported, prune=True, dry_run=True))["changes"] == []
+    front = (await operator.get("http://management/mtls/v1/ingresses/demo~front")).json()
+    assert (front["mode"], front["policy"]) == ("permissive", "ledger")
+    assert front["ip_rule"] == ["192.0.2.7/32", "2001:db8::/32"]
+    (policy,) = (await operator.get("http://management/mtls/v1/policies")).json()["items"]
+    assert (policy["name"], policy["active_version"]) == ("ledger", 1)
+
+
+async def test_declared_policies_and_ingresses_are_changed_and_retired(operator: AsyncClient) -> None:
+    await apply(operator, ACCESS)
+    changed = ACCESS.replace('team == "finance"', 'team == "finance" and not "guest" in roles')
+    changed = changed.replace("ip_rule: [192.0.2.7, 2001:db8::/32], policy: ledger", "ip_rule: null, policy: null")
+    done = await apply(operator, changed.replace("mode: enforce", "mode: off"))
+    assert {(each["action"], each["object"]) for each in done["changes"]} == {
+        *(("change", "policy demo~ledger"), ("change", "ingress demo~front"), ("change", "ingress demo~quiet")),
+    }
+    front = (await operator.get("http://management/mtls/v1/ingresses/demo~front")).json()
+    assert (front["ip_rule"], front["policy"]) == (None, None)
+    done = await apply(operator, "ingresses: []\npolicies: []", prune=True)
+    assert [(each["action"], each["object"]) for each in done["changes"]] == [
+        *(("delete", "ingress demo~front"), ("delete", "ingress demo~quiet"), ("delete", "policy demo~ledger")),
+    ]
+
+
+async def test_an_ingress_that_is_declared_in_part_keeps_the_rest(operator: AsyncClient) -> None:
+    await apply(operator, ACCESS)
+    part = "ingresses: [{name: front, organization: demo, domain: prod.example, description: At the front}]"
+    (change,) = (await apply(operator, part))["changes"]
+    assert [each[0] for each in change["fields"]] == ["description"]
+    front = (await operator.get("http://management/mtls/v1/ingresses/demo~front")).json()
+    assert (front["policy"], front["ip_rule"]) == ("ledger", ["192.0.2.7/32", "2001:db8::/32"])
+
+
+async def test_a_declaration_shuts_nobody_out_without_evidence_and_activates_nothing_unproved(
+    operator: AsyncClient,
+) -> None:
+    await apply(operator, ACCESS)
+    enforcing = "ingresses: [{name: front, organization: demo, domain: prod.example, mode: enforce}]"
+    answer = await operator.post("/declaration", json={"declaration": enforcing})
+    assert (answer.status_code, answer.json()["code"]) == (409, "ingress-not-ready")
+    wrong = ACCESS.replace("expect: deny", "expect: allow")
+    answer = await operator.post("/declaration", json={"declaration": wrong})
+    assert (answer.status_code, answer.json()["code"]) == (422, "policy-cases-failed")
+    moved = ACCESS.replace("type: haproxy", "type: nginx")
+    answer = await operator.post("/declaration", json={"declaration": moved}, params={"dry_run": True})
+    assert (answer.status_code, answer.json()["code"]) == (422, "setting-frozen")

@@ -17,6 +17,9 @@ from intaglio.authority.credentials import NewCredential
 from intaglio.core.errors import Forbidden, IntaglioError
 from intaglio.core.principal import Principal
 from intaglio.db.listing import ListQuery
+from intaglio.mtls.access import ingresses, modes, policies
+from intaglio.mtls.access.ingress_values import NO_RULE, IngressChanges, NewIngress
+from intaglio.mtls.access.policy_values import PolicyCase
 from intaglio.mtls.identities import domains, lifetimes, names, registry, revoking, rotation
 from intaglio.mtls.identities.values import Kind
 from intaglio.platform import live_settings
@@ -25,7 +28,9 @@ from intaglio.server.management.declarative.document import (
     DeclaredDomain,
     DeclaredExternalRoot,
     DeclaredIdentity,
+    DeclaredIngress,
     DeclaredIssuing,
+    DeclaredPolicy,
     needs_nobody,
 )
 from intaglio.server.services import Services
@@ -77,6 +82,8 @@ class _Run:
             "ca": self._create_ca if step.action == "create" else self._change_ca,
             "trust domain": self._create_domain if step.action == "create" else self._change_domain,
             "identity": self._put_identity,
+            "policy": self._put_policy,
+            "ingress": self._create_ingress if step.action == "create" else self._change_ingress,
         }
         await steps[step.section](step)
 
@@ -199,7 +206,36 @@ class _Run:
             raise registry.identity_unknown(reference)
         return page.identities[0].id
 
+    async def _put_policy(self, step: Step) -> None:
+        wanted: DeclaredPolicy = step.wanted
+        values = wanted.model_dump(exclude={"cases"})
+        new = policies.NewPolicy(**values, cases=[PolicyCase(**each.model_dump()) for each in wanted.cases])
+        made, version = await policies.put_policy(self._services.mtls, self._principal, new)
+        await policies.activate(self._services.mtls, self._principal, made.full_name, version.version)
+
+    async def _create_ingress(self, step: Step) -> None:
+        wanted: DeclaredIngress = step.wanted
+        await ingresses.create_ingress(self._services.mtls, self._principal, NewIngress(**wanted.model_dump()))
+        self.notes.append(f"Ingress {step.name} gets its token from `intaglio mtls ingress token {step.name}`.")
+
+    async def _change_ingress(self, step: Step) -> None:
+        wanted: DeclaredIngress = step.wanted
+        changed = {change.name for change in step.fields}
+        values = {name: getattr(wanted, name) for name in changed - {"mode"}}
+        values |= {name: NO_RULE for name in ("ip_rule", "policy") if name in changed and values[name] is None}
+        mtls = self._services.mtls
+        if values:
+            await ingresses.edit_ingress(mtls, self._principal, step.name, IngressChanges(**values))
+        if "mode" in changed:
+            await modes.change_mode(mtls, self._principal, step.name, wanted.mode, reason="As declared.")
+
     async def _delete(self, step: Step) -> None:
+        if step.section == "ingress":
+            await ingresses.retire_ingress(self._services.mtls, self._principal, step.name)
+            return
+        if step.section == "policy":
+            await policies.retire_policy(self._services.mtls, self._principal, step.name)
+            return
         if step.section == "identity":
             found = await self._identity(step.name)
             await revoking.retire_identity(self._services.mtls, self._principal, found)

@@ -8,16 +8,20 @@ from typing import Any, Literal
 
 from intaglio.authority.cas.values import setting_frozen
 from intaglio.core.errors import InvalidInput, Refused
+from intaglio.mtls.access.ingress_values import networks
 from intaglio.server.management.declarative.document import (
     DeclaredCa,
     DeclaredExternalRoot,
+    DeclaredIngress,
     DeclaredIssuing,
     DeclaredOrganization,
     Document,
 )
 from intaglio.x509.names import Name
 
-Section = Literal["settings", "profile", "organization", "members", "ca", "trust domain", "identity"]
+Section = Literal[
+    "settings", "profile", "organization", "members", "ca", "trust domain", "identity", "policy", "ingress"
+]
 Action = Literal["create", "change", "delete"]
 
 
@@ -73,8 +77,9 @@ def difference(wanted: Document, current: Document, *, prune: bool) -> list[Step
         gone = [str(each["id"]) for each in current.profiles or () if each["id"] not in kept]
         removals += [Step("profile", "delete", name) for name in gone]
     steps += [*_domains(wanted, current), *_identities(wanted, current)]
+    steps += [*_policies(wanted, current), *_ingresses(wanted, current)]
     if prune:
-        # Identities first: a trust domain ends when it has none. CAs of trust domains go last.
+        # Ingresses, then identities first: a trust domain ends when it has none. CAs of trust domains go last.
         removals = [*_gone_from_trust(wanted, current), *removals]
     return steps + removals
 
@@ -157,9 +162,65 @@ def _identities(wanted: Document, current: Document) -> Iterator[Step]:
             yield Step("identity", "change", identity.reference, wanted=identity, fields=changes)
 
 
+def _policies(wanted: Document, current: Document) -> Iterator[Step]:
+    known = {each.reference: each for each in current.policies or ()}
+    for policy in wanted.policies or ():
+        before = known.get(policy.reference)
+        if before is None:
+            yield Step("policy", "create", policy.reference, policy.organization, policy)
+        elif changes := _changes(policy, before, ("language", "source", "cases", "description")):
+            yield Step("policy", "change", policy.reference, policy.organization, policy, changes)
+
+
+def _ingresses(wanted: Document, current: Document) -> Iterator[Step]:
+    known = {each.reference: each for each in current.ingresses or ()}
+    for declared in wanted.ingresses or ():
+        ingress = _normal(declared)
+        before = known.get(ingress.reference)
+        if before is None:
+            yield Step("ingress", "create", ingress.reference, ingress.organization, ingress)
+            continue
+        said = ingress.model_fields_set
+        fixed = [name for name in ("domain", "type") if name in said]
+        if frozen := [name for name in fixed if getattr(ingress, name) != getattr(before, name)]:
+            raise Refused(
+                f"ingress {ingress.reference}: {', '.join(frozen)} cannot be changed.",
+                code="setting-frozen",
+                remedy="Make another ingress.",
+                target=frozen[0],
+                extra={"fields": frozen},
+            )
+        if changes := _changes(ingress, before, [name for name in _OF_INGRESSES if name in said]):
+            yield Step("ingress", "change", ingress.reference, ingress.organization, ingress, changes)
+
+
+_OF_INGRESSES = (
+    "description", "listener", "hosts", "ip_rule", "policy", "revocation_source", "refresh_seconds", "forward",
+    "fail_mode", "mode",
+)  # fmt: skip
+
+
+def _normal(ingress: DeclaredIngress) -> DeclaredIngress:
+    """The ingress with networks and policy in the spelling in which they are kept. Raises InvalidInput."""
+    values: dict[str, Any] = {}
+    if ingress.ip_rule is not None:
+        values["ip_rule"] = networks(ingress.ip_rule)
+    if ingress.policy is not None:
+        values["policy"] = ingress.policy.rpartition("~")[2]
+    return ingress.model_copy(update=values)
+
+
 def _gone_from_trust(wanted: Document, current: Document) -> list[Step]:
     """What a complete section does not name is retired."""
     steps: list[Step] = []
+    if wanted.ingresses is not None:
+        kept = {each.reference for each in wanted.ingresses}
+        gone = [each.reference for each in current.ingresses or () if each.reference not in kept]
+        steps += [Step("ingress", "delete", reference) for reference in gone]
+    if wanted.policies is not None:
+        kept = {each.reference for each in wanted.policies}
+        gone = [each.reference for each in current.policies or () if each.reference not in kept]
+        steps += [Step("policy", "delete", reference) for reference in gone]
     if wanted.identities is not None:
         kept = {each.reference for each in wanted.identities}
         gone = [each.reference for each in current.identities or () if each.reference not in kept]
@@ -252,7 +313,15 @@ def _field(name: str, before: Any, after: Any) -> FieldChange | None:
         same = sorted(map(_folded, before)) == sorted(map(_folded, after))
     else:
         same = before == after
-    return None if same else FieldChange(name, _text(before), _text(after))
+    told = _rule_text if name == "ip_rule" else _text
+    return None if same else FieldChange(name, told(before), told(after))
+
+
+def _rule_text(rule: list[str] | None) -> str:
+    # No rule and a rule without networks are opposites.
+    if rule is None:
+        return "(no rule)"
+    return ", ".join(rule) or "(nobody)"
 
 
 def _folded(value: Any) -> str:
@@ -276,7 +345,7 @@ def _text(value: Any) -> str:
     if value is None or value == "":
         return "(nothing)"
     if isinstance(value, list | tuple):
-        return ", ".join(map(str, value)) or "(nothing)"
+        return ", ".join(str(getattr(each, "name", each)) for each in value) or "(nothing)"
     if hasattr(value, "model_dump"):
         return (
             ", ".join(f"{name}={each}" for name, each in value.model_dump(exclude_defaults=True).items()) or "defaults"

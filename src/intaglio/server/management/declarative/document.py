@@ -1,4 +1,4 @@
-"""The document: organizations, CAs, custom profiles, live settings, trust domains and identities.
+"""The document: organizations, CAs, custom profiles, live settings, trust domains, identities, policies, ingresses.
 
 Nothing in it is secret.
 """
@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import Annotated, Any, Final, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from intaglio.authority.cas.values import NewExternalRoot, NewIssuing, NewRoot
 from intaglio.core.errors import InvalidInput
+from intaglio.mtls.access.ingress_values import FORWARDS
 from intaglio.profiles import registry
 from intaglio.server.problems import json_pointer
 
@@ -118,6 +119,71 @@ class DeclaredIdentity(_Value):
         return self
 
 
+class DeclaredCase(_Value):
+    """A request and the answer that the policy has to give to it."""
+
+    name: str
+    expect: Literal["allow", "deny"]
+    identity: dict[str, Any] = {}
+    method: str = "GET"
+    path: str = "/"
+    host: str = ""
+    ingress: str = ""
+    source_ip: str = ""
+    tls_version: str = ""
+    issuer: str = ""
+
+
+class DeclaredPolicy(_Value):
+    """An access policy of an organization: the version that counts. It is activated once all of its cases pass."""
+
+    name: str
+    organization: str
+    source: str
+    language: Literal["short", "cedar"] = "short"
+    cases: list[DeclaredCase] = []
+    description: str = ""
+
+    @property
+    def reference(self) -> str:
+        """``{organization}~{name}``."""
+        return f"{self.organization}~{self.name}"
+
+
+class DeclaredIngress(_Value):
+    """An ingress of an organization; fields that are left out of one that exists are left alone.
+
+    ``ip_rule`` and ``policy`` are taken away by null; an empty ``ip_rule`` denies everybody. ``mode`` is switched as
+    people switch it: to ``enforce`` only when nobody entitled would be shut out.
+    """
+
+    name: str
+    organization: str
+    domain: str
+    type: str = "nginx"
+    description: str = ""
+    listener: str = ""
+    hosts: list[str] = []
+    mode: Literal["off", "permissive", "enforce"] = "permissive"
+    ip_rule: list[str] | None = None
+    policy: str | None = None
+    revocation_source: Literal["live", "crl", "ocsp"] = "live"
+    refresh_seconds: int = 10
+    forward: list[str] = list(FORWARDS)
+    fail_mode: Literal["closed", "open"] = "closed"
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: Any) -> Any:
+        # YAML 1.1 reads a bare `off` as false.
+        return "off" if value is False else value
+
+    @property
+    def reference(self) -> str:
+        """``{organization}~{name}``."""
+        return f"{self.organization}~{self.name}"
+
+
 class Document(_Value):
     """Everything that can be declared. A section that is left out is left alone."""
 
@@ -127,11 +193,15 @@ class Document(_Value):
     organizations: list[DeclaredOrganization] | None = None
     trust_domains: list[DeclaredDomain] | None = None
     identities: list[DeclaredIdentity] | None = None
+    policies: list[DeclaredPolicy] | None = None
+    ingresses: list[DeclaredIngress] | None = None
 
     @model_validator(mode="after")
     def _each_once(self) -> Document:
         _require_unique((each.name for each in self.trust_domains or ()), "trust domain")
         _require_unique((each.reference for each in self.identities or ()), "identity")
+        _require_unique((each.reference for each in self.policies or ()), "policy")
+        _require_unique((each.reference for each in self.ingresses or ()), "ingress")
         _require_unique((each.name for each in self.organizations or ()), "organization")
         _require_unique((str(each.get("id")) for each in self.profiles or ()), "profile")
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Final, cast
 
 from intaglio.authority import custom_profiles, memberships, organizations
@@ -11,17 +12,21 @@ from intaglio.authority.client_users import ADMINISTRATOR, AUDITOR
 from intaglio.authority.rights import list_rights
 from intaglio.core.principal import Permission, Principal
 from intaglio.db.listing import ListQuery
+from intaglio.mtls.access import ingresses, policies
 from intaglio.mtls.identities import domains, lifetimes, registry
 from intaglio.mtls.identities.domains import PkiChoice
 from intaglio.platform import live_settings
 from intaglio.profiles.model import CertificateProfile
 from intaglio.server.management.declarative.document import (
     DeclaredCa,
+    DeclaredCase,
     DeclaredDomain,
     DeclaredExternalRoot,
     DeclaredIdentity,
+    DeclaredIngress,
     DeclaredIssuing,
     DeclaredOrganization,
+    DeclaredPolicy,
     DeclaredRoot,
     Document,
 )
@@ -45,6 +50,8 @@ async def read(services: Services, principal: Principal) -> Document:
         ],
         trust_domains=await _domains(services, principal),
         identities=await _identities(services, principal),
+        policies=await _policies(services, principal),
+        ingresses=await _ingresses(services, principal),
     )
 
 
@@ -129,6 +136,50 @@ async def _identities(services: Services, principal: Principal) -> list[Declared
             properties=dict(each.properties),
         )
         for each in page.identities
+    ]
+
+
+async def _policies(services: Services, principal: Principal) -> list[DeclaredPolicy] | None:
+    """Those that have a version which counts, with that version; drafts are nobody's declaration."""
+    if not principal.may(Permission.MTLS_VIEW):
+        return None
+    found = [each for each in await policies.list_policies(services.mtls, principal) if each.active_version]
+    async with services.database.read() as view:
+        versions = [await policies.load_version(view, each, each.active_version) for each in found]
+    return [
+        DeclaredPolicy(
+            name=policy.name,
+            organization=policy.organization,
+            source=version.source,
+            language=version.language,
+            cases=[DeclaredCase(**asdict(case)) for case in version.cases],
+            description=policy.description,
+        )
+        for policy, version in zip(found, versions, strict=True)
+    ]
+
+
+async def _ingresses(services: Services, principal: Principal) -> list[DeclaredIngress] | None:
+    if not principal.may(Permission.MTLS_VIEW):
+        return None
+    return [
+        DeclaredIngress(
+            name=each.name,
+            organization=each.organization,
+            domain=each.domain,
+            type=each.type,
+            description=each.description,
+            listener=each.listener,
+            hosts=list(each.hosts),
+            mode=each.mode,
+            ip_rule=None if each.ip_rule is None else list(each.ip_rule),
+            policy=each.policy,
+            revocation_source=each.revocation_source,
+            refresh_seconds=each.refresh_seconds,
+            forward=list(each.forward),
+            fail_mode=each.fail_mode,
+        )
+        for each in await ingresses.list_ingresses(services.mtls, principal)
     ]
 
 
