@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -110,7 +111,7 @@ async def import_pkcs12(
     Raises InvalidInput (``password-wrong``, ``pkcs12-unreadable``, ``pkcs12-without-key``, ``key-mismatch``,
     ``key-algorithm-not-allowed``), Refused (``encryption-unsupported``, ``credential-expired``), StateConflict.
     """
-    content = open_pkcs12(data, password.get_secret_value())
+    content = await asyncio.to_thread(open_pkcs12, data, password.get_secret_value())  # it may take seconds
     if content.key is None:
         raise InvalidInput(
             "There is no private key in the PKCS #12 file.",

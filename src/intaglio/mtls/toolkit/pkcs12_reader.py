@@ -1,21 +1,25 @@
 """Reads PKCS #12 files as OpenSSL, Java, NSS, GnuTLS and Windows write them, and says exactly what is wrong with one.
 
 First the structure is read (which needs no password), then the MAC tells a wrong password from a damaged file, then the
-content is decrypted. RC2 and RC4, which old OpenSSL uses for certificates, are left to ``cryptography``.
+content is decrypted. RC2 and RC4, which old OpenSSL uses for certificates, are left to ``cryptography``, in a process.
 
 Source: RFC 7292, RFC 9579 (PBMAC1).
 """
 
 from __future__ import annotations
 
+import base64
 import hmac
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
-from cryptography.hazmat.primitives.serialization import Encoding, pkcs12
+from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from intaglio.asn1 import algorithms, der
 from intaglio.core.errors import InvalidInput, Refused
@@ -30,6 +34,7 @@ _SAFE_CONTENTS_BAG = "1.2.840.113549.1.12.10.1.6"
 _PBMAC1 = "1.2.840.113549.1.5.14"
 _MOST_BAGS = 200
 _MOST_ITERATIONS_TOGETHER = 2 * pbe.MOST_ITERATIONS  # of everything in one file
+_PKCS12_WEIGHT = pbe.MOST_ITERATIONS // pbe.MOST_PKCS12_ITERATIONS
 _DIGESTS = {oid: name for name, oid in w.MAC_DIGESTS.items()} | {"2.16.840.1.101.3.4.2.4": "sha224"}
 _HMACS = {
     "1.2.840.113549.2.9": "sha256",
@@ -255,6 +260,25 @@ def _pbmac1_key(parameters: bytes, password: str) -> tuple[bytes, str]:
 
 _Bag = tuple[str, bytes, bytes]
 
+_PATIENCE = 5.0  # seconds for a file of an old writer, which has some thousand iterations
+#: The program of the process for old files: reads and writes JSON, tells nothing when it fails.
+_OPENER = """
+import base64, json, sys
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs12
+given = json.load(sys.stdin)
+try:
+    found = pkcs12.load_pkcs12(base64.b64decode(given["data"]), given["password"].encode())
+except (ValueError, TypeError, NotImplementedError):
+    sys.exit(1)
+key = None if found.key is None else found.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+certificates = [
+    (each.certificate.public_bytes(Encoding.DER), (each.friendly_name or b"").decode("utf-8", "replace") or None)
+    for each in (found.cert, *found.additional_certs) if each is not None
+]
+told = [(base64.b64encode(der).decode(), name) for der, name in certificates]
+json.dump({"key": key and base64.b64encode(key).decode(), "certificates": told}, sys.stdout)
+"""
+
 
 def _bags(safe_contents: bytes, depth: int) -> Iterator[_Bag]:
     """(type, value, attributes) of every bag, nested ones included."""
@@ -303,7 +327,8 @@ class _Found:
 
     def _spend(self, identifier: bytes) -> None:
         """Bound the work that a file can make altogether."""
-        self._spent += pbe.describe(identifier).iterations or 0
+        rounds = pbe.describe(identifier).iterations or 0
+        self._spent += rounds * (_PKCS12_WEIGHT if pbe.is_pkcs12_pbe(identifier) else 1)
         if self._spent > _MOST_ITERATIONS_TOGETHER:
             raise InvalidInput(
                 f"The file asks for more than {_MOST_ITERATIONS_TOGETHER} iterations.", code="iterations-out-of-range"
@@ -342,21 +367,24 @@ def _friendly_name(attributes: bytes) -> str | None:
 
 
 def _opened_elsewhere(data: bytes, password: str, structure: Structure, refusal: Refused) -> Content:
-    """Files with RC2 or RC4, through ``cryptography``; the bounds on iterations were checked when they were read."""
-    for described in (*structure.key_encryptions, *(part.encryption for part in structure.parts)):
-        if described is not None and (described.iterations or 0) > pbe.MOST_ITERATIONS:
-            raise refusal
+    """Files with RC2 or RC4, through ``cryptography``.
+
+    What is inside an encrypted part may ask for any number of iterations, which nothing here has seen; so it is opened
+    by a process of its own, which is ended after some seconds.
+    """
+    given = json.dumps({"data": base64.b64encode(data).decode(), "password": password})
     try:
-        found = pkcs12.load_pkcs12(data, password.encode())
-    except (ValueError, TypeError, NotImplementedError):
+        run = subprocess.run(
+            [sys.executable, "-I", "-c", _OPENER], input=given.encode(), capture_output=True, timeout=_PATIENCE,
+            check=True,
+        )  # fmt: skip
+        found = json.loads(run.stdout)
+    except (subprocess.SubprocessError, OSError, ValueError):
         raise refusal from None
     gathered = _Found()
-    if found.key is not None:
-        gathered.keys.append((found.key, None))
-    for each in (found.cert, *found.additional_certs):
-        if each is not None:
-            name = each.friendly_name.decode("utf-8", "replace") if each.friendly_name else None
-            gathered.certificates.append((each.certificate.public_bytes(Encoding.DER), name))
+    if found["key"] is not None:
+        gathered.keys.append((load_der_private_key(base64.b64decode(found["key"]), None), None))
+    gathered.certificates += [(base64.b64decode(each), name) for each, name in found["certificates"]]
     return gathered.content(structure)
 
 
