@@ -97,8 +97,8 @@ async def _revoke(request: Request) -> Response:
 async def _log_in(request: Request) -> Response:
     """A session of the account that the certificate is linked with; its token is good for `/api/v1`."""
     mtls = _mtls(request)
-    identity, _ = await callers.registered(mtls, await _seen(request))
-    found = await certificate_login.log_in(mtls, identity, _visitor(request))
+    identity, binding = await callers.registered(mtls, await _seen(request))
+    found = await certificate_login.log_in(mtls, identity, binding, _visitor(request))
     shown = {"user": found.user.name, "token": found.secret.get_secret_value()}
     return _json(shown | {"expires_at": rfc3339(found.expires_at)})
 
@@ -106,7 +106,7 @@ async def _log_in(request: Request) -> Response:
 async def _link(request: Request) -> Response:
     """Let the certificate log in to the account whose session token comes with it."""
     mtls = _mtls(request)
-    identity, _ = await callers.registered(mtls, await _seen(request))
+    identity, binding = await callers.registered(mtls, await _seen(request))
     scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         raise Unauthenticated(
@@ -114,7 +114,7 @@ async def _link(request: Request) -> Response:
             code="token-missing",
             remedy="Send `Authorization: Bearer ...` with the token of a login.",
         )
-    made = await certificate_login.link(mtls, identity, bearer.strip(), _visitor(request))
+    made = await certificate_login.link(mtls, identity, binding, bearer.strip(), _visitor(request))
     return _json({"identity": made.identity, "user": made.user, "linked_at": rfc3339(made.linked_at)})
 
 

@@ -102,6 +102,28 @@ async def _user(mtls: Mtls, email: str) -> Any:
     return await make_user(mtls, email)
 
 
+async def test_another_certificate_of_the_same_person_logs_in_to_nothing(
+    mtls: Mtls, host: Host, issued: IssuedIdentity, session: str
+) -> None:
+    await host.post("login/link", issued.certificate, session)
+    # Whoever makes security codes, or keeps the registry, could have this one.
+    behind_the_back = await issue(mtls, issued.identity)
+    status, refused = await host.post("login", behind_the_back.certificate)
+    assert (status, refused["code"]) == (401, "certificate-not-linked")
+    status, _ = await host.post("login", issued.certificate)
+    assert status == 200
+
+
+async def test_a_renewed_certificate_keeps_its_link(
+    mtls: Mtls, host: Host, issued: IssuedIdentity, session: str
+) -> None:
+    await host.post("login/link", issued.certificate, session)
+    once = await issue(mtls, issued.identity, renews=issued.binding_id)
+    twice = await issue(mtls, issued.identity, renews=once.binding_id)
+    assert (await host.post("login", twice.certificate))[0] == 200
+    assert (await host.post("login", once.certificate))[0] == 200
+
+
 async def test_linking_needs_both_proofs(mtls: Mtls, host: Host, issued: IssuedIdentity, session: str) -> None:
     assert (await host.post("login/link", None, session))[1]["code"] == "no_certificate"
     assert (await host.post("login/link", issued.certificate))[1]["code"] == "token-missing"

@@ -2,16 +2,18 @@
 
 A certificate logs in to an account only after its owner has linked the two: in one request that proves both, with a
 session of the account and the certificate. Nothing in a certificate, its e-mail address least of all, makes its holder
-an administrator by itself.
+an administrator by itself; nor does another certificate of the same person, since whoever makes security codes could
+get one. What counts is the certificate that was linked, and those that renewed it, each proved by the one before.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import Select, delete, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from intaglio.audit.record import record
@@ -26,6 +28,7 @@ from intaglio.mtls.context import Mtls
 from intaglio.mtls.enrolment.models import account_login as table
 from intaglio.mtls.enrolment.sessions import Visitor
 from intaglio.mtls.identities import models as identities
+from intaglio.mtls.identities.bindings import Binding
 from intaglio.mtls.identities.values import Identity, Kind
 
 
@@ -39,8 +42,10 @@ class Link:
     linked_at: datetime
 
 
-async def link(mtls: Mtls, identity: Identity, bearer: str, visitor: Visitor) -> Link:
-    """Let the certificates of a person log in to the account of a session. Whoever calls has judged the certificate.
+async def link(mtls: Mtls, identity: Identity, binding: Binding, bearer: str, visitor: Visitor) -> Link:
+    """Let a certificate of a person, and its renewals, log in to the account of a session.
+
+    Whoever calls has judged the certificate; ``binding`` is its own.
 
     Raises Unauthenticated (session), Forbidden (``session-required``: an API token may be able to do less than its
     user; ``identity-not-a-person``).
@@ -58,26 +63,30 @@ async def link(mtls: Mtls, identity: Identity, bearer: str, visitor: Visitor) ->
         )
     async with mtls.database.transaction() as tx:
         account = to_user(await load_account(tx, user.name))
-        values = {"user_id": account.id, "linked_at": tx.now}
+        values = {"user_id": account.id, "binding_id": binding.id, "linked_at": tx.now}
         statement = upsert(table).values(identity_id=identity.id, **values)
         await tx.execute(statement.on_conflict_do_update(index_elements=["identity_id"], set_=values))
-        record(tx, user, "user.link-certificate", "user", account.name, identity=identity.uri)
+        record(
+            tx, user, "user.link-certificate", "user", account.name, identity=identity.uri, serial=binding.serial_hex
+        )
         return Link(identity.id, identity.uri, account.name, tx.now)
 
 
-async def log_in(mtls: Mtls, identity: Identity, visitor: Visitor) -> Login:
-    """A session of the account that the certificates of a person log in to. Whoever calls has judged the certificate.
+async def log_in(mtls: Mtls, identity: Identity, binding: Binding, visitor: Visitor) -> Login:
+    """A session of the account that a certificate logs in to. Whoever calls has judged it; ``binding`` is its own.
 
     Raises Unauthenticated (``certificate-not-linked``, ``login-failed``).
     """
     async with mtls.database.transaction() as tx:
         query = select(user_account).join(table, table.c.user_id == user_account.c.id)
-        row = await tx.one_or_none(query.where(table.c.identity_id == identity.id))
+        row = await tx.one_or_none(
+            query.where(table.c.identity_id == identity.id, table.c.binding_id.in_(_renewed_by(binding)))
+        )
         if row is None:
             raise Unauthenticated(
                 "The certificate logs in to no account.",
                 code="certificate-not-linked",
-                remedy="Log in with name and password once, and link the certificate.",
+                remedy="Log in with name and password once, and link the certificate; a renewal keeps the link.",
             )
         if row["disabled"] or row["must_change_password"]:
             raise Unauthenticated(
@@ -107,6 +116,14 @@ async def unlink(mtls: Mtls, principal: Principal, identity_id: UUID) -> None:
             raise NotFound("No such certificate login is known.", code="link-unknown", target="identity")
         await tx.execute(delete(table).where(table.c.identity_id == identity_id))
         record(tx, principal, "user.unlink-certificate", "user", found.user, identity=found.identity)
+
+
+def _renewed_by(binding: Binding) -> Select[Any]:
+    """The bindings that led to this one by renewals, itself included."""
+    b = identities.binding
+    line = select(b.c.id).where(b.c.id == binding.id).cte("line", recursive=True)
+    before = select(b.c.id).join(line, b.c.replaced_by == line.c.id)
+    return select(line.union(before.where(b.c.identity_id == binding.identity_id)).c.id)
 
 
 async def _links(view: Transaction, principal: Principal) -> list[Link]:

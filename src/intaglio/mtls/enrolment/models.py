@@ -75,12 +75,14 @@ secret = Table(
     required("changed_at", Moment),
 )
 
-#: Which account of the platform a person's certificates log in to. The person has shown both at once.
+#: Which account of the platform a person's certificates log in to. The person has shown both at once: the account and
+#: the certificate of this binding. It counts with those that renewed it, and with no other that somebody had issued.
 account_login = Table(
     "mtls_account_login",
     metadata,
     required("identity_id", Uuid, ForeignKey("mtls_identity.id"), primary_key=True),
     required("user_id", Uuid, ForeignKey("user_account.id", ondelete="CASCADE"), index=True),
+    required("binding_id", Uuid, ForeignKey("mtls_binding.id")),
     required("linked_at", Moment),
 )
 
