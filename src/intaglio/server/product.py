@@ -27,6 +27,7 @@ from intaglio.mtls.enrolment.upkeep import run_enrolment_upkeep
 from intaglio.mtls.identities.domains import load_all
 from intaglio.mtls.identities.spiffe import spiffe_routes
 from intaglio.mtls.identities.unbound import run_identity_upkeep
+from intaglio.mtls.observation.alert_upkeep import run_alert_upkeep
 from intaglio.platform import live_settings, server_identities
 from intaglio.platform.live_settings import Logging
 from intaglio.server import ca_health, pages
@@ -130,6 +131,7 @@ async def _jobs(services: Services) -> None:
             group.create_task(run_enrolment_upkeep(services.mtls))
             group.create_task(run_access_upkeep(services.database))
             group.create_task(run_automation_upkeep(services.database))
+            group.create_task(run_alert_upkeep(services.mtls))
     finally:
         stop.set()
 

@@ -28,6 +28,7 @@ COMMANDS: lazy.Table = {
     "policy": ("mtls.policy", "What callers may do, by what their certificates say."),
     "logs": ("mtls.logs", "Access logs of ingresses made by others."),
     "drill": ("mtls.drill", "Revocation and rotation, rehearsed."),
+    "alert": ("mtls.alert", "What is wrong, who was told, and the proof that telling works."),
     "posture": ("mtls.posture", "Which rules hold, which do not, and what to do next."),
     "event": ("mtls.event", "Who was let in or turned away where, and why."),
     "outbound": ("mtls.outbound", "Client credentials for our own calls to others."),

@@ -1,6 +1,6 @@
 """Tables of alerts: what is wrong, who was told, and which kinds are silent until when."""
 
-from sqlalchemy import ForeignKey, Index, Integer, PrimaryKeyConstraint, Table, text
+from sqlalchemy import ForeignKey, Index, Integer, PrimaryKeyConstraint, Table, UniqueConstraint, text
 
 from intaglio.db.base import Moment, String, Uuid, metadata, optional, required
 
@@ -55,6 +55,27 @@ alert_mute = Table(
     required("muted_by", String),
     required("muted_at", Moment),
     PrimaryKeyConstraint("organization_id", "kind"),
+)
+
+#: What has to be told over which channel. Kept until it arrived, or was tried too often.
+alert_delivery = Table(
+    "mtls_alert_delivery",
+    metadata,
+    required("id", Uuid, primary_key=True),
+    required("alert_id", Uuid, ForeignKey("mtls_alert.id", ondelete="CASCADE")),
+    required("channel", String),  # mail, webhook, syslog
+    required("cause", String),  # opened, escalated, test
+    required("attempts", Integer, server_default="0"),
+    required("next_at", Moment),
+    optional("delivered_at", Moment),
+    optional("given_up_at", Moment),
+    required("error", String, server_default=""),
+    UniqueConstraint("alert_id", "channel", "cause"),
+    Index(
+        "ix_mtls_alert_delivery_next_at",
+        "next_at",
+        postgresql_where=text("delivered_at IS NULL AND given_up_at IS NULL"),
+    ),
 )
 
 #: How far access events were looked at; one row.

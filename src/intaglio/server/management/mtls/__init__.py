@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from intaglio.server.management.mtls import (
+    alerts,
     automation,
     bindings,
     bundles,
@@ -44,6 +45,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     scenarios.router,
     posture.router,
     drills.router,
+    alerts.router,
     automation.router,
     outbound.router,
     toolkit.router,

@@ -1,0 +1,199 @@
+"""Where alerts go: mail, a signed webhook, syslog. Servers are always verified; nothing is queued here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import json
+import socket
+import ssl
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import httpx
+from pydantic import Field, field_validator
+
+from intaglio.core.clock import rfc3339
+from intaglio.core.errors import IntaglioError, StateConflict, Unavailable
+from intaglio.db.engine import Transaction
+from intaglio.mtls.context import Mtls
+from intaglio.mtls.enrolment import mail
+from intaglio.mtls.identities.secrets import server_secret
+from intaglio.platform import live_settings
+from intaglio.platform.live_settings import SettingsGroup
+
+CHANNELS: Final = ("mail", "webhook", "syslog")
+SECRET_NAME: Final = "alert-webhook"  # noqa: S105 - a name
+_PATIENCE = 15.0
+_PORTS = {"tls": 6514, "tcp": 601, "udp": 514}
+#: RFC 5424 section 6.2.1: facility 13 (log audit) times 8 plus the severity.
+_PRIORITY = {"critical": 13 * 8 + 2, "warning": 13 * 8 + 4, "info": 13 * 8 + 6}
+
+
+class AlertSettings(SettingsGroup):
+    """Where alerts about identities and certificates are sent. Each channel that is set gets every alert."""
+
+    group = "alerts"
+
+    mail_to: str = Field(default="", max_length=1000, description="Addresses, separated by commas; empty: no mail.")
+    webhook_url: str = Field(default="", max_length=1000, description="https://... for signed POSTs; empty: none.")
+    webhook_ca_file: str = Field(default="", max_length=500, description="CA certificate of it; empty: the system's.")
+    syslog: str = Field(default="", max_length=300, description="tls://host:port, tcp:// or udp://; empty: none.")
+    syslog_ca_file: str = Field(default="", max_length=500, description="CA certificate of it; empty: the system's.")
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _https(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (parts.scheme != "https" or not parts.hostname or parts.username):
+            raise ValueError("a webhook is https://host/...")
+        return value
+
+    @field_validator("syslog")
+    @classmethod
+    def _syslog(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (parts.scheme not in _PORTS or not parts.hostname or parts.path.strip("/")):
+            raise ValueError("a syslog server is tls://host:port, tcp://host:port or udp://host:port")
+        return value
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Those that are set."""
+        wanted = {"mail": self.mail_to, "webhook": self.webhook_url, "syslog": self.syslog}
+        return tuple(name for name in CHANNELS if wanted[name])
+
+
+@dataclass(frozen=True)
+class Message:
+    """An alert as it is told."""
+
+    delivery: UUID
+    alert: UUID
+    organization: str
+    kind: str
+    severity: str
+    cause: str
+    subject: str
+    ingress: str
+    detail: str
+    count: int
+    first_seen: datetime
+    last_seen: datetime
+
+    def as_json(self) -> dict[str, Any]:
+        """The body of the webhook."""
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        times = {name: rfc3339(found[name]) for name in ("first_seen", "last_seen")}
+        return found | times | {"delivery": str(self.delivery), "alert": str(self.alert)}
+
+    @property
+    def sentence(self) -> str:
+        about = " ".join(each for each in (self.subject, f"at {self.ingress}" if self.ingress else "") if each)
+        return f"[{self.severity}] {self.kind}: {about or self.organization}: {self.detail}"
+
+
+async def settings_of(view: Transaction) -> AlertSettings:
+    """The settings in force."""
+    return await live_settings.current(view, AlertSettings)
+
+
+async def webhook_secret(mtls: Mtls) -> bytes:
+    """The key of the signatures of webhooks, made when first needed."""
+    async with mtls.database.transaction() as tx:
+        return await server_secret(tx, mtls.master_key, SECRET_NAME)
+
+
+async def send(mtls: Mtls, settings: AlertSettings, channel: str, message: Message) -> None:
+    """Tell one channel. Raises an IntaglioError that says why it did not arrive."""
+    if channel not in settings.channels:
+        raise StateConflict(f"The channel {channel} is not set any more.", code="alert-channel-off")
+    if channel == "mail":
+        to = [each.strip() for each in settings.mail_to.split(",") if each.strip()]
+        await mail.send(mtls, mail.Mail(to, _one_line(message.sentence)[:200], _text(message)))
+    elif channel == "webhook":
+        await _webhook(settings, message, await webhook_secret(mtls))
+    else:
+        await asyncio.to_thread(_syslog, settings, syslog_line(message, mtls.settings.hostname))
+
+
+def signature(secret: bytes, body: bytes) -> str:
+    """What the header ``Intaglio-Signature`` of a webhook says: HMAC-SHA256 (RFC 2104) over the body."""
+    return "sha256=" + hmac.new(secret, body, hashlib.sha256).hexdigest()
+
+
+def syslog_line(message: Message, host: str) -> bytes:
+    """One syslog message. Source: RFC 5424 section 6."""
+    values = {"kind": message.kind, "organization": message.organization, "subject": message.subject}
+    values |= {"ingress": message.ingress, "count": str(message.count), "alert": str(message.alert)}
+    data = " ".join(f'{name}="{_escaped(value)}"' for name, value in values.items())
+    head = f"<{_PRIORITY[message.severity]}>1 {rfc3339(message.last_seen)} {host or '-'} intaglio - {message.kind}"
+    return f"{head} [alert@32473 {data}] {_one_line(message.detail)}".encode()[:8000]
+
+
+async def _webhook(settings: AlertSettings, message: Message, secret: bytes) -> None:
+    body = json.dumps(message.as_json(), sort_keys=True).encode()
+    headers = {
+        "content-type": "application/json",
+        "intaglio-signature": signature(secret, body),
+        "idempotency-key": str(message.delivery),
+    }
+    try:
+        context = ssl.create_default_context(cafile=settings.webhook_ca_file or None)
+        async with (
+            httpx.AsyncClient(verify=context, timeout=_PATIENCE, trust_env=False, follow_redirects=False) as http,
+            http.stream("POST", settings.webhook_url, content=body, headers=headers) as answer,
+        ):
+            status = answer.status_code
+    except (httpx.HTTPError, OSError) as error:
+        raise _undelivered("webhook", f"{type(error).__name__}: {error}") from error
+    if not 200 <= status < 300:
+        raise _undelivered("webhook", f"it answered {status}")
+
+
+def _syslog(settings: AlertSettings, line: bytes) -> None:
+    parts = urlsplit(settings.syslog)
+    host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
+    try:
+        if parts.scheme == "udp":
+            family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+            with contextlib.closing(socket.socket(family, kind, protocol)) as datagram:
+                datagram.sendto(line, address)
+            return
+        with contextlib.ExitStack() as stack:
+            stream = stack.enter_context(socket.create_connection((host, port), timeout=_PATIENCE))
+            if parts.scheme == "tls":
+                context = ssl.create_default_context(cafile=settings.syslog_ca_file or None)
+                stream = stack.enter_context(context.wrap_socket(stream, server_hostname=host))
+            stream.sendall(f"{len(line)} ".encode() + line)  # octet counting: RFC 5425, RFC 6587 section 3.4.1
+    except OSError as error:
+        raise _undelivered("syslog", f"{type(error).__name__}: {error}") from error
+
+
+def _text(message: Message) -> str:
+    return (
+        f"{message.sentence}\n\nOrganization: {message.organization}\nSeen {message.count} times, "
+        f"first {rfc3339(message.first_seen)}, last {rfc3339(message.last_seen)}.\n\n"
+        f"Acknowledge it: intaglio mtls alert ack {message.alert}\n"
+    )
+
+
+def _one_line(text: str) -> str:
+    return "".join(each if each.isprintable() else " " for each in text)
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"\\{each}" if each in '"\\]' else each for each in _one_line(text))
+
+
+def _undelivered(channel: str, why: str) -> IntaglioError:
+    return Unavailable(
+        f"The {channel} did not take the alert: {why[:200]}.",
+        code="alert-undelivered",
+        remedy="Check the settings `alerts`; it is tried again.",
+    )
