@@ -54,6 +54,40 @@ def test_a_folder_that_others_could_read_is_closed(tmp_path: Path) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
+def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    monkeypatch.setattr(module.os, "geteuid", lambda: folder.stat().st_uid + 1)
+    with pytest.raises(Unavailable) as caught:
+        Store(folder).prepare()
+    assert caught.value.code == "folder-foreign"
+
+
+def test_versions_do_not_go_where_a_link_leads(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.mkdir(mode=0o755)
+    (folder / "versions").symlink_to(elsewhere)
+    with pytest.raises(Unavailable) as caught:
+        Store(folder).prepare()
+    assert caught.value.code == "folder-foreign"
+    assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o755
+
+
+def test_a_key_that_somebody_else_put_there_is_not_used(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.keep_pending(b"ours")
+    assert store.pending_key() == b"ours"
+    with monkeypatch.context() as patch:
+        patch.setattr(module.os, "geteuid", lambda: store.folder.stat().st_uid + 1)
+        assert store.pending_key() is None
+    store.forget_pending()
+    (tmp_path / "theirs").write_bytes(b"theirs")
+    (store.folder / "pending.key").symlink_to(tmp_path / "theirs")
+    assert store.pending_key() is None
+
+
 def test_readers_never_see_half_of_two_versions(store: Store) -> None:
     installed(store, 0)
     stop, torn = threading.Event(), []

@@ -31,7 +31,7 @@ CERTIFICATE, KEY, TRUST, COMBINED = "tls.crt", "tls.key", "ca.crt", "tls.pem"
 _KEPT = 2  # versions beside the current one: a process that read the link a moment ago still opens its files
 _PENDING = "pending.key"
 _STATE = "state.json"
-_LARGEST_STATE = 64 * 1024
+_LARGEST_STATE, _LARGEST_KEY = 64 * 1024, 16 * 1024
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,17 @@ class Store:
         self.current = folder / "current"
 
     def prepare(self) -> None:
-        """Make the folder, for its owner alone."""
+        """Make the folder, for its owner alone. Raises Unavailable (``folder-foreign``) for somebody else's: he could
+        have put a key of his own there, or swap what is written."""
         with _reported(self.folder):
             for each in (self.folder, self._versions):
                 each.mkdir(mode=0o700, parents=True, exist_ok=True)
+                if each.stat().st_uid != os.geteuid() or self._versions.is_symlink():
+                    raise Unavailable(
+                        f"{each} is not a folder of the account that runs the agent.",
+                        code="folder-foreign",
+                        remedy="Name a folder that this account has made, or that does not exist yet.",
+                    )
                 if each.stat().st_mode & 0o077:
                     each.chmod(0o700)
 
@@ -100,11 +107,13 @@ class Store:
             return None
 
     def pending_key(self) -> bytes | None:
-        """The key of a request that was not answered yet, PEM."""
+        """The key of a request that was not answered yet, PEM; None for one that somebody else has put there."""
         try:
-            return (self.folder / _PENDING).read_bytes()
+            handle = os.open(self.folder / _PENDING, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
             return None
+        with open(handle, "rb") as file:
+            return file.read(_LARGEST_KEY) if os.fstat(handle).st_uid == os.geteuid() else None
 
     def keep_pending(self, key_pem: bytes) -> None:
         """Keep a key until its certificate is there: the same request again is the same use of a token."""
