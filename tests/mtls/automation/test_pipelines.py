@@ -181,6 +181,17 @@ async def test_the_vault_interface_takes_identity_tokens_too(
     assert (await client().put("/v1/pki/sign/shop-deploy", json=body, headers=headers)).status_code == 403
 
 
+async def test_a_login_ends_when_its_pipeline_says_something_else(
+    mtls: Mtls, client: Client, bound: Pipeline, issuer: TestIssuer
+) -> None:
+    answer = await client().post("/v1/auth/jwt/login", json={"role": "shop", "jwt": issuer.token()})
+    headers = {"x-vault-token": answer.json()["auth"]["client_token"]}
+    assert (await client().get("/v1/auth/token/lookup-self", headers=headers)).status_code == 200
+    narrower = wish(issuer, conditions={"sub": ["repo:acme/shop:ref:refs/heads/release"]})
+    await pipelines.change_pipeline(mtls, OPERATOR, "shop", narrower)
+    assert (await client().get("/v1/auth/token/lookup-self", headers=headers)).status_code == 403
+
+
 async def test_tokens_of_others_are_refused(client: Client, bound: Pipeline, issuer: TestIssuer) -> None:
     for claims in (
         {"sub": "repo:acme/shopping:ref:refs/heads/main"},

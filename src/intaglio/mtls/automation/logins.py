@@ -168,7 +168,7 @@ async def _is_grounded(view: Transaction, row: Row) -> bool:
             return False
     if row["bootstrap_id"] is not None and not await bootstrap.still_counts(view, row["bootstrap_id"]):
         return False
-    return row["pipeline_id"] is None or await pipelines.exists(view, row["pipeline_id"])
+    return row["pipeline_id"] is None or await pipelines.still_says(view, row["pipeline_id"], row["created_at"])
 
 
 def _of(row: Row, identity: Identity) -> Login:

@@ -23,6 +23,7 @@ from intaglio.db.engine import Row, Transaction
 from intaglio.db.listing import Listing, ListQuery
 from intaglio.mtls.automation import conditions, errors, identity_tokens
 from intaglio.mtls.automation.issuer_keys import Issuer, IssuerKeys, https_url
+from intaglio.mtls.automation.models import login
 from intaglio.mtls.automation.models import pipeline as table
 from intaglio.mtls.automation.settings import AutomationSettings
 from intaglio.mtls.context import Mtls
@@ -124,7 +125,7 @@ async def add_pipeline(mtls: Mtls, principal: Principal, name: str, wanted: Pipe
 
 
 async def change_pipeline(mtls: Mtls, principal: Principal, name: str, wanted: PipelineWish) -> Pipeline:
-    """Replace what a pipeline says. Raises like :func:`add_pipeline`."""
+    """Replace what a pipeline says; logins that rest on it end at once. Raises like :func:`add_pipeline`."""
     principal.require(Permission.MTLS_IDENTITIES)
     values = _checked(wanted)
     async with mtls.database.transaction() as tx:
@@ -133,6 +134,8 @@ async def change_pipeline(mtls: Mtls, principal: Principal, name: str, wanted: P
         values |= {"identity_id": identity.id, "lifetime": _lifetime(identity, wanted.lifetime), "changed_at": tx.now}
         await tx.execute(update(table).where(table.c.name == name).values(**values))
         made = await _load(tx, name)
+        resting = update(login).where(login.c.pipeline_id == made.id, login.c.revoked_at.is_(None))
+        await tx.execute(resting.values(revoked_at=tx.now))
         _note(tx, principal, "change", identity, made)
         return made
 
@@ -203,9 +206,10 @@ async def job_of(mtls: Mtls, keys: IssuerKeys, name: str, token: str) -> Job:
     return Job(found, identity, found.lifetime, proved.expires_at if found.end_with_token else None, subject)
 
 
-async def exists(view: Transaction, pipeline_id: UUID) -> bool:
-    """Whether logins that rest on a pipeline still do."""
-    return await view.scalar(select(table.c.id).where(table.c.id == pipeline_id)) is not None
+async def still_says(view: Transaction, pipeline_id: UUID, since: datetime) -> bool:
+    """Whether logins that rest on a pipeline still do: it is there, and says what it said at ``since``."""
+    same = select(table.c.id).where(table.c.id == pipeline_id, table.c.changed_at <= since)
+    return await view.scalar(same) is not None
 
 
 # ---- steps -----------------------------------------------------------------------------------------------------------
