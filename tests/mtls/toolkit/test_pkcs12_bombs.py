@@ -1,4 +1,4 @@
-"""PKCS #12 files that ask their reader for more work than any honest writer would."""
+"""Files that ask their reader for more work than any honest writer would."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from tests.mtls.toolkit.conftest import Identity
 
 from intaglio.asn1 import der
+from intaglio.asn1.algorithms import KeyAlgorithm, generate_private_key
+from intaglio.core import clock
 from intaglio.core.errors import InvalidInput, Refused
-from intaglio.mtls.toolkit import pbe, pkcs12_reader
+from intaglio.mtls.toolkit import inspection, keys, pbe, pkcs12_reader
 from intaglio.mtls.toolkit import pkcs12_writer as w
 from intaglio.mtls.toolkit.pkcs12_reader import open_pkcs12
 
@@ -84,4 +86,14 @@ def test_the_slow_derivation_weighs_more_in_the_sum(alice: Identity, monkeypatch
     made = w.encode_pkcs12(alice.key, alice.certificate, [], _PASSWORD, protection=protection)
     with pytest.raises(InvalidInput) as caught:
         open_pkcs12(made, _PASSWORD)
+    assert caught.value.code == "iterations-out-of-range"
+
+
+def test_a_file_of_many_slow_keys_is_opened_no_further_than_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspection, "_MOST_ITERATIONS", 2_500)
+    key = keys.encode_key(generate_private_key(KeyAlgorithm.ECDSA_P256), _PASSWORD, iterations=1_000)
+    assert len(inspection.inspect(key * 2, now=clock.now(), password=_PASSWORD)) == 2
+    assert len(inspection.inspect(key * 3, now=clock.now())) == 3
+    with pytest.raises(InvalidInput) as caught:
+        inspection.inspect(key * 3, now=clock.now(), password=_PASSWORD)
     assert caught.value.code == "iterations-out-of-range"

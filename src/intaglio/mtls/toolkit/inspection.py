@@ -24,6 +24,8 @@ MAX_OCTETS = 4 * 1024 * 1024
 MAX_OBJECTS = 100
 _SOON = timedelta(hours=72)
 _MOST_REVOKED_SHOWN = 20
+_MOST_ITERATIONS = 2 * pbe.MOST_ITERATIONS  # of all keys of one file
+_SCRYPT_ROUNDS = 500_000  # what the most that scrypt may ask for costs, as iterations of PBKDF2
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,12 @@ def _pem_objects(data: bytes, now: datetime, password: str | None) -> Iterator[I
     if b"Proc-Type: 4,ENCRYPTED" in data or b"BEGIN OPENSSH PRIVATE KEY" in data:
         yield private_key(data, password)
         return
+    spent = 0
     for label, content in pem.blocks(data, _LABELS, limit=MAX_OBJECTS):
         if label in keys.LABELS:
-            yield private_key(pem.encode(label, content).encode(), password)
+            armoured = pem.encode(label, content).encode()
+            spent = _bounded(spent + (0 if password is None else _rounds(armoured)))
+            yield private_key(armoured, password)
         elif label in _REQUESTS:
             yield request(content)
         elif label in _CERTIFICATES:
@@ -80,6 +85,25 @@ def _pem_objects(data: bytes, now: datetime, password: str | None) -> Iterator[I
             yield crl(content, now)
         else:
             yield public_key(content)
+
+
+def _rounds(armoured: bytes) -> int:
+    """How much work opening a key is, in iterations of PBKDF2."""
+    described = keys.look_at_key(armoured).encryption
+    if described is None:
+        return 0
+    return _SCRYPT_ROUNDS if described.iterations is None else described.iterations
+
+
+def _bounded(spent: int) -> int:
+    """``spent`` unless the keys of one file ask for more work than a file may. Raises InvalidInput."""
+    if spent > _MOST_ITERATIONS:
+        raise InvalidInput(
+            f"The keys of the file ask for more than {_MOST_ITERATIONS} iterations.",
+            code="iterations-out-of-range",
+            remedy="Give fewer keys at once, or no password.",
+        )
+    return spent
 
 
 def _der_object(data: bytes, now: datetime, password: str | None) -> Inspected:
