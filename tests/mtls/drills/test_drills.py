@@ -23,6 +23,7 @@ from intaglio.mtls.drills.service import revocation_drill
 from intaglio.mtls.identities import domains, registry
 from intaglio.mtls.posture.report import make_report
 from intaglio.mtls.posture.values import Status
+from intaglio.mtls.scenarios.stage import DOMAIN, Stage
 
 
 async def status(house: House, check: str) -> Status:
@@ -88,6 +89,17 @@ async def test_ingress_that_cannot_be_reached_fails_the_drill(house: House) -> N
     found = await revocation_drill(house.mtls, OPERATOR, "prod.example", network=network)
     assert found.state == "failed"
     assert found.rows[0].observed.startswith("no connection")
+
+
+async def test_drill_connects_to_a_gateway_and_measures_real_handshakes(house: House) -> None:
+    async with Stage(house.mtls, OPERATOR, "drill", lambda told: None) as stage:
+        await stage.open("allow if kind == service", networks=["127.0.0.0/8"])
+        url = f"https://127.0.0.1:{stage.port}/"
+        network = Network({stage.ingress: url}, stage.server_authority.pem)
+        found = await revocation_drill(house.mtls, OPERATOR, DOMAIN, network=network)
+    assert found.state == "passed", found.rows
+    (row,) = [row for row in found.rows if row.step == "refuses the revoked certificate"]
+    assert (row.observed, row.ingress) == ("revoked", stage.ingress)
 
 
 async def test_rotation_drill_exchanges_a_ca_while_both_count(house: House) -> None:

@@ -76,9 +76,8 @@ async def gather(mtls: Mtls, snapshot: Snapshot, view: Transaction, organization
     ]
     certified = await _certified(view, organization.id)
     lonely = await services_without_edges(view, organization.id)
-    proof, mute = alert_proof.c, alert_mute.c
-    proofs = await view.all(select(proof.kind, proof.proved_at).where(proof.organization_id == organization.id))
-    mutes = await view.all(select(mute.kind, mute.until).where(mute.organization_id == organization.id))
+    proofs = await view.all(select(alert_proof).where(alert_proof.c.organization_id == organization.id))
+    mutes = await view.all(select(alert_mute).where(alert_mute.c.organization_id == organization.id))
     return State(
         organization=organization.name,
         now=view.now,
