@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from tests.mtls.enrolment.conftest import csr
 
 from intaglio.core.errors import InvalidInput, Unavailable
@@ -20,6 +21,7 @@ from intaglio.mtls.enrolment import bodies, record_store
 from intaglio.mtls.enrolment.code_text import ALPHABET, SecurityCode, code_hash, new_code, read_code
 from intaglio.mtls.enrolment.csr_checks import Expected, read_csr
 from intaglio.mtls.enrolment.policy import host_name
+from intaglio.mtls.enrolment.settings import EnrolmentSettings
 from intaglio.x509.requests import parse_request
 
 _SYMBOLS = st.text(ALPHABET, min_size=25, max_size=25)
@@ -163,3 +165,9 @@ def test_what_is_no_record_is_refused(body: bytes) -> None:
         record_store.decrypt(b"k" * 32, "x", body)
 
 
+
+
+@pytest.mark.parametrize("title", ["Bell\x07", "Two\nlines", "Half \ud800"])
+def test_a_title_that_no_file_for_a_device_can_hold_is_refused(title: str) -> None:
+    with pytest.raises(ValidationError):
+        EnrolmentSettings(title=title)

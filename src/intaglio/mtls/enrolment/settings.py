@@ -76,6 +76,8 @@ class EnrolmentSettings(SettingsGroup):
     def _complete(self) -> EnrolmentSettings:
         if self.binding_store == "s3" and not self.s3_bucket:
             raise ValueError("binding_store s3 needs s3_bucket")
+        if not self.title.isprintable():  # it goes into files for devices
+            raise ValueError("title is one line of printable characters")
         if self.page_url and not _PAGE.fullmatch(self.page_url):
             raise ValueError("page_url is https://HOST[:PORT]/PATH")
         if self.access_url and not _ORIGIN.fullmatch(self.access_url):
