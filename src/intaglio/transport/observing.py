@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ssl
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -67,6 +67,10 @@ class ObservingContext:
     def engine(self) -> ObservingEngine:
         """The engine of one connection."""
         return ObservingEngine(self, self._context)
+
+    def staple_from(self, answer: Callable[[], bytes]) -> None:
+        """Send the OCSP response that ``answer`` returns (DER) to clients that ask; none when it is empty."""
+        self._context.set_ocsp_server_callback(lambda *_: answer())
 
     def _harden(self) -> None:
         context = self._context

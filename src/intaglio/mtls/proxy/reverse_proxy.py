@@ -18,6 +18,7 @@ from intaglio.mtls.proxy.connections import Connection, Connections
 from intaglio.mtls.proxy.decisions import Asked, Caller, Mode, Settings, Source, Verdict, reason_of
 from intaglio.mtls.proxy.forwarding import Forwarder
 from intaglio.mtls.proxy.limits import Limits
+from intaglio.mtls.proxy.stapling import Stapling
 from intaglio.mtls.proxy.upstream import Upstream
 from intaglio.transport.contexts import server_context
 from intaglio.transport.observing import ObservingContext, ObservingEngine
@@ -52,6 +53,7 @@ class ReverseProxy:
         self.connections = Connections(source)
         self._settings: Settings | None = None
         self._context: ObservingContext | ssl.SSLContext | None = None
+        self._stapling = Stapling()
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._changed = asyncio.Event()
@@ -65,6 +67,7 @@ class ReverseProxy:
         for each in self._sockets:
             self._servers.append(await loop.create_server(self._accept, sock=each))
         self._spawn(self._follow())
+        self._spawn(self._stapling.run())
 
     async def stop(self, *, timeout: float = 10.0) -> None:
         """Accept no more, let what is under way finish within ``timeout`` seconds, and end."""
@@ -111,7 +114,11 @@ class ReverseProxy:
         settings = await self._source.settings()
         if settings == self._settings:
             return
-        self._context = _context(settings)
+        context = _context(settings)
+        if isinstance(context, ObservingContext):
+            context.staple_from(self._stapling.current)
+        self._stapling.use(settings.identity.chain)
+        self._context = context
         if self._settings is not None:
             log.info("the settings of the gateway changed", mode=settings.mode, trusted=len(settings.trusted))
         self._settings = settings
