@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import timedelta
 
 import pytest
@@ -9,7 +10,7 @@ from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
-from tests.mtls.automation.conftest import Client, new_key, sign, token_for
+from tests.mtls.automation.conftest import SOURCE, Client, new_key, sign, token_for
 from tests.support.authority import OPERATOR, tenant
 from tests.support.identities import issue, make_domain, make_request, make_service, make_user
 
@@ -23,6 +24,7 @@ from intaglio.mtls.context import Mtls
 from intaglio.mtls.identities import revoking
 from intaglio.mtls.identities.bindings import list_bindings
 from intaglio.mtls.identities.values import Identity, TrustDomain
+from intaglio.x509.requests import parse_request
 
 
 async def test_a_bootstrap_token_gets_a_certificate_with_all_that_belongs_to_it(
@@ -271,3 +273,14 @@ async def test_programs_that_keep_oid_arcs_in_31_bits_can_read_a_certificate(
     for pem in (found["certificate"], *found["chain"]):
         for extension in x509.load_pem_x509_certificate(pem.encode()).extensions:
             assert all(int(arc) < 1 << 31 for arc in extension.oid.dotted_string.split("."))
+
+
+async def test_a_refused_request_gives_no_use_back_that_another_one_was_served_by(
+    mtls: Mtls, client: Client, payments: Identity
+) -> None:
+    token, key = await token_for(mtls, payments), new_key()
+    spki_sha256 = hashlib.sha256(parse_request(make_request(key)).spki).digest()
+    slow = await bootstrap.redeem(mtls, token.text, "sign", SOURCE, spki_sha256=spki_sha256)
+    assert (await sign(client(), token.text, key)).status_code == 200
+    await bootstrap.give_back(mtls, slow, spki_sha256)
+    assert (await sign(client(), token.text, new_key())).json()["code"] == "bootstrap-token-used"

@@ -175,11 +175,13 @@ async def revoke_token(mtls: Mtls, principal: Principal, reference: UUID | str) 
 
 @dataclass(frozen=True)
 class Redeemed:
-    """A token that counts, and whose it is. ``fresh`` is False for a use that was counted before."""
+    """A token that counts, and whose it is. ``fresh`` is False for a use that was counted before, ``counted_at`` when
+    it was counted now."""
 
     token_id: UUID
     identity: Identity
-    fresh: bool = True
+    fresh: bool
+    counted_at: datetime
 
 
 async def redeem(
@@ -208,19 +210,24 @@ async def redeem(
             if role is not None and not names_identity(identity, role):
                 raise errors.token_invalid()
             registry.require_active(identity)
-            if not known:
+            if known:
+                await _share_use(tx, row["id"], spki_sha256)
+            else:
                 await _count_use(tx, row["id"], spki_sha256)
-            return Redeemed(row["id"], identity, fresh=not known)
+            return Redeemed(row["id"], identity, fresh=not known, counted_at=tx.now)
     raise refusal
 
 
-async def give_back(mtls: Mtls, token_id: UUID, spki_sha256: bytes) -> None:
-    """Take a use back whose request was refused: a token is spent on a certificate, not on an error."""
+async def give_back(mtls: Mtls, redeemed: Redeemed, spki_sha256: bytes) -> None:
+    """Take a use back whose request was refused: a token is spent on a certificate, not on an error.
+
+    Not when the same key came again meanwhile: that request may have got its certificate by this use.
+    """
     u = bootstrap_use.c
     async with mtls.database.transaction() as tx:
-        gone = delete(bootstrap_use).where(u.token_id == token_id, u.spki_sha256 == spki_sha256).returning(u.at)
-        if await tx.one_or_none(gone) is not None:
-            await tx.execute(update(table).where(table.c.id == token_id).values(uses=table.c.uses - 1))
+        mine = (u.token_id == redeemed.token_id) & (u.spki_sha256 == spki_sha256) & (u.at == redeemed.counted_at)
+        if await tx.one_or_none(delete(bootstrap_use).where(mine).returning(u.at)) is not None:
+            await tx.execute(update(table).where(table.c.id == redeemed.token_id).values(uses=table.c.uses - 1))
 
 
 async def still_counts(view: Transaction, token_id: UUID) -> bool:
@@ -300,6 +307,13 @@ async def _count_use(tx: Transaction, token_id: UUID, spki_sha256: bytes | None)
     await tx.execute(update(table).where(table.c.id == token_id).values(uses=table.c.uses + 1, used_at=tx.now))
     if spki_sha256 is not None:
         await tx.execute(upsert(bootstrap_use).values(token_id=token_id, spki_sha256=spki_sha256, at=tx.now))
+
+
+async def _share_use(tx: Transaction, token_id: UUID, spki_sha256: bytes | None) -> None:
+    """Note that a use serves another request too. Times are whole seconds, so that a microsecond marks it."""
+    u = bootstrap_use.c
+    mine = (u.token_id == token_id) & (u.spki_sha256 == spki_sha256)
+    await tx.execute(update(bootstrap_use).where(mine).values(at=u.at + timedelta(microseconds=1)))
 
 
 async def _count_failure(tx: Transaction, row: Row, limit: int, source: str) -> None:

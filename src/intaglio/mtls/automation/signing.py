@@ -120,5 +120,5 @@ async def _given_back(mtls: Mtls, redeemed: Redeemed, spki_sha256: bytes) -> Asy
         raise
     except IntaglioError:
         if redeemed.fresh:
-            await bootstrap.give_back(mtls, redeemed.token_id, spki_sha256)
+            await bootstrap.give_back(mtls, redeemed, spki_sha256)
         raise
