@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from intaglio.asn1.algorithms import KeyAlgorithm
 from intaglio.core.errors import Forbidden, InvalidInput, NotFound
-from intaglio.profiles import custom, registry
+from intaglio.profiles import custom, registry, vocabulary
 from intaglio.profiles.declarations import dump_declaration, parse_declaration
 from intaglio.profiles.describe import describe
 
@@ -187,6 +187,7 @@ def test_missing_fields_are_named() -> None:
         ("request_extensions: [extendedKeyUsage]", "set eku_from_request"),
         ("request_extensions: [basicConstraints]", "written by the authority"),
         ("request_extensions: [nameConstraints]", "written by the authority"),
+        (f"request_extensions: [{vocabulary.IDENTITY_ATTRIBUTES}]", "written by the authority"),
         ("basic_constraints: {path_length: 0}", "only for CA certificates"),
         ("kind: subordinate", "must have basic_constraints.ca"),
         ("ocsp_no_check: true", "only for OCSP signers"),

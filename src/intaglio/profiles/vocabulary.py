@@ -155,9 +155,14 @@ AUTHORITY_EXTENSIONS: Final = frozenset(
     )
 )
 
+#: What certificates of registered identities say about their holder, an extension of our own: a UUID in parts, in the
+#: arc that Microsoft gives to everybody for that. Programs written in Go refuse a certificate with an arc above 31
+#: bits, whatever the extension says, so 2.25 (ITU-T X.667) would shut them out.
+IDENTITY_ATTRIBUTES: Final = "1.2.840.113556.1.8000.2554.28637.21757.42742.18528.40124.15846791.13784404"
+
 #: Never to be let through from a request, not even by a custom profile: they would contradict what the engine writes,
-#: change how a CA certificate is read, or belong to CRLs.
-UNREQUESTABLE_EXTENSIONS: Final = AUTHORITY_EXTENSIONS | {
+#: change how a CA certificate is read, make somebody an identity who is none, or belong to CRLs.
+UNREQUESTABLE_EXTENSIONS: Final = AUTHORITY_EXTENSIONS | {IDENTITY_ATTRIBUTES} | {
     EXTENSIONS[name]
     for name in (
         "keyUsage",

@@ -22,12 +22,11 @@ from typing import Final
 from intaglio.asn1 import der
 from intaglio.core.errors import InvalidInput
 from intaglio.mtls.identities.values import CertifiedIdentity, Identity, Kind, spiffe_id
+from intaglio.profiles import vocabulary
 from intaglio.x509.certificates import CertificateInfo, read_certificate
 from intaglio.x509.extensions import Extension
 
-#: A UUID of our own in parts, in the arc that Microsoft gives to everybody for that. Programs written in Go refuse a
-#: certificate with an arc above 31 bits, whatever the extension says, so 2.25 (ITU-T X.667) would shut them out.
-OID: Final = "1.2.840.113556.1.8000.2554.28637.21757.42742.18528.40124.15846791.13784404"
+OID: Final = vocabulary.IDENTITY_ATTRIBUTES
 _LONGEST: Final = 8192
 _MOST_ROLES: Final = 32
 _LONGEST_TEXT: Final = 255
