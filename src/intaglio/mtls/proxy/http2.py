@@ -114,6 +114,8 @@ class _Connection:
             case h2.events.RequestReceived():
                 self._idle_frames = 0
                 self._begin(event)
+            case h2.events.DataReceived() if not event.flow_controlled_length:
+                self._idle_frames += 1  # no window bounds empty frames, so none is kept
             case h2.events.DataReceived() if event.stream_id in self._streams:
                 self._streams[event.stream_id].take(event.data, event.flow_controlled_length)
             case h2.events.DataReceived():
