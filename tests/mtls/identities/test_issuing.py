@@ -249,6 +249,26 @@ async def test_renewal_is_refused_once_the_certificate_before_is_revoked(mtls: M
     assert not live.bindings
 
 
+@pytest.mark.parametrize(
+    ("reason", "left"), [(RevocationReason.KEY_COMPROMISE, 0), (RevocationReason.UNSPECIFIED, 0),
+                         (RevocationReason.SUPERSEDED, 3)]
+)  # fmt: skip
+async def test_whoever_loses_a_certificate_loses_what_was_renewed_with_it(
+    mtls: Mtls, trust_domain: TrustDomain, reason: RevocationReason, left: int
+) -> None:
+    service = await make_service(mtls)
+    stolen = await issue(mtls, service)
+    renewed = await issue(mtls, service, channel=Channel.AGENT, renews=stolen.binding_id)
+    await issue(mtls, service, channel=Channel.AGENT, renews=stolen.binding_id)
+    await issue(mtls, service, channel=Channel.AGENT, renews=renewed.binding_id)
+    other = await issue(mtls, service)
+    await revoke_binding(mtls, OPERATOR, stolen.binding_id, reason)
+    async with mtls.database.read() as view:
+        live = await bindings.live_bindings(view, service.id)
+    assert len(live) == left + 1
+    assert other.binding_id in {each.id for each in live}
+
+
 async def test_repeated_request_gets_the_same_certificate_and_one_binding(
     mtls: Mtls, trust_domain: TrustDomain
 ) -> None:

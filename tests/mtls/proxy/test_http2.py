@@ -11,6 +11,7 @@ import h2.config
 import h2.connection
 import h2.errors
 import h2.events
+import h2.settings
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -162,6 +163,22 @@ def test_body_is_passed_on_within_the_window(gateway: RunningGateway) -> None:
         assert json.loads(client.answer(stream)[1])["octets"] == 300_000
 
 
+def test_answer_that_takes_many_windows_arrives_whole(gateway: RunningGateway) -> None:
+    with _client(gateway) as client:
+        client.state.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 1})
+        client.flush()
+        stream, body = client.head(("x-long", "y" * 1500)), b""
+        for event in client.events():
+            if isinstance(event, h2.events.DataReceived):
+                body += event.data
+                if not event.stream_ended:
+                    client.state.increment_flow_control_window(1, stream)
+                    client.flush()
+            elif isinstance(event, h2.events.StreamEnded):
+                break
+        assert "y" * 1500 in body.decode()
+
+
 def test_body_over_the_limit_is_refused(new_gateway: NewGateway) -> None:
     gateway = new_gateway(limits=Limits(body=100))
     with _client(gateway) as client:
@@ -199,9 +216,13 @@ def test_client_that_only_pings_is_sent_away(gateway: RunningGateway) -> None:
             for _ in range(3000):
                 client.state.ping(b"12345678")
                 client.flush()
+            client.socket.settimeout(5)
+            while client.socket.recv(65536):
+                pass
+        except TimeoutError:
+            pytest.fail("the gateway goes on answering pings")
         except OSError:
             return
-        _assert_sent_away(client)
 
 
 def test_client_that_sends_nothing_but_empty_parts_of_a_body_is_sent_away(gateway: RunningGateway) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from intaglio.authority.certificates import RevocationReason
 from intaglio.core.identifiers import new_id
 from intaglio.core.principal import Permission, Principal
 from intaglio.mtls.access.ingress_values import NewIngress
@@ -48,7 +49,7 @@ async def _renewal(course: Course, probes: list[Probe]) -> None:
             name = probe.ingress.full_name
             course.note("takes the renewed certificate", ACCEPTED, await when_known(probe, second), ingress=name)
             course.note("still takes the one before", ACCEPTED, await probe.ask(first), ingress=name)
-        await course.revoke(first_id)
+        await course.revoke(first_id, RevocationReason.SUPERSEDED)
         for probe in probes:
             await course.see_refused(probe, first, "refuses the one before, revoked", TARGET_SECONDS)
             seen = await probe.ask(second)

@@ -77,11 +77,11 @@ class Course:
         issuers = tuple(pem(each).encode() for each in issued.chain)
         return Held(identity.name, x509.load_der_x509_certificate(issued.certificate), key, issuers), issued.binding_id
 
-    async def revoke(self, binding_id: UUID) -> None:
-        """Revoke the certificate of a binding."""
-        await revoke_binding(
-            self.mtls, self.principal, binding_id, RevocationReason.CESSATION_OF_OPERATION, comment="Part of a drill."
-        )
+    async def revoke(
+        self, binding_id: UUID, reason: RevocationReason = RevocationReason.CESSATION_OF_OPERATION
+    ) -> None:
+        """Revoke the certificate of a binding; what was renewed with it stays only when it is superseded."""
+        await revoke_binding(self.mtls, self.principal, binding_id, reason, comment="Part of a drill.")
 
     async def reloaded(self, identity: Identity) -> Identity:
         """The identity with its trust domain as that is now."""

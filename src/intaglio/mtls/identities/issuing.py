@@ -261,6 +261,7 @@ async def _insert(tx: Transaction, mtls: Mtls, identity: Identity, record: _Reco
         "not_after": issued.not_after,
         "channel": record.channel.value,
         "code_id": record.code_id,
+        "renews": record.renews,
         "sealed": bindings.seal(mtls.master_key, issued.id, details),
         "created_at": tx.now,
     }

@@ -90,7 +90,8 @@ binding = Table(
     required("not_after", Moment),
     required("channel", String),
     optional("code_id", Uuid),
-    optional("replaced_by", Uuid),  # the binding that renewed this one
+    optional("renews", Uuid, index=True),  # the binding whose certificate asked for this one
+    optional("replaced_by", Uuid),  # the last binding that renewed this one
     required("sealed", Octets),  # e-mail address, network address and user agent of the requester
     required("created_at", Moment),
     UniqueConstraint("certificate_sha256"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, update
+from sqlalchemy import ColumnElement, select, update
 
 from intaglio.authority.certificates import RevocationReason
 from intaglio.authority.directory import Snapshot
@@ -37,7 +37,10 @@ async def revoke_binding(
     *,
     comment: str = "",
 ) -> Binding:
-    """Revoke the certificate of a binding and publish that. Idempotent for the same reason.
+    """Revoke the certificate of a binding, and with it what was renewed with it, and publish that.
+
+    Whoever stole a certificate could have renewed it, so only ``superseded`` leaves the newer ones as they are.
+    Idempotent for the same reason.
 
     ``principal`` is the identity itself, its owner, or has ``mtls.identities``. Raises NotFound, Forbidden,
     StateConflict (revoked for another reason, expired).
@@ -51,6 +54,8 @@ async def revoke_binding(
         except NotFound:
             raise binding_unknown(str(binding_id)) from None
         await _revoke(tx, snapshot, principal, binding, reason, comment)
+        if reason is not RevocationReason.SUPERSEDED:
+            await _revoke_renewals(tx, snapshot, principal, binding, reason, comment)
         return await _binding(tx, models.binding.c.id == binding_id, str(binding_id))
 
 
@@ -167,6 +172,25 @@ async def _revoke_all(
     for binding in live:
         await _revoke(tx, snapshot, principal, binding, reason, comment)
     return await bindings_of(tx, [binding.id for binding in live])
+
+
+async def _revoke_renewals(
+    tx: Transaction, snapshot: Snapshot, principal: Principal, first: Binding, reason: RevocationReason, comment: str
+) -> None:
+    """Revoke every live certificate that descends from a revoked one.
+
+    A renewal under way holds on to the certificate that it renews until it is recorded, so another look finds it.
+    """
+    b = models.binding.c
+    found = select(b.id).where(b.renews == first.id).cte("renewals", recursive=True)
+    descends = select(found.union(select(b.id).where(b.renews == found.c.id)).c.id)
+    while True:
+        renewals = {row["id"] for row in await tx.all(descends)}
+        live = [each for each in await live_bindings(tx, first.identity_id) if each.id in renewals]
+        if not live:
+            return
+        for binding in live:
+            await _revoke(tx, snapshot, principal, binding, reason, comment)
 
 
 async def _revoke(

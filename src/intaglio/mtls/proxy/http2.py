@@ -109,6 +109,10 @@ class _Connection:
                 self.writer.transport.abort()
                 raise ClientGone from None
 
+    def expect_acknowledgement(self) -> None:
+        """A frame of an answer was sent: the client may widen the windows of stream and connection in return."""
+        self._idle_frames = max(0, self._idle_frames - 2)
+
     def _take(self, event: h2.events.Event) -> None:
         match event:
             case h2.events.RequestReceived():
@@ -236,6 +240,7 @@ class _Exchange:
                 continue
             with self._said():
                 state.send_data(self.stream, bytes(view[:room]))
+            self._connection.expect_acknowledgement()
             view = view[room:]
             await self._connection.flush()
 

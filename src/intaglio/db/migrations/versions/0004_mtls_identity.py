@@ -457,6 +457,7 @@ def upgrade() -> None:
     sa.Column('not_after', sa.DateTime(timezone=True), nullable=False),
     sa.Column('channel', sa.Text(), nullable=False),
     sa.Column('code_id', sa.UUID(), nullable=True),
+    sa.Column('renews', sa.UUID(), nullable=True),
     sa.Column('replaced_by', sa.UUID(), nullable=True),
     sa.Column('sealed', sa.LargeBinary(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
@@ -467,6 +468,7 @@ def upgrade() -> None:
     op.create_index('ix_mtls_binding_domain_id', 'mtls_binding', ['domain_id', 'id'], unique=False)
     op.create_index('ix_mtls_binding_identity_id', 'mtls_binding', ['identity_id', 'id'], unique=False)
     op.create_index('ix_mtls_binding_not_after', 'mtls_binding', ['not_after', 'id'], unique=False)
+    op.create_index(op.f('ix_mtls_binding_renews'), 'mtls_binding', ['renews'], unique=False)
     op.create_index('ix_mtls_binding_serial', 'mtls_binding', ['ca_id', 'serial'], unique=False)
     op.create_table('mtls_bootstrap_token',
     sa.Column('id', sa.UUID(), nullable=False),
@@ -629,6 +631,7 @@ def downgrade() -> None:
     op.drop_index('ix_mtls_bootstrap_token_expires_at', table_name='mtls_bootstrap_token')
     op.drop_table('mtls_bootstrap_token')
     op.drop_index('ix_mtls_binding_serial', table_name='mtls_binding')
+    op.drop_index(op.f('ix_mtls_binding_renews'), table_name='mtls_binding')
     op.drop_index('ix_mtls_binding_not_after', table_name='mtls_binding')
     op.drop_index('ix_mtls_binding_identity_id', table_name='mtls_binding')
     op.drop_index('ix_mtls_binding_domain_id', table_name='mtls_binding')
