@@ -48,8 +48,9 @@ def house() -> Iterator[Installation]:
             product.run("mtls", "domain", "create", DOMAIN, "--environment", "prod", "--org", "bench", "--new-ca")
             (product.work / "policy.txt").write_text(_POLICY)
             product.run("mtls", "policy", "apply", "pay", "--org", "bench", "--file", "policy.txt", "--activate")
-            common = ("--org", "bench", "--domain", DOMAIN, "--mode", "enforce", "--policy", "pay", "--forward", "identity")
-            product.run("mtls", "ingress", "add", "web", *common, "--allow", "127.0.0.0/8", "--out", TOKEN)
+            common = ("--org", "bench", "--domain", DOMAIN, "--mode", "enforce", "--policy", "pay")
+            door = ("--forward", "identity", "--allow", "127.0.0.0/8", "--out", TOKEN)
+            product.run("mtls", "ingress", "add", "web", *common, *door)
             yield product
         finally:
             product.stop()

@@ -7,7 +7,9 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.support.database", "tests.support.authority", "tests.support.identities", "tests.support.product"]
+pytest_plugins = [
+    f"tests.support.{name}" for name in ("database", "authority", "identities", "product")
+]
 
 # Deterministic and without a deadline: a slow or busy machine must not turn a correct program red. The long profile
 # looks for new counterexamples: HYPOTHESIS_PROFILE=long scripts/test tests/x509

@@ -1,7 +1,7 @@
 """The rules that keep rights from being made out of nothing, or lost for good.
 
-Nobody grants a permission he lacks, or takes one away; nobody touches an account that may do more than he; the last account that manages
-users, and the last that manages roles, stays.
+Nobody grants a permission he lacks, or takes one away; nobody touches an account that may do more than he; the last
+account that manages users, and the last that manages roles, stays.
 """
 
 from __future__ import annotations

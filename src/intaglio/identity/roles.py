@@ -150,8 +150,8 @@ async def edit_role(
 async def delete_role(tx: Transaction, principal: Principal, name: str) -> None:
     """Delete a custom role that nobody has.
 
-    Raises NotFound, StateConflict for a built-in role (``role-built-in``) or one in use (``role-in-use``), Forbidden for
-    one with a permission that ``principal`` lacks.
+    Raises NotFound, StateConflict for a built-in role (``role-built-in``) or one in use (``role-in-use``), Forbidden
+    for one with a permission that ``principal`` lacks.
     """
     principal.require(Permission.ROLES_MANAGE)
     async with keeping_last_holders(tx):

@@ -17,8 +17,8 @@ from intaglio.x509.attribute_types import BY_ALIAS, BY_OID
 
 Kind = Literal["root", "subordinate", "external-subordinate", "ocsp-signer", "end-entity"]
 Mode = Literal["csr", "p12"]
-#: ``platform`` is the platform asking itself (CA certificates, OCSP signers), ``mtls`` the registry of identities saying
-#: who somebody is; everything else is a way in from outside.
+#: ``platform`` is the platform asking itself (CA certificates, OCSP signers), ``mtls`` the registry of identities
+#: saying who somebody is; everything else is a way in from outside.
 Channel = Literal[
     "platform", "console", "gateway-api", "acme", "est", "scep", "cmp", "wstep", "intune", "mdmws", "mtls"
 ]  # fmt: skip

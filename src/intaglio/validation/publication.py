@@ -1,7 +1,7 @@
 """CRLs and CA certificates at the URLs that stand in certificates: ``/crl/...`` and ``/aia/...``.
 
-A CRL in memory is asked about when one was issued anywhere, otherwise at most once a second, and only by its number; when
-the database is silent the last one is served as long as it is valid, for it proves itself.
+A CRL in memory is asked about when one was issued anywhere, otherwise at most once a second, and only by its number;
+when the database is silent the last one is served as long as it is valid, for it proves itself.
 """
 
 from __future__ import annotations

@@ -81,7 +81,9 @@ _CODE = _body(code="The security code.", email="An address it was made for.")
 
 
 @router.get("/policy")
-async def get_enrolment_policy(mtls: GivenMtls, request: Request, response: Response, domain: str | None = None) -> Policy:
+async def get_enrolment_policy(
+    mtls: GivenMtls, request: Request, response: Response, domain: str | None = None
+) -> Policy:
     """Algorithm, validity, CA and addresses, for the page to show."""
     response.headers["cache-control"] = "no-store"
     found = await policy.public_policy(mtls, domain, request.headers.get("host", ""))
