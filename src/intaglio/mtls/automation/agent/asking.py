@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from intaglio import __version__
 from intaglio.core.clock import rfc3339
-from intaglio.core.errors import IntaglioError, InvalidInput, RateLimited, Unavailable
+from intaglio.core.errors import Forbidden, IntaglioError, InvalidInput, RateLimited, Unavailable
 from intaglio.mtls.automation.agent.options import Options
 from intaglio.mtls.automation.agent.store import CERTIFICATE, COMBINED, KEY, TRUST, Version
 
@@ -37,10 +37,9 @@ _LONGEST_TOKEN = 16 * 1024
 _MOST_CERTIFICATES = 50
 
 
-class Refusal(IntaglioError):
+class Refusal(Forbidden):
     """The server said no, and asking again will not help: somebody has to do something."""
 
-    status = 403
     default_code = "agent-refused"
 
 

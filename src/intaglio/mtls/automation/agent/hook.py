@@ -8,18 +8,18 @@ import signal
 import subprocess
 from collections.abc import Sequence
 
-from intaglio.core.errors import IntaglioError
+from intaglio.core.errors import Unavailable
 from intaglio.mtls.automation.agent.store import Store, Version
 
 _TOLD = 2000  # octets of what a failing command says
 _GRACE = 5.0
 
 
-class ReloadFailed(IntaglioError):
+class ReloadFailed(Unavailable):
     """The command could not be run, failed, or took too long. The certificate is in place all the same."""
 
-    status = 500
     default_code = "reload-failed"
+    default_remedy = ""
 
 
 def reload(command: Sequence[str], timeout: float, store: Store, version: Version) -> None:
