@@ -25,6 +25,7 @@ from intaglio.mtls.automation.bootstrap import CreatedToken, revoke_token
 from intaglio.mtls.automation.vault import answers, reading
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.identities import revoking
+from intaglio.mtls.identities.bindings import live_bindings
 from intaglio.mtls.identities.values import Identity
 
 
@@ -170,6 +171,18 @@ async def test_a_login_ends_with_what_it_rests_on(mtls: Mtls, client: Client, pa
     assert (await sign(client(), by_secret)).status_code == 200
     await revoke_token(mtls, OPERATOR, secret.token.id)
     assert (await sign(client(), by_secret)).status_code == 403
+
+
+async def test_what_a_certificate_got_by_logging_in_ends_with_it(
+    mtls: Mtls, client: Client, payments: Identity
+) -> None:
+    stolen = await issue(mtls, payments)
+    asking = client(stolen.certificate)
+    token = (await asking.post("/v1/auth/cert/login")).json()["auth"]["client_token"]
+    assert (await sign(asking, token)).status_code == 200
+    await revoking.revoke_binding(mtls, OPERATOR, stolen.binding_id)
+    async with mtls.database.read() as view:
+        assert not await live_bindings(view, payments.id)
 
 
 async def test_a_login_ends_with_its_identity_and_its_time(mtls: Mtls, client: Client, payments: Identity) -> None:

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from uuid import UUID
 
 from intaglio.core.errors import IntaglioError, Unavailable
 from intaglio.mtls.automation import bootstrap
@@ -89,11 +90,13 @@ async def sign_within(
     dns_names: Sequence[str] = (),
     source: str,
     user_agent: str,
+    renews: UUID | None = None,
 ) -> Signed:
-    """Certify a key for an identity that was proved otherwise. Raises what :func:`issue_identity` raises."""
+    """Certify a key for an identity that was proved otherwise: ``renews`` is the binding of the certificate that
+    proved it, if one did. Raises what :func:`issue_identity` raises."""
     issued = await issue_identity(
         mtls, identity.principal(source), identity, request, channel=channel, lifetime=lifetime, source=source,
-        user_agent=user_agent, also_dns=dns_names,
+        user_agent=user_agent, also_dns=dns_names, renews=renews,
     )  # fmt: skip
     return await completed(mtls, issued)
 

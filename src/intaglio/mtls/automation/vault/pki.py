@@ -174,7 +174,7 @@ class PkiRoutes:
         channel = Channel.PIPELINE if login.method == "jwt" else Channel.VAULT
         signed = await sign_within(
             self._mtls, login.identity, csr, channel, lifetime=lifetime, dns_names=_dns_names(login, body),
-            source=login.source, user_agent=request.headers.get("user-agent", ""),
+            source=login.source, user_agent=request.headers.get("user-agent", ""), renews=login.binding_id,
         )  # fmt: skip
         return signed, [*warnings, *signed.issued.warnings]
 
