@@ -26,6 +26,11 @@ class Permission(StrEnum):
     MTLS_IDENTITIES = "mtls.identities"
     MTLS_POLICY = "mtls.policy"
     MTLS_OWN = "mtls.own"
+    KEYS_MANAGE = "keys.manage"
+    VALIDATION_VIEW = "validation.view"
+    VALIDATION_MANAGE = "validation.manage"
+    TIMESTAMPING_VIEW = "timestamping.view"
+    TIMESTAMPING_MANAGE = "timestamping.manage"
 
 
 ALL_PERMISSIONS = frozenset(Permission)
