@@ -34,7 +34,15 @@ BUILT_IN = (
     Role(
         name="auditor",
         description="Read everything, change nothing",
-        permissions=frozenset({Permission.CA_VIEW, Permission.AUDIT_VIEW, Permission.MTLS_VIEW}),
+        permissions=frozenset(
+            {
+                Permission.CA_VIEW,
+                Permission.AUDIT_VIEW,
+                Permission.MTLS_VIEW,
+                Permission.VALIDATION_VIEW,
+                Permission.TIMESTAMPING_VIEW,
+            }
+        ),
         built_in=True,
     ),
     Role(
@@ -59,6 +67,24 @@ BUILT_IN = (
         name="service-owner",
         description="Look after the identities one owns",
         permissions=frozenset({Permission.MTLS_OWN}),
+        built_in=True,
+    ),
+    Role(
+        name="validation-administrator",
+        description="Run the validation authority: status sources, responders and their signers",
+        permissions=frozenset({Permission.VALIDATION_VIEW, Permission.VALIDATION_MANAGE}),
+        built_in=True,
+    ),
+    Role(
+        name="timestamping-administrator",
+        description="Run the timestamping authority: issuers, their certificates, the clock",
+        permissions=frozenset({Permission.TIMESTAMPING_VIEW, Permission.TIMESTAMPING_MANAGE}),
+        built_in=True,
+    ),
+    Role(
+        name="key-custodian",
+        description="Keep tokens and service keys: hardware security modules, keys, migration",
+        permissions=frozenset({Permission.KEYS_MANAGE}),
         built_in=True,
     ),
 )

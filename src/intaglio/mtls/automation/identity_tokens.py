@@ -16,6 +16,7 @@ from joserfc.errors import JoseError
 from joserfc.jws import JWSRegistry
 
 from intaglio.core import clock
+from intaglio.core.outgoing import Guard
 from intaglio.mtls.automation.errors import jwt_invalid
 from intaglio.mtls.automation.issuer_keys import Issuer, IssuerKeys, PublicKey
 
@@ -56,11 +57,11 @@ def claimed_issuer(token: str) -> str:
 
 
 async def verify(
-    token: str, issuer: Issuer, audience: str, keys: IssuerKeys, *, fresh_for: float, outage: float
+    token: str, issuer: Issuer, audience: str, keys: IssuerKeys, guard: Guard, *, fresh_for: float, outage: float
 ) -> Proved:
     """Check signature and times of a token made by ``issuer`` for ``audience``.
 
-    ``fresh_for`` and ``outage`` as in :meth:`IssuerKeys.find`. Raises Unauthenticated (``identity-token-invalid``),
+    ``guard``, ``fresh_for`` and ``outage`` as in :meth:`IssuerKeys.find`. Raises Unauthenticated (``identity-token-invalid``),
     Unavailable (``issuer-unreachable``).
     """
     header, _ = _opened(token)
@@ -69,7 +70,7 @@ async def verify(
         raise jwt_invalid("its signature algorithm is not accepted")
     if key_id is not None and not (isinstance(key_id, str) and len(key_id) <= 500):
         raise jwt_invalid("its key id is malformed")
-    found = await keys.find(issuer, key_id, fresh_for=fresh_for, outage=outage)
+    found = await keys.find(issuer, key_id, guard, fresh_for=fresh_for, outage=outage)
     fitting = [key for key in found if _fits(key, algorithm)]
     if not fitting:
         raise jwt_invalid("the issuer has no key of this id for this algorithm")

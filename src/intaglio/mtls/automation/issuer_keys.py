@@ -22,8 +22,10 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, JWKRegistry, OKPKey, RSAKey
 
 from intaglio.core.clock import monotonic
-from intaglio.core.errors import InvalidInput, Unavailable
+from intaglio.core.errors import InvalidInput, Refused, Unavailable
 from intaglio.core.logging import get_logger
+from intaglio.core.outgoing import Guard
+from intaglio.platform import outgoing
 
 log = get_logger(__name__)
 
@@ -61,19 +63,20 @@ class IssuerKeys:
         self._known: dict[Issuer, _Known] = {}
 
     async def find(
-        self, issuer: Issuer, key_id: str | None, *, fresh_for: float, outage: float
+        self, issuer: Issuer, key_id: str | None, guard: Guard, *, fresh_for: float, outage: float
     ) -> list[PublicKey]:
         """The keys with this id, or all of them when the token names none; empty when there is no such key.
 
-        ``fresh_for`` is how many seconds keys count without a new look, ``outage`` how many more while the issuer
-        cannot be reached. Raises Unavailable (``issuer-unreachable``).
+        ``guard`` says at which addresses the issuer is looked for, ``fresh_for`` how many seconds keys count without a
+        new look, ``outage`` how many more while the issuer cannot be reached. Raises Unavailable
+        (``issuer-unreachable``).
         """
         known = self._remembered(issuer)
         found = _with_id(known.keys, key_id)
         if found and monotonic() - known.read_at < fresh_for:
             return found
         async with known.lock:
-            await self._refresh(issuer, known, wanted=key_id, fresh_for=fresh_for, outage=outage)
+            await self._refresh(issuer, known, guard, wanted=key_id, fresh_for=fresh_for, outage=outage)
         return _with_id(known.keys, key_id)
 
     def _remembered(self, issuer: Issuer) -> _Known:
@@ -82,7 +85,7 @@ class IssuerKeys:
         return self._known.setdefault(issuer, _Known())
 
     async def _refresh(
-        self, issuer: Issuer, known: _Known, *, wanted: str | None, fresh_for: float, outage: float
+        self, issuer: Issuer, known: _Known, guard: Guard, *, wanted: str | None, fresh_for: float, outage: float
     ) -> None:
         """Look again unless somebody just did. Raises Unavailable when there is nothing to go on."""
         now = monotonic()
@@ -91,7 +94,7 @@ class IssuerKeys:
         if now - known.tried_at >= _LEAST_INTERVAL:
             known.tried_at = now
             try:
-                known.keys = await fetch_keys(issuer)
+                known.keys = await fetch_keys(issuer, guard)
             except Unavailable as error:
                 log.warning("the keys of a token issuer cannot be read", issuer=issuer.url, reason=error.detail)
             else:
@@ -105,9 +108,9 @@ class IssuerKeys:
             )
 
 
-async def fetch_keys(issuer: Issuer) -> list[PublicKey]:
+async def fetch_keys(issuer: Issuer, guard: Guard) -> list[PublicKey]:
     """The signature keys that an issuer publishes at this moment. Raises Unavailable (``issuer-unreachable``)."""
-    async with httpx.AsyncClient(verify=_trust(issuer), timeout=_PATIENCE, follow_redirects=False) as client:
+    async with outgoing.http_client(guard, _trust(issuer), timeout=_PATIENCE) as client:
         where = issuer.jwks_url
         if not where:
             document = await _read(client, f"{issuer.url.rstrip('/')}/.well-known/openid-configuration")
@@ -152,7 +155,7 @@ async def _read(client: httpx.AsyncClient, url: str) -> Mapping[str, Any]:
         raise _unreachable(url, str(error) or type(error).__name__) from None
     except (ValueError, RecursionError):
         raise _unreachable(url, "the answer is not JSON") from None
-    except InvalidInput as error:
+    except (InvalidInput, Refused) as error:
         raise _unreachable(url, error.detail) from None
     if not isinstance(found, dict):
         raise _unreachable(url, "the answer is not an object")

@@ -30,7 +30,7 @@ from intaglio.mtls.context import Mtls
 from intaglio.mtls.identities import domains, lifetimes, names, registry
 from intaglio.mtls.identities import models as identity_models
 from intaglio.mtls.identities.values import AUTOMATED, Identity
-from intaglio.platform import live_settings
+from intaglio.platform import live_settings, outgoing
 from intaglio.x509.certificates import pem, read_certificates
 
 _LONGEST_AUDIENCE = 500
@@ -186,6 +186,7 @@ async def job_of(mtls: Mtls, keys: IssuerKeys, name: str, token: str) -> Job:
     """
     async with mtls.database.read() as view:
         settings = await live_settings.current(view, AutomationSettings)
+        guard = await outgoing.guard_of(view)
         row = await view.one_or_none(_query().where(table.c.name == name))
         identity = None if row is None else await registry.load_identity(view, row["identity_id"])
     if row is None or identity is None:
@@ -195,7 +196,7 @@ async def job_of(mtls: Mtls, keys: IssuerKeys, name: str, token: str) -> Job:
     if identity_tokens.claimed_issuer(token) != found.issuer:
         raise errors.pipeline_unknown()
     proved = await identity_tokens.verify(
-        token, found.token_issuer, found.audience, keys,
+        token, found.token_issuer, found.audience, keys, guard,
         fresh_for=settings.jwks_minutes * 60, outage=settings.jwks_outage_minutes * 60,
     )  # fmt: skip
     if not conditions.hold(found.conditions, proved.claims):

@@ -1,6 +1,7 @@
 """Our own outgoing calls with a client certificate: the TLS context, an HTTP client, and a test of the connection.
 
-The server is always verified: against the CA that was set, else against those the system trusts, and by its name.
+The server is always verified: against the CA that was set, else against those the system trusts, and by its name; and
+it is only looked for at addresses that :mod:`intaglio.platform.outgoing` admits.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 from intaglio.audit.record import record
 from intaglio.core.errors import NotSupported, Refused, StateConflict
+from intaglio.core.outgoing import Guard
 from intaglio.core.principal import Permission, Principal
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.outbound import service
 from intaglio.mtls.outbound.alerts import Failure, explained
 from intaglio.mtls.outbound.values import Credential, Outbound
+from intaglio.platform import outgoing
 from intaglio.x509.certificates import pem, read_certificate
 
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
@@ -49,9 +52,12 @@ async def context_for(mtls: Mtls, organization: str, name: str) -> tuple[Outboun
 async def client(mtls: Mtls, organization: str, name: str) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client that shows the current credential to the hosts of the interface, and to no others.
 
-    A call to another host raises Refused (``host-not-allowed``). Raises what :func:`context_for` raises.
+    A call to another host raises Refused (``host-not-allowed``), one to a host at an address that nobody may name
+    too (``address-not-allowed``). Raises what :func:`context_for` raises.
     """
     found, context = await context_for(mtls, organization, name)
+    async with mtls.database.read() as view:
+        guard = await outgoing.guard_of(view)
 
     async def check(request: httpx.Request) -> None:
         if request.url.scheme != "https" or not found.allows(request.url.host):
@@ -59,9 +65,8 @@ async def client(mtls: Mtls, organization: str, name: str) -> AsyncIterator[http
         if found.sni:
             request.extensions["sni_hostname"] = found.sni
 
-    async with httpx.AsyncClient(
-        verify=context, timeout=_TIMEOUT, follow_redirects=False, event_hooks={"request": [check]}, trust_env=False
-    ) as http:
+    async with outgoing.http_client(guard, context, timeout=_TIMEOUT) as http:
+        http.event_hooks = {"request": [check]}
         yield http
 
 
@@ -81,14 +86,15 @@ async def try_connection(
 ) -> Tested:
     """Connect to ``host`` with the current credential and say what happened. Needs ``mtls.identities``; audited.
 
-    Raises Refused (``host-not-allowed``) and what :func:`context_for` raises.
+    Raises Refused (``host-not-allowed``, ``address-not-allowed``) and what :func:`context_for` raises.
     """
     async with mtls.database.transaction() as tx:
         found = await service.owned(tx, principal, organization, name)
         if not found.allows(host):
             raise _not_allowed(found, host)
+        guard = await outgoing.guard_of(tx)
     found, context = await context_for(mtls, organization, name)
-    tested = await handshake(context, host, port, found.sni or host)
+    tested = await handshake(context, host, port, found.sni or host, guard)
     async with mtls.database.transaction() as tx:
         principal.require(Permission.MTLS_IDENTITIES)
         outcome = tested.failure.code if tested.failure else "ok"
@@ -98,11 +104,14 @@ async def try_connection(
     return tested
 
 
-async def handshake(context: ssl.SSLContext, host: str, port: int, name: str) -> Tested:
-    """One TLS handshake with a server, and what it says to our certificate. Never raises for the other side's doing."""
+async def handshake(context: ssl.SSLContext, host: str, port: int, name: str, guard: Guard) -> Tested:
+    """One TLS handshake with a server, and what it says to our certificate. Never raises for the other side's doing.
+
+    Raises Refused (``address-not-allowed``).
+    """
     try:
         async with asyncio.timeout(15):
-            reader, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=name)
+            reader, writer = await guard.connect(host, port, tls=context, server_hostname=name)
             try:
                 return await _settled(reader, writer)
             finally:
