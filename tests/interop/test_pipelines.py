@@ -74,6 +74,7 @@ def ci(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CiSystem]:
 
 
 def test_a_job_gets_a_certificate_and_another_job_does_not(product: Product, ci: CiSystem, tmp_path: Path) -> None:
+    product.run("settings", "set", "outgoing.networks=[127.0.0.0/8, '::1/128']")
     domain = Domain.create(product, "jobs", tmp_path)
     product.run("mtls", "identity", "add", "pipeline", "deploy", "--domain", domain.name, "--team", "shop")
     product.run(

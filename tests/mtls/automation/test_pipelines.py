@@ -31,9 +31,11 @@ from tests.mtls.automation.conftest import Client, sign
 from tests.mtls.enrolment.conftest import _server_certificate, set_live
 from tests.support.authority import OPERATOR, tenant
 from tests.support.identities import make_request, make_user
+from tests.support.outgoing import LOOPBACK_GUARD, list_networks
 
 from intaglio.core import clock
 from intaglio.core.errors import IntaglioError, InvalidInput, NotFound, Refused, StateConflict, Unauthenticated
+from intaglio.core.outgoing import Guard
 from intaglio.core.principal import Permission, Principal
 from intaglio.db.listing import ListQuery
 from intaglio.mtls.automation import conditions, identity_tokens, issuer_keys, pipelines
@@ -94,7 +96,8 @@ def ec_key(key_id: str, curve: str = "P-256", alg: str = "ES256") -> ECKey:
 
 
 @pytest_asyncio.fixture
-async def issuer(tmp_path: Path) -> AsyncIterator[TestIssuer]:
+async def issuer(mtls: Mtls, tmp_path: Path) -> AsyncIterator[TestIssuer]:
+    await list_networks(mtls.database)
     made = TestIssuer(keys=[ec_key("one")])
     certificate, key = _server_certificate(tmp_path)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -274,7 +277,7 @@ async def test_the_usual_algorithms_count(client: Client, bound: Pipeline, issue
 async def test_a_weak_key_of_an_issuer_does_not_count(issuer: TestIssuer) -> None:
     weak = RSAKey.generate_key(1024, {"kid": "weak", "alg": "RS256"})
     issuer.keys = [ec_key("one"), weak, ECKey.generate_key("P-256", {"kid": "enc", "use": "enc"})]
-    found = await issuer_keys.fetch_keys(Issuer(issuer.url, ca=issuer.ca))
+    found = await issuer_keys.fetch_keys(Issuer(issuer.url, ca=issuer.ca), LOOPBACK_GUARD)
     assert [key.kid for key in found] == ["one"]
 
 
@@ -423,7 +426,9 @@ async def test_failed_identity_tokens_are_limited(
 def test_what_is_no_token_is_told_so(token: str) -> None:
     with pytest.raises(Unauthenticated):
         asyncio.run(
-            identity_tokens.verify(token, Issuer("https://x.example"), "x", IssuerKeys(), fresh_for=1, outage=0)
+            identity_tokens.verify(
+                token, Issuer("https://x.example"), "x", IssuerKeys(), Guard(), fresh_for=1, outage=0
+            )
         )
 
 

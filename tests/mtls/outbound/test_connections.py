@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from tests.mtls.outbound.conftest import PASSWORD, Partner
 from tests.support.authority import OPERATOR
 from tests.support.eventually import eventually
+from tests.support.outgoing import list_networks
 from tests.support.programs import program
 
 from intaglio.core.errors import Refused
@@ -47,6 +48,7 @@ async def serving(partner: Partner, *options: str) -> AsyncIterator[int]:
 
 
 async def _given(mtls: Mtls, partner: Partner, data: bytes | None = None, **options: str) -> None:
+    await list_networks(mtls.database)
     values = {"host_pattern": "localhost", "server_ca": partner.server_ca, **options}
     await service.create(mtls, OPERATOR, "demo", NewOutbound("api", **values))  # type: ignore[arg-type]
     if data is None:
@@ -117,6 +119,22 @@ async def test_another_host_never_sees_the_credential(mtls: Mtls, organization: 
         for url in ("https://evil.example/", "http://localhost/"):
             with pytest.raises(Refused):
                 await http.get(url)
+
+
+async def test_servers_that_only_we_can_reach_are_not_called(
+    mtls: Mtls, organization: str, partner: Partner
+) -> None:
+    """Who keeps the credentials of an organization must not explore the network of the platform with them."""
+    await _given(mtls, partner)
+    await list_networks(mtls.database, "10.0.0.0/8")
+    async with http_server(partner) as (port, callers):
+        with pytest.raises(Refused) as refusal:
+            await outbound.try_connection(mtls, OPERATOR, "demo", "api", "localhost", port)
+        assert refusal.value.code == "address-not-allowed"
+        async with outbound.client(mtls, "demo", "api") as http:
+            with pytest.raises(Refused):
+                await http.get(f"https://localhost:{port}/")
+        assert callers == []
 
 
 async def test_an_unreachable_server_is_named(mtls: Mtls, organization: str, partner: Partner) -> None:

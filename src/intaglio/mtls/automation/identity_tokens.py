@@ -61,8 +61,8 @@ async def verify(
 ) -> Proved:
     """Check signature and times of a token made by ``issuer`` for ``audience``.
 
-    ``guard``, ``fresh_for`` and ``outage`` as in :meth:`IssuerKeys.find`. Raises Unauthenticated (``identity-token-invalid``),
-    Unavailable (``issuer-unreachable``).
+    ``guard``, ``fresh_for`` and ``outage`` as in :meth:`IssuerKeys.find`. Raises Unauthenticated
+    (``identity-token-invalid``), Unavailable (``issuer-unreachable``).
     """
     header, _ = _opened(token)
     algorithm, key_id = header.get("alg"), header.get("kid")
