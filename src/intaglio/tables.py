@@ -7,5 +7,6 @@ from intaglio.identity import models as identity
 from intaglio.keystore import models as keystore
 from intaglio.mtls import models as mtls
 from intaglio.platform import models as platform
+from intaglio.validation import models as validation
 
-__all__ = ["audit", "authority", "identity", "journal", "keystore", "mtls", "platform"]
+__all__ = ["audit", "authority", "identity", "journal", "keystore", "mtls", "platform", "validation"]
