@@ -17,6 +17,7 @@ from intaglio.mtls.context import Mtls
 from intaglio.mtls.enrolment.settings import EnrolmentSettings
 from intaglio.mtls.enrolment.trust_files import TrustFiles, fingerprint
 from intaglio.mtls.identities import domains
+from intaglio.mtls.identities.authorities import cas_of, issuing_ca_of
 from intaglio.mtls.identities.environments import anchor_of
 from intaglio.mtls.identities.values import Kind, TrustDomain
 from intaglio.platform import live_settings, server_identities
@@ -166,8 +167,7 @@ def host_name(header: str) -> str:
 
 def anchors_of(snapshot: Snapshot, found: Sequence[TrustDomain]) -> list[bytes]:
     """The certificates of every key of the CAs that count in trust domains, and of those above them (DER)."""
-    names = {name for domain in found for name in domain.cas}
-    views = [ca for ca in snapshot.cas.values() if ca.full_id in names]
+    views = [ca for domain in found for ca in cas_of(snapshot, domain)]
     views += [anchor_of(snapshot, ca, "root") for ca in views]
     return list(dict.fromkeys(der for ca in views for der in _certificates(ca)))
 
@@ -177,9 +177,12 @@ def _certificates(ca: CaView) -> list[bytes]:
 
 
 def _anchors(snapshot: Snapshot, domain: TrustDomain) -> list[bytes]:
-    """What users trust in order to trust the certificates of a domain; that of the issuing CA first."""
-    names = dict.fromkeys([domain.issuing_ca, *domain.cas])
-    views = [anchor_of(snapshot, snapshot.ca(name), domain.anchor) for name in names if name]
+    """What users trust in order to trust the certificates of a domain; that of the issuing CA first.
+
+    Raises StateConflict (``domain-not-active``).
+    """
+    trusted = [issuing_ca_of(snapshot, domain), *cas_of(snapshot, domain)]
+    views = [anchor_of(snapshot, ca, domain.anchor) for ca in trusted]
     return list(dict.fromkeys(ca.certificate.der for ca in views))
 
 

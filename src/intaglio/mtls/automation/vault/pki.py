@@ -36,6 +36,7 @@ from intaglio.mtls.automation.vault.auth import AuthRoutes
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.enrolment import bodies
 from intaglio.mtls.identities import domains, lifetimes, revoking
+from intaglio.mtls.identities.authorities import issuing_ca_of
 from intaglio.mtls.identities.values import Channel, TrustDomain
 from intaglio.platform import live_settings
 from intaglio.x509 import pem as pem_text
@@ -201,7 +202,7 @@ class PkiRoutes:
 
     async def _issuing_ca(self, request: Request) -> CaView:
         domain = await self._domain(request)
-        return (await self._mtls.authority.current()).ca(domain.issuing_ca)
+        return issuing_ca_of(await self._mtls.authority.current(), domain)
 
     async def _newest_crl(self, request: Request) -> bytes:
         ca = await self._issuing_ca(request)
