@@ -120,7 +120,7 @@ def test_rule_that_asks_nothing_of_the_caller_is_noticed() -> None:
         ("/caf%C3%A9", "/café"), ("/a/../b", None), ("/a/%2e%2e/b", None), ("/a/.%2E;x/b", None), ("/a/./b", None),
         ("/a%2Fb", None), ("/a%5cb", None), ("/a\\b", None), ("/a%252e", None), ("/a%00", None), ("/a%", None),
         ("/a%zz", None), ("a", None), ("", None), ("/a%FF", None), ("http://x/", None), ("/" + "a" * 9000, None),
-        ("/a/..;/b", None), ("/a/...", "/a/..."), ("/a;v=1/b", "/a;v=1/b"),
+        ("/a/..;/b", None), ("/a/...", "/a/..."), ("/a;v=1/b", None), ("/a%3bv/b", None),
     ],
 )  # fmt: skip
 def test_path_has_one_spelling_or_none(raw: str, seen: str | None) -> None:

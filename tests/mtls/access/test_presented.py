@@ -70,7 +70,7 @@ def test_adapters_give_clean_facts_or_refuse(
     name: str, headers: dict[bytes, Iterable[bytes]], method: str, rest: str
 ) -> None:
     sent = [(key, value) for key, values in headers.items() for value in values]
-    question = Question(Headers(sent), method, rest, "127.0.0.1")
+    question = Question(Headers(sent), method, rest)
     try:
         facts = ADAPTERS[name](question, new_id(), clock.now())
     except InvalidInput:

@@ -43,7 +43,6 @@ class Question(NamedTuple):
     headers: Headers
     method: str
     rest: str
-    peer: str
 
     def one(self, name: bytes) -> bytes:
         return self.headers.get(name)
@@ -130,7 +129,8 @@ def envoy(question: Question, ingress: UUID, at: datetime) -> Facts:
     """
     return Facts(
         ingress=ingress,
-        source_ip=read.last_address(question.one(b"x-envoy-external-address") or question.one(b"x-forwarded-for")),
+        # Not x-envoy-external-address: what an internal client says there, Envoy leaves as it is.
+        source_ip=read.last_address(question.one(b"x-forwarded-for")),
         at=at,
         presented=read.xfcc(question.one(b"x-forwarded-client-cert")),
         host=question.text(b"host"),
@@ -153,7 +153,8 @@ def forwarded(question: Question, ingress: UUID, at: datetime) -> Facts:
     chain = read.bare_pem(bare) if bare else (read.base64_der(der),) if der else ()
     return Facts(
         ingress=ingress,
-        source_ip=read.last_address(question.one(b"x-forwarded-for")) or question.peer,
+        # Never the peer instead: that is the ingress itself, whose address an IP rule may well allow.
+        source_ip=read.last_address(question.one(b"x-forwarded-for")),
         at=at,
         presented=chain,
         host=question.text(b"x-forwarded-host"),

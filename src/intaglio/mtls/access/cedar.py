@@ -6,9 +6,11 @@ rule permits is denied, and so is what a rule fails on.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -21,6 +23,10 @@ from intaglio.mtls.identities.values import CertifiedIdentity
 
 LONGEST_POLICY = 64 * 1024
 MOST_RULES = 500
+#: Of one rule: brackets within brackets, and operators. Cedar's parser recurses over both on the stack of the thread,
+#: whose end would be the end of the process; it bears about ten times as many brackets.
+MOST_NESTED, MOST_OPERATORS = 50, 300
+_LONGEST_ID = 100
 
 READING = ("GET", "HEAD", "OPTIONS")
 WRITING = ("POST", "PUT", "PATCH", "DELETE", "OTHER")
@@ -92,9 +98,14 @@ class CompiledPolicy:
     version: int
     rules: cedarpy.PolicySet = field(repr=False)
     looks_at_source: bool = True
+    #: SHA-256 of the text: a policy that was retired may have a successor of the same name and version.
+    digest: bytes = field(default=b"", repr=False)
 
     def evaluate(self, request: PolicyRequest) -> PolicyOutcome:
-        """Ask. Never raises: what cannot be evaluated is denied, and its rule named."""
+        """Ask. Never raises: what cannot be evaluated is denied, and its rule named; so is who comes from nobody knows
+        where, when rules ask for the address."""
+        if self.looks_at_source and not _is_address(request.source_ip):
+            return PolicyOutcome(self.name, self.version, False, ("unknown address",))
         asked = {
             "principal": _PRINCIPAL,
             "action": {"type": "Action", "id": action_of(request.method)},
@@ -134,11 +145,17 @@ def action_of(method: str) -> str:
     return method if method in READING or method in WRITING else "OTHER"
 
 
-def _address(text: str) -> str:
+def _is_address(text: str) -> bool:
     try:
-        return str(ipaddress.ip_address(text))
+        ipaddress.ip_address(text)
     except ValueError:
-        return "0.0.0.0"  # noqa: S104 - in no network of a rule, unlike an empty text it can be evaluated
+        return False
+    return True
+
+
+def _address(text: str) -> str:
+    # No rule looks at what is no address, yet an empty text could not be evaluated.
+    return str(ipaddress.ip_address(text)) if _is_address(text) else "0.0.0.0"  # noqa: S104
 
 
 # ---- compiling -------------------------------------------------------------------------------------------------------
@@ -147,19 +164,50 @@ def _address(text: str) -> str:
 def compile_policy(name: str, version: int, text: str) -> CompiledPolicy:
     """Compile a policy. Raises Refused (``policy-invalid``) naming every rule that does not fit the schema."""
     check_policy(text)
-    return CompiledPolicy(name, version, cedarpy.PolicySet.from_str(text), "source_ip" in text)
+    # Attributes can be spelt with escapes, ``context`` cannot.
+    digest = hashlib.sha256(text.encode()).digest()
+    return CompiledPolicy(name, version, cedarpy.PolicySet.from_str(text), "context" in text, digest)
 
 
 def check_policy(text: str) -> None:
     """Raise Refused (``policy-invalid``) unless the text is Cedar that fits the schema."""
     if len(text) > LONGEST_POLICY:
         raise _invalid(f"it is longer than {LONGEST_POLICY} characters")
+    _check_nesting(text)
     result = cedarpy.validate_policies(text, _schema())
     if not result.validation_passed:
         raise _invalid("; ".join(error.error for error in result.errors[:5]) or "it does not fit the schema")
-    count = len(_rules(text))
-    if not 0 < count <= MOST_RULES:
-        raise _invalid(f"it has {count} rules; 1 to {MOST_RULES} are possible")
+    rules = _rules(text)
+    if not 0 < len(rules) <= MOST_RULES:
+        raise _invalid(f"it has {len(rules)} rules; 1 to {MOST_RULES} are possible")
+    for rule in rules.values():
+        name = str(rule.get("annotations", {}).get("id") or "")
+        if len(name) > _LONGEST_ID or not name.isprintable():
+            raise _invalid(f"the id of a rule has at most {_LONGEST_ID} printable characters")
+
+
+_LEXEMES = re.compile(
+    r'"(?:[^"\\]|\\.)*"|//[^\r\n]*|(?P<open>[(\[{])|(?P<close>[)\]}])|(?P<end>;)'
+    r"|(?P<operator>&&|\|\||[=!<>]=|[-+*!.<>]|\b(?:if|in|has|like|is)\b)"
+)
+
+
+def _check_nesting(text: str) -> None:
+    depth = operators = 0
+    for kind in _kinds(text):
+        if kind == "end" and depth == 0:
+            operators = 0
+        depth = max(0, depth + {"open": 1, "close": -1}.get(kind, 0))
+        operators += kind == "operator"
+        if depth > MOST_NESTED:
+            raise _invalid(f"a rule has more than {MOST_NESTED} brackets within each other")
+        if operators > MOST_OPERATORS:
+            raise _invalid(f"a rule has more than {MOST_OPERATORS} operators; write several rules")
+
+
+def _kinds(text: str) -> Iterator[str]:
+    """What counts in a policy: brackets, operators and the ends of rules, outside of texts and comments."""
+    return (found.lastgroup for found in _LEXEMES.finditer(text) if found.lastgroup)
 
 
 def admits_anybody(text: str) -> bool:
@@ -173,6 +221,8 @@ def admits_anybody(text: str) -> bool:
 def _rules(text: str) -> Mapping[str, Any]:
     try:
         found: Mapping[str, Any] = json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"]
+    except RecursionError:
+        raise _invalid("it is nested too deeply") from None
     except (ValueError, KeyError) as error:
         raise _invalid(str(error)) from None
     return found

@@ -208,8 +208,8 @@ class Decider:
             return PolicyOutcome(policy.name, policy.version, False, ("ambiguous path",))
         host = normalized_host(facts.host)
         source = address_of(facts.source_ip) if policy.looks_at_source else None
-        key = (ingress.id.id, policy.name, policy.version, judged.fingerprint, facts.method, host, path, source,
-               facts.tls_version)  # fmt: skip
+        key = (ingress.id.id, ingress.trust.version, policy.digest, policy.name, policy.version, judged.fingerprint,
+               facts.method, host, path, source, facts.tls_version)  # fmt: skip
         found = self._answers.get(key)
         if found is None:
             found = policy.evaluate(policy_request(ingress, judged, facts, host=host, path=path))

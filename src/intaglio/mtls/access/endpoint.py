@@ -66,7 +66,7 @@ class AccessApp:
         ingress = await self._ingress(headers)
         scope["intaglio.caller"] = ingress.id.name
         if (adapter := ADAPTERS.get(name)) is not None:
-            question = Question(headers, scope["method"], _raw_rest(scope, name) if slash else "", _peer(scope))
+            question = Question(headers, scope["method"], _raw_rest(scope, name) if slash else "")
             facts = adapter(question, ingress.id.id, clock.now())
             decision = await self._decide(ingress, facts)
             if decision.allowed:

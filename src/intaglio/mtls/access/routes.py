@@ -16,17 +16,15 @@ _SHORT = 256
 
 _TRIPLET = re.compile(r"%([0-9A-Fa-f]{2})")
 _SLASHES = re.compile(r"/{2,}")
-#: Of a segment, only what stands before the first of these names a resource to some servers (path parameters).
-_PARAMETER = ";"
-
 
 @remembered(entries=4096, longest=_SHORT)
 def normalized_path(raw: str) -> str | None:
     """The path (without query or fragment) decoded, with single slashes; None when it can be read in two ways.
 
-    Those are: dot segments, plain, encoded or before a ``;``; encoded slashes, percent signs and backslashes; control
-    characters; broken percent-encoding; anything that does not start with a slash, except ``*`` (RFC 9112 section
-    3.2.4). Source: RFC 3986 section 6.2.2.
+    Those are: dot segments, plain or encoded; path parameters (``;``, which Java's servers take out of a segment and
+    others leave in it), plain or encoded; encoded slashes, percent signs and backslashes; control characters; broken
+    percent-encoding; anything that does not start with a slash, except ``*`` (RFC 9112 section 3.2.4). Source: RFC
+    3986 sections 3.3 and 6.2.2.
     """
     if len(raw) > LONGEST_PATH:
         return None
@@ -36,9 +34,9 @@ def normalized_path(raw: str) -> str | None:
     decoded = _decoded(path)
     if decoded is None or not decoded.startswith("/"):
         return None
-    if "\\" in decoded or any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 for c in decoded):
+    if any(c in decoded for c in "\\;") or any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 for c in decoded):
         return None
-    if any(segment.split(_PARAMETER, 1)[0] in (".", "..") for segment in decoded.split("/")):
+    if any(segment in (".", "..") for segment in decoded.split("/")):
         return None
     return _SLASHES.sub("/", decoded)
 
