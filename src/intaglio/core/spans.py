@@ -30,7 +30,7 @@ def parse_span(text: str) -> timedelta:
 
 
 def format_span(span: timedelta) -> str:
-    """The shortest text that :func:`parse_span` reads as this span, which has whole milliseconds and is not negative."""
+    """The shortest text that :func:`parse_span` reads as this span of whole milliseconds, not negative."""
     left, text = round(span / timedelta(milliseconds=1)), ""
     for unit, size in _UNITS.items():
         number, left = divmod(left, size)
