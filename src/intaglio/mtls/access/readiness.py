@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import case, func, select
+from sqlalchemy import BigInteger, case, func, select
 
 from intaglio.core.clock import rfc3339
 from intaglio.core.errors import IntaglioError
@@ -99,31 +99,32 @@ async def report(view: Transaction, ingress: Ingress, hours: int | None = None) 
     e = access_event.c
     within = (e.ingress_id == ingress.id, e.at >= since, e.at <= until)
     # Whoever is outside of the allowed networks is refused already; switching changes nothing for him.
+    observed = (e.mode == "permissive") & (e.kind != "loss")
     offence = (e.mode == "permissive") & (e.decision == "allow") & (e.reason != "")
     counted = await view.one_or_none(
         select(
-            func.count(case((e.mode == "permissive", 1))).label("observed"),
-            func.count(case((offence, 1))).label("offences"),
-            func.coalesce(func.sum(case((e.kind == "loss", e.count), else_=0)), 0).label("lost"),
+            _total(case((observed, e.count), else_=0)).label("observed"),
+            _total(case((offence, e.count), else_=0)).label("offences"),
+            _total(case((e.kind == "loss", e.count), else_=0)).label("lost"),
         ).where(*within)
     )
     assert counted is not None
     reasons = await view.all(
-        select(e.reason, func.count().label("count")).where(*within, offence).group_by(e.reason).order_by(e.reason)
+        select(e.reason, _total(e.count).label("count")).where(*within, offence).group_by(e.reason).order_by(e.reason)
     )
     grouped = (
         select(
             e.reason,
             e.claimed,
             e.source_ip,
-            func.count().label("count"),
+            _total(e.count).label("count"),
             func.min(e.at).label("first_seen"),
             func.max(e.at).label("last_seen"),
             func.max(e.detail).label("detail"),
         )
         .where(*within, offence)
         .group_by(e.reason, e.claimed, e.source_ip)
-        .order_by(func.count().desc(), e.reason, e.claimed, e.source_ip)
+        .order_by(_total(e.count).desc(), e.reason, e.claimed, e.source_ip)
     )
     offenders = tuple(Offender(**row) for row in await view.all(grouped.limit(MOST_OFFENDERS)))
     why = tuple(_why(counted["observed"], counted["offences"], int(counted["lost"])))
@@ -131,6 +132,10 @@ async def report(view: Transaction, ingress: Ingress, hours: int | None = None) 
         ingress.full_name, ingress.mode, since, until, counted["observed"], counted["offences"], int(counted["lost"]),
         not why, why, {row["reason"]: row["count"] for row in reasons}, offenders,
     )  # fmt: skip
+
+
+def _total(column: Any) -> Any:
+    return func.coalesce(func.sum(column), 0).cast(BigInteger)
 
 
 def _why(observed: int, offences: int, lost: int) -> list[str]:

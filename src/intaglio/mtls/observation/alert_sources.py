@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, case, func, literal, select, update
+from sqlalchemy import BigInteger, ColumnElement, and_, case, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from intaglio.authority import models as authority_models
@@ -19,7 +19,8 @@ from intaglio.mtls.observation.models import access_event
 
 #: Events are looked at when they have settled: other processes may still be writing earlier ones.
 SETTLING = timedelta(seconds=15)
-#: Who the events of a test name; they open alerts only when the test itself looks.
+#: Who the alerts of a test are about. Its events are told by their recorder, which no certificate can name; they open
+#: alerts only when the test itself looks.
 TEST_CALLER = "alert-test"
 _FIRST_LOOK = timedelta(hours=1)
 _BASELINE_HOURS, _SIGMAS, _LEAST = 24, 4.0, 100
@@ -48,7 +49,7 @@ async def look_at_events(tx: Transaction) -> int:
     until = _first_id(tx.now - SETTLING)
     progress = select(alert_progress.c.event_id).where(alert_progress.c.name == "events")
     since = await tx.scalar(progress.with_for_update()) or _first_id(tx.now - SETTLING - _FIRST_LOOK)
-    seen = await tx.all(_groups(_e.id >= since, _e.id < until, _e.claimed != TEST_CALLER))
+    seen = await tx.all(_groups(_e.id >= since, _e.id < until, _e.recorder != "test"))
     for row in seen:
         await open_alert(tx, _sighting(row))
     made = insert(alert_progress).values(name="events", event_id=max(since, until))
@@ -58,7 +59,7 @@ async def look_at_events(tx: Transaction) -> int:
 
 async def look_at_test(tx: Transaction, organization_id: UUID, since: datetime) -> list[UUID]:
     """The alerts opened for the events of a test."""
-    seen = await tx.all(_groups(_e.organization_id == organization_id, _e.at >= since, _e.claimed == TEST_CALLER))
+    seen = await tx.all(_groups(_e.organization_id == organization_id, _e.at >= since, _e.recorder == "test"))
     return [await open_alert(tx, _sighting(row)) for row in seen]
 
 
@@ -66,7 +67,7 @@ async def look_at_volumes(tx: Transaction, *, only: str | None = None) -> list[U
     """Open alerts for identities that asked more often in the last hour than mean and four standard deviations of the
     24 hours before it, and at least a hundred times."""
     start = tx.now - timedelta(hours=_BASELINE_HOURS + 1)
-    who = _e.identity == only if only else and_(_e.identity != "", ~_e.identity.startswith(TEST_CALLER))
+    who = _e.identity == only if only else and_(_e.identity != "", _e.recorder != "test")
     # Hours counted back from now: 0 is the last one.
     hour = func.floor(func.extract("epoch", literal(tx.now) - _e.at) / 3600).label("hour")
     hourly = (
@@ -152,14 +153,15 @@ async def _close_settled(tx: Transaction, kind: str, still: set[tuple[UUID, str]
 
 
 def _groups(*conditions: ColumnElement[bool]) -> Any:
-    # What strangers present is theirs to choose: such alerts are one per ingress, or they would open thousands.
-    subject = case((_KIND.in_(("no-certificate", "unknown-ca")), ""), else_=func.left(_e.claimed, 300))
-    named = case((_e.claimed == TEST_CALLER, TEST_CALLER), else_=subject)
+    # What strangers present is theirs to choose: such alerts are one per ingress, or they would open thousands. Logs of
+    # others call certificates expired that nobody vouched for.
+    strange = or_(_KIND.in_(("no-certificate", "unknown-ca")), _e.recorder == "import")
+    named = case((_e.recorder == "test", TEST_CALLER), (strange, ""), else_=func.left(_e.claimed, 300))
     columns = (_e.organization_id, _KIND.label("kind"), named.label("subject"), _e.ingress)
     return (
         select(
             *columns,
-            func.count().label("count"),
+            func.sum(_e.count).cast(BigInteger).label("count"),
             func.min(_e.at).label("first_seen"),
             func.max(_e.at).label("last_seen"),
             func.max(_e.source_ip).label("source"),

@@ -210,6 +210,7 @@ async def _finish(mtls: Mtls, alert_id: UUID) -> None:
 
 def _events(organization_id: UUID, kind: str, at: datetime) -> list[AccessEvent]:
     same: dict[str, Any] = {"organization_id": organization_id, "claimed": TEST_CALLER, "decision": "deny"}
+    same |= {"recorder": "test"}
     same |= {"source_ip": "127.0.0.1", "detail": "Recorded by a test of the alert."}
     if kind == "unusual-volume":
         return [AccessEvent(at, identity=_volume_caller(organization_id, at), **same)] * _VOLUME

@@ -41,6 +41,7 @@ KINDS: Final[Mapping[str, str]] = {
 SEVERITIES: Final = ("info", "warning", "critical")
 _LONGEST_MUTE = timedelta(days=31)
 _MOST_LISTED = 1000
+_MOST_COUNTED = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,15 @@ async def open_alert(tx: Transaction, seen: Sighting, *, add: bool = True) -> UU
     row = await tx.one_or_none(_live(seen))
     if row is None:
         values = {name: getattr(seen, name) for name in seen.__dataclass_fields__}
+        values["count"] = min(seen.count, _MOST_COUNTED)
         alert_id = new_id()
         await tx.execute(insert(alert).values(id=alert_id, state="open", **values))
         await _tell(tx, seen, alert_id, "opened")
         return alert_id
     worse = SEVERITIES.index(seen.severity) > SEVERITIES.index(row["severity"])
-    changed: dict[str, Any] = {"count": row["count"] + seen.count if add else max(seen.count, row["count"])}
+    count = row["count"] + seen.count if add else max(seen.count, row["count"])
+    # Who is refused for long enough must not be able to stop alerts by what a column can hold.
+    changed: dict[str, Any] = {"count": min(count, _MOST_COUNTED)}
     changed |= {"last_seen": max(seen.last_seen, row["last_seen"]), "detail": seen.detail}
     if worse:
         changed |= {"severity": seen.severity, "state": "open"}

@@ -2,7 +2,8 @@
 
 They are gathered in memory and written by COPY beside the decisions, so that watching costs a decision next to nothing.
 What does not fit into memory while the database is slow or away is counted per ingress, and the count becomes an event
-of its own (``loss``): a gap in the log is never silent.
+of its own (``loss``): a gap in the log is never silent. Of strangers who come in crowds not everyone is kept singly
+(:mod:`intaglio.mtls.observation.crowd`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from intaglio.core import clock
 from intaglio.core.errors import IntaglioError, StateConflict, TimedOut, Unavailable
 from intaglio.core.logging import get_logger
 from intaglio.db.engine import Database, is_usable, translated_errors
+from intaglio.mtls.observation.crowd import Crowd
 
 log = get_logger(__name__)
 
@@ -48,13 +50,14 @@ class AccessEvent:
 
     ``identity`` is the URI of an identity whose certificate passed every check of its own, ``claimed`` whom a
     certificate was made out to, good or not. ``reason`` is empty when nothing was wrong; with a permissive ingress it
-    is set although ``decision`` is allow. ``kind`` loss: ``count`` events of the ingress could not be kept.
+    is set although ``decision`` is allow. ``kind`` loss: ``count`` events of the ingress could not be kept; otherwise
+    ``count`` is how many were like this one.
     """
 
     at: datetime
     kind: Literal["request", "handshake", "loss"] = "request"
     count: int = 1
-    recorder: Literal["decision", "gateway", "import"] = "decision"
+    recorder: Literal["decision", "gateway", "import", "test"] = "decision"
     organization_id: UUID | None = None
     ingress_id: UUID | None = None
     ingress: str = ""
@@ -108,6 +111,7 @@ class EventRecorder:
         #: A batch of which nobody knows whether it was stored: it is tried again exactly as it was, with its ids.
         self._doubtful: _Batch | None = None
         self._unreported: Counter[_Source] = Counter()
+        self._crowd = Crowd()
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -117,14 +121,15 @@ class EventRecorder:
     @property
     def waiting(self) -> int:
         """How many events are not written yet."""
-        return len(self._waiting) + (len(self._doubtful.events) if self._doubtful else 0)
+        return len(self._waiting) + len(self._crowd) + (len(self._doubtful.events) if self._doubtful else 0)
 
     def record(self, event: AccessEvent) -> None:
         """Note an event. Never waits, never raises; memory is bounded."""
-        if len(self._waiting) >= self._capacity:
-            self._lose([event])
-            return
-        self._waiting.append(event)
+        if not self._crowd.takes(event):
+            if len(self._waiting) >= self._capacity:
+                self._lose([event])
+                return
+            self._waiting.append(event)
         if self._task is None and not self._stopping.is_set():
             with contextlib.suppress(RuntimeError):  # outside of an event loop: whoever flushes writes it
                 self._task = asyncio.get_running_loop().create_task(self._run(), name="access-events")
@@ -142,15 +147,16 @@ class EventRecorder:
             log.error("access events were not recorded", count=self.waiting, reason=str(error))
         await self._disconnect()
 
-    async def flush(self) -> int:
-        """Write one batch. Returns how many events it had.
+    async def flush(self, *, crowd: bool = True) -> int:
+        """Write one batch, with what was only counted so far unless ``crowd`` says not yet. Returns how many rows it
+        had.
 
         Raises Unavailable and TimedOut when the database does not answer; the batch keeps waiting then. A batch that
         cannot be stored for another reason is lost, and counted, rather than hold up all that follow.
         """
         async with self._writing:
             again = self._doubtful is not None
-            batch = self._doubtful = self._doubtful or self._next()
+            batch = self._doubtful = self._doubtful or self._next(crowd)
             if batch is None:
                 return 0
             try:
@@ -174,9 +180,11 @@ class EventRecorder:
             _measure(batch.events)
             return len(batch.events)
 
-    def _next(self) -> _Batch | None:
+    def _next(self, crowd: bool) -> _Batch | None:
         """The next batch with what was lost before it, None when there is nothing to write."""
         events = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+        if crowd:
+            events += self._crowd.take()
         events += map(_loss, self._unreported.items())
         self._unreported.clear()
         return _Batch(events, rows(events)) if events else None
@@ -197,7 +205,7 @@ class EventRecorder:
         while not self._stopping.is_set():
             pause = INTERVAL
             try:
-                while await self.flush():
+                while await self.flush(crowd=self._crowd.due):
                     pass
             except IntaglioError as error:
                 log.warning("access events wait for the database", count=self.waiting, reason=str(error))
@@ -214,7 +222,10 @@ class EventRecorder:
 
 def _measure(events: Sequence[AccessEvent]) -> None:
     """Count a batch at once; a counter shared between processes costs more than a dictionary."""
-    counted = Counter((event.decision, event.reason) for event in events if event.kind != "loss")
+    counted: Counter[tuple[str, str]] = Counter()
+    for event in events:
+        if event.kind != "loss":
+            counted[event.decision, event.reason] += event.count
     for (decision, reason), number in counted.items():
         decisions_total.labels(decision, reason).inc(number)
     for event in events:

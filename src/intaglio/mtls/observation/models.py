@@ -13,7 +13,7 @@ access_event = Table(
     required("at", Moment),
     required("kind", String),  # request, handshake; loss: ``count`` events could not be kept
     required("count", Integer, server_default="1"),
-    required("recorder", String),  # decision, gateway, import
+    required("recorder", String),  # decision, gateway, import, test
     optional("organization_id", Uuid),
     optional("ingress_id", Uuid),
     required("ingress", String, server_default=""),

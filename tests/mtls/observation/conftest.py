@@ -1,0 +1,5 @@
+"""A house as for access decisions: a trust domain, a service with a certificate, and decisions that run."""
+
+from tests.mtls.access.conftest import house
+
+__all__ = ["house"]
