@@ -19,20 +19,13 @@ from intaglio.gateway.api import gateway_app
 from intaglio.gateway.errors import catalogue_entry, error_body
 from intaglio.keystore.audit_key import audit_signer
 from intaglio.mtls.access.endpoint import AccessApp
-from intaglio.mtls.access.upkeep import run_access_upkeep
-from intaglio.mtls.automation.routes import automation_routes
-from intaglio.mtls.automation.upkeep import run_automation_upkeep
 from intaglio.mtls.enrolment.policy import anchors_of
-from intaglio.mtls.enrolment.upkeep import run_enrolment_upkeep
 from intaglio.mtls.identities.domains import load_all
-from intaglio.mtls.identities.spiffe import spiffe_routes
-from intaglio.mtls.identities.unbound import run_identity_upkeep
-from intaglio.mtls.observation.alert_upkeep import run_alert_upkeep
 from intaglio.platform import live_settings, server_identities
 from intaglio.platform.live_settings import Logging
 from intaglio.server import ca_health, pages
 from intaglio.server.composition import Application, Composition
-from intaglio.server.enrolment_listener import enrolment_app
+from intaglio.server.deferred import DeferredApp
 from intaglio.server.management.app import management_app
 from intaglio.server.platform_identity import ensure_identity
 from intaglio.server.services import Services
@@ -74,10 +67,6 @@ def _management(services: Services) -> ASGIApp:
     _follow_live_settings(services)
     app = management_app(services, services.refusals)
     app.mount("/enroll", pages.enrolment(services))
-    # FastAPI builds the routes of included routers when they are first asked, which takes a tenth of a second: do it
-    # before the listeners open, not in the middle of somebody's enrolment.
-    for route in app.routes:
-        route.matches({"type": "http", "method": "GET", "path": "/", "root_path": "", "headers": []})
     return app
 
 
@@ -90,7 +79,14 @@ def _gateway(services: Services) -> ASGIApp:
 
 
 def _enroll(services: Services) -> ASGIApp:
-    return enrolment_app(services.mtls, [*spiffe_routes(services.mtls), *automation_routes(services.mtls)])
+    def make() -> ASGIApp:
+        from intaglio.mtls.automation.routes import automation_routes
+        from intaglio.mtls.identities.spiffe import spiffe_routes
+        from intaglio.server.enrolment_listener import enrolment_app
+
+        return enrolment_app(services.mtls, [*spiffe_routes(services.mtls), *automation_routes(services.mtls)])
+
+    return DeferredApp(make)
 
 
 def _render_for_gateway(error: IntaglioError) -> tuple[bytes, bytes]:
@@ -120,6 +116,8 @@ async def _trust(services: Services, listener: str) -> Sequence[bytes]:
 
 async def _jobs(services: Services) -> None:
     """CRLs, OCSP signers and clean-up; audit seals. Runs until cancelled."""
+    from intaglio.server.upkeep import run_mtls_upkeep  # what serving processes have no use for
+
     _follow_live_settings(services)
     sealer = Sealer(services.database, lambda: audit_signer(services.database, services.keystore))
     stop = asyncio.Event()
@@ -127,11 +125,7 @@ async def _jobs(services: Services) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(run_upkeep(services.authority, services.watch, stop))
             group.create_task(sealer.run())
-            group.create_task(run_identity_upkeep(services.mtls))
-            group.create_task(run_enrolment_upkeep(services.mtls))
-            group.create_task(run_access_upkeep(services.database))
-            group.create_task(run_automation_upkeep(services.database))
-            group.create_task(run_alert_upkeep(services.mtls))
+            group.create_task(run_mtls_upkeep(services))
     finally:
         stop.set()
 

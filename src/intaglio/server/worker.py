@@ -12,7 +12,7 @@ import signal
 import socket
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
@@ -27,9 +27,11 @@ from intaglio.server.health import HealthRegistry
 from intaglio.server.http_listener import HttpListener
 from intaglio.server.listeners import Sockets
 from intaglio.server.middleware import Boundary, Draining, Limits
-from intaglio.server.mtls_gateway import EmbeddedGateway
 from intaglio.server.services import Services
 from intaglio.server.tls import TlsContexts
+
+if TYPE_CHECKING:
+    from intaglio.server.mtls_gateway import EmbeddedGateway
 
 log = get_logger(__name__)
 
@@ -125,12 +127,11 @@ class _Process:
         for listener in listeners:
             if listener.secure:
                 listener.start()
-        gateway = EmbeddedGateway(services, self._plan.composition)
-        gateway.start()
+        gateway = self._gateway()
         self._spawn(self._pulse())
         await self._stop.wait()
         draining.active = True
-        cut_off, _ = await asyncio.gather(self._drain(listeners), gateway.stop())
+        cut_off, _ = await asyncio.gather(self._drain(listeners), gateway.stop() if gateway else asyncio.sleep(0))
         access_log.flush()
         await self._finish()
         log.info("stopped", process=self._place, requests_cut_off=cut_off)
@@ -156,6 +157,16 @@ class _Process:
         await asyncio.wait({work}, timeout=max(1.0, self._settings.shutdown_timeout))
         await self._finish()
         return 1 if failed else 0
+
+    def _gateway(self) -> EmbeddedGateway | None:
+        """The mTLS gateway, started, where one is configured; elsewhere it is not even imported."""
+        if self._settings.mtls_gateway is None:
+            return None
+        from intaglio.server.mtls_gateway import EmbeddedGateway
+
+        gateway = EmbeddedGateway(self._services, self._plan.composition)
+        gateway.start()
+        return gateway
 
     def _bounded(
         self, name: str, sockets: Sockets, registry: HealthRegistry, draining: Draining, access_log: AccessLog

@@ -29,8 +29,9 @@ from intaglio.core.identifiers import new_id
 from intaglio.mtls.identities import models as identities
 from intaglio.mtls.identities.values import Channel
 from intaglio.mtls.observation import alert_channels, alert_sources, alert_upkeep, alerts
-from intaglio.mtls.observation.alert_channels import AlertSettings, Message
+from intaglio.mtls.observation.alert_channels import Message
 from intaglio.mtls.observation.alert_models import alert_delivery, alert_proof
+from intaglio.mtls.observation.alert_settings import AlertSettings
 from intaglio.mtls.observation.events import AccessEvent, record_many
 from intaglio.mtls.posture.report import make_report
 from intaglio.mtls.posture.values import REQUIRED_ALERTS, Status

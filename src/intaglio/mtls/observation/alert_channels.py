@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import httpx
-from pydantic import Field, field_validator
 
 from intaglio.core.clock import rfc3339
 from intaglio.core.errors import IntaglioError, StateConflict, Unavailable
@@ -24,49 +23,13 @@ from intaglio.db.engine import Transaction
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.enrolment import mail
 from intaglio.mtls.identities.secrets import server_secret
+from intaglio.mtls.observation.alert_settings import SYSLOG_PORTS, AlertSettings
 from intaglio.platform import live_settings
-from intaglio.platform.live_settings import SettingsGroup
 
-CHANNELS: Final = ("mail", "webhook", "syslog")
 SECRET_NAME: Final = "alert-webhook"  # noqa: S105 - a name
 _PATIENCE = 15.0
-_PORTS = {"tls": 6514, "tcp": 601, "udp": 514}
 #: RFC 5424 section 6.2.1: facility 13 (log audit) times 8 plus the severity.
 _PRIORITY = {"critical": 13 * 8 + 2, "warning": 13 * 8 + 4, "info": 13 * 8 + 6}
-
-
-class AlertSettings(SettingsGroup):
-    """Where alerts about identities and certificates are sent. Each channel that is set gets every alert."""
-
-    group = "alerts"
-
-    mail_to: str = Field(default="", max_length=1000, description="Addresses, separated by commas; empty: no mail.")
-    webhook_url: str = Field(default="", max_length=1000, description="https://... for signed POSTs; empty: none.")
-    webhook_ca_file: str = Field(default="", max_length=500, description="CA certificate of it; empty: the system's.")
-    syslog: str = Field(default="", max_length=300, description="tls://host:port, tcp:// or udp://; empty: none.")
-    syslog_ca_file: str = Field(default="", max_length=500, description="CA certificate of it; empty: the system's.")
-
-    @field_validator("webhook_url")
-    @classmethod
-    def _https(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if value and (parts.scheme != "https" or not parts.hostname or parts.username):
-            raise ValueError("a webhook is https://host/...")
-        return value
-
-    @field_validator("syslog")
-    @classmethod
-    def _syslog(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if value and (parts.scheme not in _PORTS or not parts.hostname or parts.path.strip("/")):
-            raise ValueError("a syslog server is tls://host:port, tcp://host:port or udp://host:port")
-        return value
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """Those that are set."""
-        wanted = {"mail": self.mail_to, "webhook": self.webhook_url, "syslog": self.syslog}
-        return tuple(name for name in CHANNELS if wanted[name])
 
 
 @dataclass(frozen=True)
@@ -158,7 +121,7 @@ async def _webhook(settings: AlertSettings, message: Message, secret: bytes) -> 
 
 def _syslog(settings: AlertSettings, line: bytes) -> None:
     parts = urlsplit(settings.syslog)
-    host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
+    host, port = parts.hostname or "", parts.port or SYSLOG_PORTS[parts.scheme]
     try:
         if parts.scheme == "udp":
             family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
@@ -13,29 +13,33 @@ from intaglio.audit.refusals import RefusalRecorder
 from intaglio.core.errors import IntaglioError
 from intaglio.core.principal import ANONYMOUS
 from intaglio.server import problems
-from intaglio.server.management import (
-    audit,
-    authorities,
-    ca_lifecycle,
-    certificates,
-    credentials,
-    declaration,
-    events,
-    mtls,
-    organizations,
-    platform,
-    profiles,
-    session,
-    settings,
-    users,
-)
+from intaglio.server.management import mtls
+from intaglio.server.management.rooms import AppWithRooms, Room
 from intaglio.server.services import Services
 
 PREFIX = "/api/v1"
-_PARTS = (
-    session, users, organizations, authorities, ca_lifecycle, credentials, certificates, profiles, events, audit,
-    settings, platform, declaration,
-)  # fmt: skip
+#: Everything, in the order of the documentation.
+ROOMS: Final = (
+    *(
+        Room(f"intaglio.server.management.{module}", tuple(PREFIX + path for path in paths), PREFIX)
+        for module, paths in (
+            ("session", ("/login", "/logout", "/me")),
+            ("users", ("/roles", "/tokens", "/users")),
+            ("organizations", ("/organizations",)),
+            ("authorities", ("/cas", "/organizations")),
+            ("ca_lifecycle", ("/cas",)),
+            ("credentials", ("/cas", "/organizations")),
+            ("certificates", ("/cas", "/certificates")),
+            ("profiles", ("/profiles",)),
+            ("events", ("/events",)),
+            ("audit", ("/audit",)),
+            ("settings", ("/settings",)),
+            ("platform", ("/keys", "/platform", "/server-certificates", "/status")),
+            ("declaration", ("/declaration",)),
+        )
+    ),
+    *mtls.ROOMS,
+)
 
 _PROBLEM = {
     "description": "A refusal (RFC 9457).",
@@ -71,7 +75,7 @@ Everything a user can configure and operate. Lists take `filter`, `sort`, `limit
 problem objects (RFC 9457) with a stable `code`; times are UTC; binary values are PEM or base64."""
 
 
-def management_app(services: Services, refusals: RefusalRecorder | None = None) -> FastAPI:
+def management_app(services: Services, refusals: RefusalRecorder | None = None) -> AppWithRooms:
     """The management API over the services of this process.
 
     ``refusals`` records what is refused; without it refusals are only answered.
@@ -91,8 +95,9 @@ def openapi() -> dict[str, Any]:
     return _application().openapi()
 
 
-def _application() -> FastAPI:
-    app = FastAPI(
+def _application() -> AppWithRooms:
+    return AppWithRooms(
+        ROOMS,
         title="Intaglio management API",
         version=__version__,
         description=_DESCRIPTION,
@@ -103,11 +108,6 @@ def _application() -> FastAPI:
         responses={"default": _PROBLEM},
         separate_input_output_schemas=False,
     )
-    for part in _PARTS:
-        app.include_router(part.router, prefix=PREFIX)
-    for router in mtls.ROUTERS:
-        app.include_router(router)
-    return app
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

@@ -8,10 +8,15 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from intaglio.platform import live_settings
+from intaglio.gateway import settings as gateway_settings
+from intaglio.mtls import settings as mtls_settings
+from intaglio.platform import live_settings, outgoing
 from intaglio.platform.live_settings import SettingsGroup, Stored
 from intaglio.server.management.access import Asked, Asker, Given
 from intaglio.server.management.lists import Items, page
+
+#: Where groups are defined: importing these makes all of them known, whatever else a process has imported.
+_DEFINED_IN = (gateway_settings, mtls_settings, outgoing)
 
 router = APIRouter(tags=["settings"])
 

@@ -1,0 +1,22 @@
+"""What mutual TLS identity needs done by itself, in the jobs process."""
+
+from __future__ import annotations
+
+import asyncio
+
+from intaglio.mtls.access.upkeep import run_access_upkeep
+from intaglio.mtls.automation.upkeep import run_automation_upkeep
+from intaglio.mtls.enrolment.upkeep import run_enrolment_upkeep
+from intaglio.mtls.identities.unbound import run_identity_upkeep
+from intaglio.mtls.observation.alert_upkeep import run_alert_upkeep
+from intaglio.server.services import Services
+
+
+async def run_mtls_upkeep(services: Services) -> None:
+    """All of it, until cancelled."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(run_identity_upkeep(services.mtls))
+        group.create_task(run_enrolment_upkeep(services.mtls))
+        group.create_task(run_access_upkeep(services.database))
+        group.create_task(run_automation_upkeep(services.database))
+        group.create_task(run_alert_upkeep(services.mtls))
