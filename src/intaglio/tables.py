@@ -7,6 +7,7 @@ from intaglio.identity import models as identity
 from intaglio.keystore import models as keystore
 from intaglio.mtls import models as mtls
 from intaglio.platform import models as platform
+from intaglio.timestamping import models as timestamping
 from intaglio.validation import models as validation
 
-__all__ = ["audit", "authority", "identity", "journal", "keystore", "mtls", "platform", "validation"]
+__all__ = ["audit", "authority", "identity", "journal", "keystore", "mtls", "platform", "timestamping", "validation"]

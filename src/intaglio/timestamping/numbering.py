@@ -1,0 +1,225 @@
+"""Serial numbers and times that no two tokens share, whichever process makes them.
+
+A serial number is a counter, put through a permutation under a secret key: so it is unique by construction, over all
+processes, restarts, issuers and lengths, and yet tells nobody how many tokens were made or what the next one will be.
+The counter comes from the database in blocks; what is left of a block when a process ends is never used. It is never
+behind the microseconds since 1970, so that a database restored from a backup does not count the same numbers again.
+
+Times of ordered tokens come from the database too, many at once: whoever waits while a statement is under way is
+served by the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import secrets
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import psycopg
+from sqlalchemy.dialects.postgresql import insert
+
+from intaglio.core import clock
+from intaglio.core.errors import IntaglioError, Unavailable
+from intaglio.core.logging import get_logger
+from intaglio.core.secrets import MasterKey
+from intaglio.core.troubles import Troubles
+from intaglio.db.engine import Database, OwnConnection, Transaction, translated_errors
+from intaglio.timestamping.models import timestamp_serial
+
+log = get_logger(__name__)
+
+SHORTEST_SERIAL: Final = 8
+LONGEST_SERIAL: Final = 20
+#: Counters a process takes at once, and how many are left when it goes for more.
+BLOCK: Final = 4096
+_REFILL_AT: Final = BLOCK // 4
+#: How far in the future the time of an ordered token may lie; a faster clock than this is a wrong one.
+MAX_LEAD: Final = timedelta(seconds=1)
+
+_ROUNDS: Final = 4
+_KEY_OCTETS: Final = 32
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+_TAKE_BLOCK = (
+    "UPDATE timestamp_serial "
+    "SET given = greatest(given, (extract(epoch from clock_timestamp()) * 1000000)::bigint) + %s "
+    "WHERE id = 1 RETURNING given, sealed"
+)
+_TAKE_TIMES = (
+    "INSERT INTO timestamp_order (signer_id, latest) VALUES (%(signer)s, %(now)s + %(count)s) "
+    "ON CONFLICT (signer_id) DO UPDATE SET latest = greatest(timestamp_order.latest, %(now)s) + %(count)s "
+    "RETURNING latest"
+)
+
+
+def purpose_of(_row: int) -> str:
+    """What the secret of the serial numbers is sealed for."""
+    return "timestamp-serials"
+
+
+async def ensure_numbers(tx: Transaction, master: MasterKey) -> None:
+    """Make the counter and its secret where there are none yet."""
+    sealed = master.seal(secrets.token_bytes(_KEY_OCTETS), purpose=purpose_of(1))
+    await tx.execute(insert(timestamp_serial).values(id=1, sealed=sealed).on_conflict_do_nothing())
+
+
+def scattered(key: bytes, counter: int, octets: int) -> bytes:
+    """The serial number of ``octets`` octets (8 to 20) that belongs to a counter: positive, its first octet never zero.
+
+    A Feistel network with a keyed hash as its round function, over the 8 * octets - 2 bits behind a leading 01: every
+    counter below 2**62 has one serial number and the other way round (Luby and Rackoff 1988).
+    """
+    half = octets * 4 - 1
+    width, mask = (half + 7) // 8, (1 << half) - 1
+    left, right = counter >> half, counter & mask
+    for number in range(_ROUNDS):
+        message = bytes((number, octets)) + right.to_bytes(width, "big")
+        digest = hashlib.blake2b(message, key=key, digest_size=width).digest()
+        left, right = right, left ^ (int.from_bytes(digest, "big") & mask)
+    return (1 << 2 * half | left << half | right).to_bytes(octets, "big")
+
+
+class SerialNumbers:
+    """The serial numbers of one process."""
+
+    def __init__(self, database: Database, master: MasterKey) -> None:
+        self._master = master
+        self._connection = OwnConnection(database)
+        self._key = b""
+        self._block: Iterator[int] = iter(())
+        self._left = 0
+        self._lock = asyncio.Lock()
+        self._refill: asyncio.Task[None] | None = None
+        self._spare: list[range] = []
+        self._troubles = Troubles()
+
+    async def close(self) -> None:
+        if self._refill is not None:
+            self._refill.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._refill
+        await self._connection.close()
+
+    def ready(self, octets: int) -> bytes | None:
+        """The next serial number, None when a new block has to come from the database first."""
+        counter = next(self._block, None)
+        if counter is None and self._spare:
+            self._use(self._spare.pop())
+            counter = next(self._block, None)
+        if counter is None:
+            return None
+        self._left -= 1
+        if self._left <= _REFILL_AT and not self._spare and (self._refill is None or self._refill.done()):
+            self._refill = asyncio.create_task(self._refill_quietly(), name="timestamp-serials")
+        return scattered(self._key, counter, octets)
+
+    async def next(self, octets: int) -> bytes:
+        """The next serial number. Raises Unavailable when it takes the database, which is away."""
+        while (serial := self.ready(octets)) is None:
+            async with self._lock:
+                if not self._left and not self._spare:
+                    await self._take()
+        return serial
+
+    async def _refill_quietly(self) -> None:
+        try:
+            async with self._lock:
+                if not self._spare:
+                    await self._take()
+            self._troubles.over("refill")
+        except IntaglioError as error:
+            if self._troubles.worth_reporting("refill"):
+                log.warning("no more serial numbers of timestamps to be had", reason=str(error), left=self._left)
+
+    async def _take(self) -> None:
+        row = await _fetch(self._connection, _TAKE_BLOCK, (BLOCK,))
+        if row is None:
+            raise Unavailable("There is no timestamp issuer yet.", code="timestamp-numbers-missing")
+        given, sealed = row
+        self._key = self._master.open(bytes(sealed), purpose=purpose_of(1))
+        self._spare.append(range(given - BLOCK, given))
+
+    def _use(self, block: range) -> None:
+        self._block, self._left = iter(block), len(block)
+
+
+class OrderedTimes:
+    """Times for tokens whose order is told by their times alone: strictly increasing over all processes."""
+
+    def __init__(self, database: Database) -> None:
+        self._connection = OwnConnection(database)
+        self._waiting: dict[UUID, list[asyncio.Future[datetime]]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._connection.close()
+
+    async def next(self, signer: UUID) -> datetime:
+        """A time later than that of every token of this signer, in microseconds.
+
+        Raises Unavailable when the database is away, or (``clock-behind``) when a token was dated further into the
+        future than clocks that are kept right can differ.
+        """
+        future: asyncio.Future[datetime] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(signer, []).append(future)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._serve(), name="timestamp-order")
+        return await future
+
+    async def _serve(self) -> None:
+        while self._waiting:
+            signer = next(iter(self._waiting))
+            asked = [future for future in self._waiting.pop(signer) if not future.done()]
+            if not asked:
+                continue
+            try:
+                times = await self._take(signer, len(asked))
+            except BaseException as error:
+                told = error if isinstance(error, IntaglioError) else Unavailable("No time is to be had.")
+                for future in asked:
+                    if not future.done():
+                        future.set_exception(told)
+                if not isinstance(error, IntaglioError):
+                    raise
+                continue
+            for future, at in zip(asked, times, strict=True):
+                if not future.done():
+                    future.set_result(at)
+
+    async def _take(self, signer: UUID, count: int) -> list[datetime]:
+        now = clock.now()
+        microseconds = (now - _EPOCH) // _MICROSECOND
+        row = await _fetch(self._connection, _TAKE_TIMES, {"signer": signer, "now": microseconds, "count": count})
+        assert row is not None
+        latest = int(row[0])
+        if timedelta(microseconds=latest - microseconds) > MAX_LEAD + timedelta(microseconds=count):
+            raise Unavailable(
+                "The latest ordered timestamp lies in the future.",
+                code="clock-behind",
+                remedy="Set the clocks of all hosts right; timestamping goes on once they have passed that time.",
+                retry_after=1,
+            )
+        first = latest - count + 1
+        return [_EPOCH + timedelta(microseconds=first + number) for number in range(count)]
+
+
+async def _fetch(own: OwnConnection, statement: str, parameters: Any) -> tuple[Any, ...] | None:
+    """The one row of a statement that is a transaction of its own."""
+    try:
+        with translated_errors():
+            connection = await own.get()
+            row: tuple[Any, ...] | None = await (await connection.execute(statement, parameters)).fetchone()
+            return row
+    except (IntaglioError, psycopg.Error):
+        await own.close()
+        raise
