@@ -14,6 +14,7 @@ from intaglio.core.principal import SYSTEM
 from intaglio.db import listen
 from intaglio.db.embedded import EmbeddedPostgres
 from intaglio.db.engine import Database
+from intaglio.db.journal import STATUS_CHANNEL
 from intaglio.db.listen import FRESHNESS, Watch
 
 
@@ -72,6 +73,26 @@ async def test_changes_of_other_processes_are_heard(watch: Watch, ears: Ears, da
     await eventually(lambda: ears.heard["audit"] == 2)
     assert ears.heard["event"] == 1
     await elsewhere.close()
+
+
+async def test_a_new_version_of_what_is_known_of_others_is_heard_without_waiting_for_the_heartbeat(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listen, "HEARTBEAT", 1_000.0)
+    watching = Watch(database)
+    await watching.start()
+    await eventually(lambda: watching.status_version == 0)
+    async with database.transaction() as tx:
+        await tx.execute(text("UPDATE status_head SET version = 7"))
+        tx.notify(STATUS_CHANNEL)
+    await eventually(lambda: watching.status_version == 7)
+    await watching.stop()
+
+
+async def test_a_version_that_nobody_notified_is_heard_by_the_heartbeat(watch: Watch, database: Database) -> None:
+    async with database.transaction() as tx:
+        await tx.execute(text("UPDATE status_head SET version = 3"))
+    await eventually(lambda: watch.status_version == 3 and watch.current)
 
 
 async def test_a_callback_slower_than_the_heartbeat_is_called_once_per_change(

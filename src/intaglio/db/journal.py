@@ -31,6 +31,8 @@ CONFIG_CHANNEL = "intaglio_config"
 EVENT_CHANNEL = "intaglio_event"
 AUDIT_CHANNEL = "intaglio_audit"
 CRL_CHANNEL = "intaglio_crl"
+#: What is known of certificates of others changed (``status_head``).
+STATUS_CHANNEL = "intaglio_status"
 
 
 class EpochMoved(StateConflict):

@@ -21,7 +21,7 @@ from intaglio.core.errors import IntaglioError
 from intaglio.core.logging import get_logger
 from intaglio.core.troubles import Troubles
 from intaglio.db.engine import Database
-from intaglio.db.journal import CONFIG_CHANNEL, CRL_CHANNEL, EVENT_CHANNEL
+from intaglio.db.journal import CONFIG_CHANNEL, CRL_CHANNEL, EVENT_CHANNEL, STATUS_CHANNEL
 
 log = get_logger(__name__)
 
@@ -29,6 +29,12 @@ HEARTBEAT = 0.5
 FRESHNESS = 1.0
 _RETRY = 0.25
 _JUMP = 2.0  # seconds; clocks that are kept right by NTP are slewed, not set
+
+_NUMBERS = ("epoch", "event_seq", "audit_seq", "status_version")
+_HEAD = (
+    "SELECT epoch, event_seq, audit_seq, coalesce((SELECT version FROM status_head), 0), clock_timestamp() "
+    "FROM journal_head"
+)
 
 Callback = Callable[[], Awaitable[None]]
 
@@ -76,6 +82,11 @@ class Watch:
         return self._seen.get("event_seq", -1)
 
     @property
+    def status_version(self) -> int:
+        """The last version heard of what is known of other CAs' certificates; -1 before the first contact."""
+        return self._seen.get("status_version", -1)
+
+    @property
     def clock_offset(self) -> float:
         """Seconds by which our clock is ahead of the database's at this moment; 0 before the first contact."""
         return 0.0 if self._database_ahead is None else _ahead(clock.now()) - self._database_ahead
@@ -106,7 +117,7 @@ class Watch:
             await asyncio.sleep(_RETRY)
 
     async def _follow(self, connection: psycopg.AsyncConnection[object]) -> None:
-        for channel in (CONFIG_CHANNEL, EVENT_CHANNEL, CRL_CHANNEL):
+        for channel in (CONFIG_CHANNEL, EVENT_CHANNEL, CRL_CHANNEL, STATUS_CHANNEL):
             await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
         self._seen.clear()
         self.crl_notices += 1
@@ -120,15 +131,13 @@ class Watch:
         they are done, ``current`` goes false, but nothing is torn down."""
         asked = monotonic()
         async with asyncio.timeout(FRESHNESS):
-            cursor = await connection.execute(
-                "SELECT epoch, event_seq, audit_seq, clock_timestamp() FROM journal_head"
-            )
+            cursor = await connection.execute(_HEAD)
             row: Any = await cursor.fetchone()
         if row is None:
             return
         *numbers, database_now = row
         self._compare_clocks(database_now)
-        head = dict(zip(("epoch", "event_seq", "audit_seq"), numbers, strict=True))
+        head = dict(zip(_NUMBERS, numbers, strict=True))
         for name, callback in self._callbacks.items():
             if head[name] != self._seen.get(name) and callback is not None:
                 await callback()

@@ -28,8 +28,8 @@ class ResponderOptions(BaseModel):
     )
     retry_unknown: bool = Field(
         default=False,
-        description="Hold a request about an unknown certificate for up to 17 seconds and look again every half second; "
-        "only with status profiles that call unknown certificates revoked.",
+        description="Hold a request about an unknown certificate for up to 17 seconds and look again every half "
+        "second; only with status profiles that call unknown certificates revoked.",
     )
     responder_id: Literal["key", "name"] = Field(
         default="key", description="Whether answers name their signer by the hash of its key or by its subject."
