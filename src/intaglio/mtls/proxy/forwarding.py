@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
+from base64 import b64encode
 from http import HTTPStatus
 
 import h11
@@ -20,6 +22,8 @@ from intaglio.mtls.proxy.upstream import Upstream, UpstreamConnection, UpstreamF
 log = get_logger(__name__)
 
 _REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+_BODILESS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"DELETE"})
+_WEBSOCKET = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class Forwarder:
@@ -67,7 +71,7 @@ class Forwarder:
                 await self._switch(downstream, connection, answer)
                 return 101
             await _relay(downstream, connection, answer)
-            if await _ended(upload):
+            if await _ended(upload) and not _is_bound(head):
                 self._upstream.release(connection)
                 return answer.status_code
         except BaseException:
@@ -107,6 +111,7 @@ class Forwarder:
     ) -> None:
         if not downstream.head.protocol:
             raise UpstreamFailed("The service switches protocols without being asked.")
+        _check_switch(downstream.head, answer)
         kept = [*response_headers(answer.headers), (b"connection", b"upgrade"), (b"upgrade", downstream.head.protocol)]
         client = await downstream.upgrade(ResponseHead(101, kept))
         await join(client, connection)
@@ -138,9 +143,35 @@ async def _failed(downstream: Downstream, status: int, code: str, detail: str) -
 
 
 def _framing(head: RequestHead) -> list[tuple[bytes, bytes]]:
+    """The fields that end the body. After one that some services do not expect and so do not read, nothing may follow
+    on the same connection: they would take it for a request, with whatever it says about who is calling."""
+    last = [(b"connection", b"close")] if head.has_body and head.method in _BODILESS else []
     if lengths := head.values(b"content-length"):
-        return [(b"content-length", lengths[0])]
-    return [(b"transfer-encoding", b"chunked")] if head.has_body else []
+        return [(b"content-length", lengths[0]), *last]
+    return [(b"transfer-encoding", b"chunked"), *last] if head.has_body else []
+
+
+def _is_bound(head: RequestHead) -> bool:
+    """Whether this request makes its connection to the service the caller's own: NTLM and Negotiate authenticate
+    connections, not requests (RFC 4559 section 6)."""
+    schemes = (value.split(None, 1)[:1] for value in head.values(b"authorization"))
+    return any(each and each[0].lower() in (b"ntlm", b"negotiate") for each in schemes)
+
+
+def _check_switch(head: RequestHead, answer: h11.InformationalResponse) -> None:
+    """Raise UpstreamFailed unless the service agrees to the very switch that was asked for.
+
+    A status alone may be that of a page it fetched for somebody, and behind it the service would go on reading
+    requests: with the client's own word for who is calling. Sources: RFC 9110 section 7.8, RFC 6455 section 4.1.
+    """
+    told = dict(answer.headers)
+    if told.get(b"upgrade", b"").strip().lower() != head.protocol:
+        raise UpstreamFailed("The service switches to another protocol than was asked for.")
+    if head.protocol == b"websocket":
+        key = b"".join(head.values(b"sec-websocket-key"))
+        proof = b64encode(hashlib.sha1(key + _WEBSOCKET, usedforsecurity=False).digest())
+        if told.get(b"sec-websocket-accept", b"") != proof:
+            raise UpstreamFailed("The service does not prove that it speaks websocket.")
 
 
 async def _upload(downstream: Downstream, connection: UpstreamConnection, request: h11.Request) -> None:
@@ -156,7 +187,7 @@ async def _upload(downstream: Downstream, connection: UpstreamConnection, reques
 
 async def _relay(downstream: Downstream, connection: UpstreamConnection, answer: h11.Response) -> None:
     lengths = [value for name, value in answer.headers if name == b"content-length"]
-    length = int(lengths[0]) if lengths else None
+    length = int(lengths[0]) if lengths and answer.status_code != 204 else None  # RFC 9110 section 8.6
     headers = [(name, value) for name, value in response_headers(answer.headers) if name != b"content-length"]
     await downstream.respond(ResponseHead(answer.status_code, headers, length))
     async for data in connection.body():

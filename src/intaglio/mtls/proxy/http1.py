@@ -12,7 +12,7 @@ from intaglio.mtls.proxy.connections import Connection
 from intaglio.mtls.proxy.exchange import ClientGone, Malformed, RequestHead, ResponseHead, TooMuch
 from intaglio.mtls.proxy.forwarding import Forwarder, refuse
 from intaglio.mtls.proxy.limits import Limits
-from intaglio.mtls.proxy.requests import check_framing, checked_authority, checked_method, checked_target
+from intaglio.mtls.proxy.requests import check_fields, check_framing, checked_authority, checked_method, checked_target
 
 _READ = 1 << 16
 _LEFT_UNREAD = 1 << 18  # octets of a refused body that are read and thrown away, so that the client reads the refusal
@@ -102,14 +102,14 @@ class _Connection:
 
     async def _refuse(self, status: int, code: str, detail: str) -> None:
         head = RequestHead(b"GET", b"/", b"", (), False)
-        await refuse(_Exchange(self, head), status, code, detail)
+        await refuse(_Exchange(self, head, last=True), status, code, detail)
 
 
 class _Exchange:
     """A request of a connection; a :class:`intaglio.mtls.proxy.exchange.Downstream`."""
 
-    def __init__(self, connection: _Connection, head: RequestHead) -> None:
-        self._connection = connection
+    def __init__(self, connection: _Connection, head: RequestHead, *, last: bool = False) -> None:
+        self._connection, self._last = connection, last
         self.head = head
         self.responded = False
         self.upgraded = False
@@ -138,7 +138,8 @@ class _Exchange:
         headers = list(head.headers)
         if head.length is not None:
             headers.append((b"content-length", b"%d" % head.length))
-        if self._connection.state.their_state is h11.SEND_BODY and self.head.has_body and head.status >= 400:
+        unread = self._connection.state.their_state is h11.SEND_BODY and self.head.has_body
+        if self._last or (unread and head.status >= 400):
             headers.append((b"connection", b"close"))
         self.responded = True
         await self._connection.send(h11.Response(status_code=head.status, headers=headers))
@@ -182,18 +183,21 @@ class _Raw:
 
 def _head(event: h11.Request) -> RequestHead:
     headers = [(bytes(name), bytes(value)) for name, value in event.headers]
+    check_fields(headers)
     check_framing(headers, version=bytes(event.http_version))
     authority = checked_authority([value for name, value in headers if name == b"host"])
     has_body = any(
         (name == b"content-length" and int(value) > 0) or name == b"transfer-encoding" for name, value in headers
     )
+    method = checked_method(bytes(event.method))
+    may_switch = not has_body and event.http_version == b"1.1"  # RFC 9110 section 7.8
     return RequestHead(
-        checked_method(bytes(event.method)),
-        checked_target(bytes(event.target), authority),
+        method,
+        checked_target(bytes(event.target), authority, method=method),
         authority,
         headers,
         has_body,
-        b"" if has_body else _upgrade(headers),
+        _upgrade(headers) if may_switch else b"",
     )
 
 
@@ -201,6 +205,6 @@ def _upgrade(headers: list[tuple[bytes, bytes]]) -> bytes:
     """The protocol to switch to, if any. HTTP/2 in the clear is not one (RFC 9113 section 3.1)."""
     tokens = {t.strip().lower() for name, value in headers if name == b"connection" for t in value.split(b",")}
     wanted = [value.strip().lower() for name, value in headers if name == b"upgrade"]
-    if b"upgrade" not in tokens or len(wanted) != 1 or not wanted[0].isalnum() or wanted[0] == b"h2c":
+    if b"upgrade" not in tokens or len(wanted) != 1 or not wanted[0].isalnum() or wanted[0][:2] == b"h2":
         return b""
     return wanted[0]

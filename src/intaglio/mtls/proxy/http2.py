@@ -21,7 +21,7 @@ from intaglio.mtls.proxy.connections import Connection
 from intaglio.mtls.proxy.exchange import ClientGone, Duplex, Malformed, RequestHead, ResponseHead, TooMuch
 from intaglio.mtls.proxy.forwarding import Forwarder, refuse
 from intaglio.mtls.proxy.limits import Limits
-from intaglio.mtls.proxy.requests import check_framing, checked_authority, checked_method, checked_target
+from intaglio.mtls.proxy.requests import check_fields, check_framing, checked_authority, checked_method, checked_target
 
 _READ = 1 << 16
 _RESETS_MOST = 200  # streams a client may reset before it gets an answer
@@ -298,10 +298,10 @@ def _head(headers: list[tuple[bytes, bytes]], has_body: bool) -> RequestHead:
     if hosts and hosts != {authority.lower()}:
         raise Malformed("The Host field names another authority.", code="ambiguous-host")
     check_framing(regular, version=b"1.1")
-    if any(b"\r" in value or b"\n" in value or b"\0" in value for _, value in headers):
-        raise Malformed("A field has a line break in it.")
+    check_fields(headers)
     cookies = [value for name, value in regular if name == b"cookie"]
     if len(cookies) > 1:  # RFC 9113 section 8.2.3
         regular = [each for each in regular if each[0] != b"cookie"] + [(b"cookie", b"; ".join(cookies))]
-    target = checked_target(pseudo[b":path"], authority)
-    return RequestHead(checked_method(pseudo[b":method"]), target, authority, regular, has_body, version="2")
+    method = checked_method(pseudo[b":method"])  # before the path, which CONNECT lacks
+    target = checked_target(pseudo[b":path"], authority, method=method)
+    return RequestHead(method, target, authority, regular, has_body, version="2")

@@ -19,18 +19,19 @@ _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _HIDDEN = re.compile(rb"%(?:2[eEfF]|5[cC]|00)")  # . / \ and NUL behind an escape
 _HOST = re.compile(rb"(?:[A-Za-z0-9\-._~]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}")
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _REFUSED_METHODS = frozenset({b"CONNECT", b"TRACE", b"TRACK"})
 
 
-def checked_target(target: bytes, authority: bytes) -> bytes:
-    """The origin-form of a request target; ``*`` of OPTIONS stays as it is.
+def checked_target(target: bytes, authority: bytes, *, method: bytes = b"GET") -> bytes:
+    """The origin-form of a request target; ``*`` of OPTIONS stays as it is, and nobody else may ask for it.
 
     An absolute-form has to name the same authority as the Host field. Raises Malformed for a path that different
     servers read differently: dot segments, empty segments, hidden slashes, backslashes, broken escapes.
     """
     if len(target) > TARGET_LIMIT:
         raise Malformed(f"The request target exceeds {TARGET_LIMIT} octets.", status=414, code="target-too-long")
-    if target == b"*":
+    if target == b"*" and method == b"OPTIONS":
         return target
     if target[:7].lower() == b"http://" or target[:8].lower() == b"https://":
         host, slash, rest = target.partition(b"://")[2].partition(b"/")
@@ -64,6 +65,13 @@ def checked_method(method: bytes) -> bytes:
     if method.upper() in _REFUSED_METHODS:
         raise Malformed(f"{method.decode()} is not served here.", status=405, code="method-not-allowed")
     return method
+
+
+def check_fields(headers: Sequence[Header]) -> None:
+    """Raise Malformed for a control character in a value, which every server treats in a way of its own (RFC 9110
+    section 5.5)."""
+    if any(_CONTROL.search(value) for _, value in headers):
+        raise Malformed("A field has a control character in it.")
 
 
 def check_framing(headers: Sequence[Header], *, version: bytes) -> None:

@@ -1,7 +1,8 @@
 """Connections from the gateway to the service behind it.
 
 A service behind ``https`` is verified, name and all, against the authorities it is configured with; there is no way
-around that. Idle connections are kept and used again.
+around that. Idle connections are kept and used again, but never one with octets on it that no request asked for: they
+would be the answer to somebody else's.
 """
 
 from __future__ import annotations
@@ -74,8 +75,11 @@ def address(url: str, *, ca_file: Path | None = None, credential: tuple[Path, Pa
 class UpstreamConnection:
     """One HTTP/1.1 connection to the service. Every method raises UpstreamFailed."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, patience: float) -> None:
-        self._reader, self._writer, self._patience = reader, writer, patience
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, arrived: _Arrived, patience: float
+    ) -> None:
+        self._reader, self._writer, self._arrived, self._patience = reader, writer, arrived, patience
+        self._taken = 0
         self._state = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_LIMIT)
         self.fresh = True
 
@@ -97,7 +101,7 @@ class UpstreamConnection:
         for _ in range(_INTERIM_MOST):
             event = await self._event()
             if isinstance(event, h11.Response):
-                return event
+                return _checked(event)
             if isinstance(event, h11.InformationalResponse):
                 if event.status_code == 101:
                     return event
@@ -129,14 +133,17 @@ class UpstreamConnection:
     def reusable(self) -> bool:
         """Whether another request may follow; makes the connection ready for it."""
         state = self._state
-        if state.our_state is not h11.DONE or state.their_state is not h11.DONE or self._reader.at_eof():
+        if state.our_state is not h11.DONE or state.their_state is not h11.DONE or state.trailing_data[0]:
+            return False
+        if not self.alive():
             return False
         state.start_next_cycle()
         self.fresh = False
         return True
 
     def alive(self) -> bool:
-        return not self._reader.at_eof() and not self._writer.is_closing()
+        """Whether the service keeps the connection open, and says nothing unasked."""
+        return self._taken == self._arrived.octets and not self._reader.at_eof() and not self._writer.is_closing()
 
     # ---- after 101 -----------------------------------------------------------------------------------------------
 
@@ -152,7 +159,10 @@ class UpstreamConnection:
     async def write_raw(self, data: bytes) -> None:
         try:
             self._writer.write(data)
-            await self._writer.drain()
+            async with asyncio.timeout(self._patience):
+                await self._writer.drain()
+        except TimeoutError:
+            raise _late("The service does not take what the client sends.") from None
         except OSError as error:
             raise UpstreamFailed(f"The service ended the connection: {error}.") from None
 
@@ -167,6 +177,7 @@ class UpstreamConnection:
                     return event  # type: ignore[return-value]
                 async with asyncio.timeout(self._patience):
                     data = await self._reader.read(_READ)
+                self._taken += len(data)
                 self._state.receive_data(data)
         except TimeoutError:
             raise _late("The service does not answer in time.") from None
@@ -174,6 +185,16 @@ class UpstreamConnection:
             raise UpstreamFailed(f"The service does not speak HTTP properly: {error}.") from None
         except OSError as error:
             raise UpstreamFailed(f"The service ended the connection: {error}.") from None
+
+
+class _Arrived(asyncio.StreamReaderProtocol):
+    """Counts what arrives, read or not."""
+
+    octets = 0
+
+    def data_received(self, data: bytes) -> None:
+        self.octets += len(data)
+        super().data_received(data)
 
 
 class Upstream:
@@ -199,7 +220,9 @@ class Upstream:
         host, port, context = self.address.host, self.address.port, self.address.context
         try:
             async with asyncio.timeout(self._connect_timeout):
-                reader, writer = await asyncio.open_connection(host, port, ssl=context, limit=_READ)
+                loop = asyncio.get_running_loop()
+                reader = asyncio.StreamReader(limit=_READ)
+                transport, arrived = await loop.create_connection(lambda: _Arrived(reader), host, port, ssl=context)
         except ssl.SSLCertVerificationError as error:
             raise UpstreamFailed(
                 f"The certificate of the service is refused: {error.verify_message}.", code="upstream-untrusted"
@@ -208,7 +231,8 @@ class Upstream:
             raise _late("The service cannot be reached in time.") from None
         except OSError as error:
             raise UpstreamFailed(f"The service cannot be reached: {error}.", code="upstream-unreachable") from None
-        return UpstreamConnection(reader, writer, self._patience)
+        writer = asyncio.StreamWriter(transport, arrived, reader, loop)
+        return UpstreamConnection(reader, writer, arrived, self._patience)
 
     def release(self, connection: UpstreamConnection) -> None:
         """Keep a connection whose exchange is complete for the next one."""
@@ -235,6 +259,14 @@ def request_event(method: bytes, target: bytes, headers: Sequence[Header]) -> h1
     except h11.LocalProtocolError as error:
         detail = f"The request cannot be passed on: {error}."
         raise UpstreamFailed(detail, status=400, code="malformed-request") from error
+
+
+def _checked(answer: h11.Response) -> h11.Response:
+    """An answer whose end is not a matter of opinion (RFC 9112 section 6.3). Raises UpstreamFailed."""
+    names = {name for name, _ in answer.headers}
+    if {b"content-length", b"transfer-encoding"} <= names:
+        raise UpstreamFailed("The service gives its answer two lengths.")
+    return answer
 
 
 def _late(detail: str) -> UpstreamFailed:
