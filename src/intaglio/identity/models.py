@@ -54,8 +54,12 @@ api_token = Table(
     optional("parent_id", Uuid, ForeignKey("api_token.id"), index=True),
     required("created_at", Moment),
     required("expires_at", Moment),
+    # The certificate that a session was opened with, and its end; whoever revokes it ends the session.
+    optional("certificate_id", Uuid),
+    optional("not_beyond", Moment),
     # How long the token was made for, whatever a rotation took from it; sessions have none.
     optional("lifetime", Interval),
     optional("last_used_at", Moment),
     optional("revoked_at", Moment),
+    Index("ix_api_token_certificate_id", "certificate_id", postgresql_where=text("certificate_id IS NOT NULL")),
 )

@@ -77,10 +77,24 @@ pipeline = Table(
     required("conditions", Json),  # patterns by claim
     required("lifetime", Integer),  # seconds of a certificate: how long a job may take
     required("end_with_token", Boolean, server_default="false"),
+    required("token_uses", Integer, server_default="1"),  # how often one token counts; 0: until it expires
+    required("version", Integer, server_default="1"),
     required("created_by", String),
     required("created_at", Moment),
     required("changed_at", Moment),
     optional("used_at", Moment),
     required("uses", Integer, server_default="0"),
     Index("ix_mtls_pipeline_identity_id", "identity_id"),
+)
+
+#: What identity tokens were used for, until they expire: the same request again is the same use.
+pipeline_use = Table(
+    "mtls_pipeline_use",
+    metadata,
+    required("pipeline_id", Uuid, ForeignKey("mtls_pipeline.id", ondelete="CASCADE")),
+    required("token_sha256", Octets),
+    required("used_for", Octets),  # the key that was to be certified (SHA-256), or something unique for a login
+    required("expires_at", Moment),
+    PrimaryKeyConstraint("pipeline_id", "token_sha256", "used_for"),
+    Index("ix_mtls_pipeline_use_expires_at", "expires_at"),
 )
