@@ -179,6 +179,24 @@ def readiness(
         raise typer.Exit(1)
 
 
+@command(app, "check", example="intaglio mtls ingress check web")
+def check(cli: Cli, ingress: Name) -> None:
+    """Whether the configuration that was rendered last is still what it should be. Fails when it is stale."""
+    found = cli.client.get(_path(ingress, "rendering"))
+    if cli.out.as_json:
+        cli.out.result(found)
+    elif found["stale"]:
+        for why in found["why"]:
+            cli.out.note(why)
+        cli.out.note(f"Render it again and roll it out: intaglio mtls render ingress {found['ingress']} --out FOLDER")
+    elif found["rendered_at"] is None:
+        cli.out.note("Nothing was rendered for it yet.")
+    else:
+        cli.out.result(found, f"What was rendered at {found['rendered_at']} is up to date.")
+    if found["stale"]:
+        raise typer.Exit(1)
+
+
 @command(app, "token", example="intaglio mtls ingress token web --out web.token")
 def token(cli: Cli, ingress: Name, out: Out = None, force: Force = False, yes: Yes = False) -> None:
     """Give an ingress a new token. The one before counts no more from now on."""

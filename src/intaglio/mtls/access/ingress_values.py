@@ -100,6 +100,9 @@ class Ingress:
     created_by: str
     created_at: datetime
     request: UUID | None = None
+    rendered_at: datetime | None = None
+    rendered_trust: tuple[str, ...] = field(default=(), repr=False)
+    rendered_settings: str = field(default="", repr=False)
     organization_id: UUID = field(default=UUID(int=0), repr=False)
     domain_id: UUID = field(default=UUID(int=0), repr=False)
     policy_id: UUID | None = field(default=None, repr=False)

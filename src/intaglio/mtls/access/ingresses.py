@@ -280,10 +280,12 @@ def _ingress_of(row: Row | Mapping[Any, Any]) -> Ingress:
         "id", "name", "organization", "domain", "environment", "type", "description", "listener", "mode", "mode_since",
         "permissive_until", "policy", "revocation_source", "refresh_seconds", "fail_mode", "token_made_at",
         "created_by", "created_at", "request", "organization_id", "domain_id", "policy_id",
+        "rendered_at", "rendered_settings",
     )  # fmt: skip
     return Ingress(
         **{name: row[name] for name in same},
         hosts=tuple(row["hosts"]),
         ip_rule=None if row["ip_rule"] is None else tuple(row["ip_rule"]),
         forward=tuple(row["forward"]),
+        rendered_trust=tuple(row["rendered_trust"]),
     )

@@ -64,6 +64,9 @@ ingress = Table(
     required("fail_mode", String),  # closed, open
     optional("token_hash", Octets),
     optional("token_made_at", Moment),
+    optional("rendered_at", Moment),  # when its configuration was made last, from these CA certificates (SHA-256, hex)
+    required("rendered_trust", ARRAY(String), server_default="{}"),
+    required("rendered_settings", String, server_default=""),  # SHA-256 (hex) of the settings it was made from
     required("created_by", String),
     required("created_at", Moment),
     optional("retired_at", Moment),

@@ -13,6 +13,7 @@ from intaglio.db.engine import Transaction
 from intaglio.mtls.access.ingress_values import Ingress
 from intaglio.mtls.access.ingresses import visible
 from intaglio.mtls.context import Mtls
+from intaglio.mtls.identities.authorities import cas_of
 from intaglio.mtls.identities.bundles import bundle_of, export_bundle
 from intaglio.mtls.identities.domains import load_by_name
 from intaglio.mtls.identities.environments import anchor_of
@@ -22,6 +23,7 @@ from intaglio.mtls.ingresses.kinds import KINDS, OWN_GATEWAY
 from intaglio.mtls.ingresses.latency import Latency, latency_of
 from intaglio.mtls.ingresses.plan import CrlSource, Layout, Plan, Status, plan_of
 from intaglio.mtls.ingresses.rendering import Rendering, render
+from intaglio.mtls.ingresses.renderings import Rendered, note_rendering, stale_because
 from intaglio.x509 import pem
 from intaglio.x509.certificates import CertificateInfo, read_certificates
 
@@ -42,7 +44,19 @@ async def render_ingress(mtls: Mtls, principal: Principal, name: str, layout: La
             tx, principal, "ingress.render", "ingress", plan.ingress.full_name,
             organization=plan.ingress.organization, type=plan.ingress.type, mode=plan.ingress.mode,
         )  # fmt: skip
+        await note_rendering(tx, plan)
     return made
+
+
+async def look_at_rendering(mtls: Mtls, principal: Principal, name: str) -> Rendered:
+    """Whether what was rendered last for an ingress is what would be rendered now. Needs ``mtls.view``. Raises
+    NotFound."""
+    snapshot = await mtls.authority.current()
+    async with mtls.database.read() as view:
+        ingress = await visible(view, principal, name, Permission.MTLS_VIEW)
+        domain = await load_by_name(view, ingress.domain)
+    bundle = bundle_of(snapshot, domain.name, [domain])
+    return Rendered(ingress.full_name, ingress.rendered_at, tuple(stale_because(ingress, bundle.certificates)))
 
 
 async def ingress_latency(mtls: Mtls, principal: Principal, name: str, layout: Layout | None = None) -> Latency:
@@ -96,9 +110,9 @@ async def status_of(view: Transaction, snapshot: Snapshot, domain: TrustDomain, 
 def _chain_cas(snapshot: Snapshot, domain: TrustDomain) -> list[CaView]:
     """The issuing CAs of a trust domain and what is above them up to its anchors, each once."""
     found: dict[str, CaView] = {}
-    for full_id in domain.cas:
-        ca: CaView | None = snapshot.ca(full_id)
-        anchor = anchor_of(snapshot, snapshot.ca(full_id), domain.anchor)
+    for each in cas_of(snapshot, domain):
+        ca: CaView | None = each
+        anchor = anchor_of(snapshot, each, domain.anchor)
         while ca is not None:
             found[ca.full_id] = ca
             ca = None if ca.id == anchor.id or ca.issuer_id is None else snapshot.cas.get(ca.issuer_id)

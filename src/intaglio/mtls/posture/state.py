@@ -268,6 +268,7 @@ async def _verification(
         plan = await _plan(mtls, view, snapshot, ingress, domain)
         if ingress.type in KINDS:
             render(plan)
+        trouble += stale_because(ingress, plan.certificates)
         latency = latency_of_plan(plan)
     except IntaglioError as error:
         return [*trouble, error.detail], None

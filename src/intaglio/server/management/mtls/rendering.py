@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 from fastapi import APIRouter
@@ -89,6 +90,15 @@ class Rendering(BaseModel):
     latency: Latency
 
 
+class RenderedState(BaseModel):
+    """When an ingress was rendered last, null for never, and why that is stale, if it is."""
+
+    ingress: str
+    rendered_at: datetime | None
+    stale: bool
+    why: list[str]
+
+
 class Configuration(_Body):
     """A configuration to be checked. ``type`` is found out when it is empty; ``trust_domain`` names whose CAs a trust
     bundle in it should hold, and ``bundle`` is that bundle."""
@@ -128,6 +138,13 @@ async def render_ingress(mtls: GivenMtls, asker: Asker, ingress: str, body: Ingr
         warnings=list(made.warnings),
         latency=Latency.of(made.latency),
     )
+
+
+@router.get("/ingresses/{ingress}/rendering")
+async def get_ingress_rendering(mtls: GivenMtls, asker: Asker, ingress: str) -> RenderedState:
+    """Whether the configuration that was rendered last for an ingress is still what it should be."""
+    found = await service.look_at_rendering(mtls, asker, ingress)
+    return RenderedState(ingress=found.ingress, rendered_at=found.at, stale=bool(found.why), why=list(found.why))
 
 
 @router.get("/ingresses/{ingress}/latency")
