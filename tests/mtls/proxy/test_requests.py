@@ -15,9 +15,15 @@ from intaglio.mtls.proxy.forwarded import identity_headers, is_ours, request_hea
 from intaglio.mtls.proxy.requests import check_framing, checked_authority, checked_method, checked_target
 
 
-@pytest.mark.parametrize("target", [b"/", b"/a/b", b"/a/b/", b"/a?x=/../b", b"/%41", b"/a.b/..c", b"/a;v=1", b"*"])
+@pytest.mark.parametrize("target", [b"/", b"/a/b", b"/a/b/", b"/a?x=/../b", b"/%41", b"/a.b/..c", b"/a;v=1"])
 def test_plain_target_is_passed_on_unchanged(target: bytes) -> None:
     assert checked_target(target, b"host") == target
+
+
+def test_asterisk_is_a_target_of_options_alone() -> None:
+    assert checked_target(b"*", b"host", method=b"OPTIONS") == b"*"
+    with pytest.raises(Malformed):
+        checked_target(b"*", b"host", method=b"GET")
 
 
 def test_absolute_target_becomes_a_path() -> None:
@@ -125,7 +131,7 @@ def test_any_target_is_judged(target: bytes) -> None:
         checked = checked_target(target, b"host")
     except Malformed:
         return
-    assert checked == b"*" or checked.startswith(b"/")
+    assert checked.startswith(b"/")
     assert b".." not in checked.partition(b"?")[0].split(b"/")
 
 

@@ -16,16 +16,21 @@ import h2.errors
 import h2.events
 import h2.exceptions
 import h2.settings
+from hyperframe.frame import Frame
 
+from intaglio.core.clock import monotonic
 from intaglio.mtls.proxy.connections import Connection
 from intaglio.mtls.proxy.exchange import ClientGone, Duplex, Malformed, RequestHead, ResponseHead, TooMuch
 from intaglio.mtls.proxy.forwarding import Forwarder, refuse
-from intaglio.mtls.proxy.limits import Limits
+from intaglio.mtls.proxy.limits import Allowance, Limits
 from intaglio.mtls.proxy.requests import check_fields, check_framing, checked_authority, checked_method, checked_target
 
 _READ = 1 << 16
-_RESETS_MOST = 200  # streams a client may reset before it gets an answer
-_IDLE_FRAMES_MOST = 1000  # frames without use (SETTINGS, PING, PRIORITY, WINDOW_UPDATE) between two requests
+_RESETS_MOST, _RESETS_PER_SECOND = 200, 1  # streams that end without an answer, by the client's doing
+_IDLE_MOST, _IDLE_PER_SECOND = 1000, 20  # frames without use: SETTINGS, PING, PRIORITY, WINDOW_UPDATE, unknown ones ...
+_IDLE_PER_REQUEST = 100
+_WORTH = 1024  # octets that make a part of an answer worth a frame, and the window updates that come of it
+_TABLE = 4096  # octets of header fields to remember for a client, however many it offers (RFC 7541 section 4.2)
 
 
 async def serve(
@@ -40,6 +45,16 @@ async def serve(
         await connection.close()
 
 
+class _Frames(h2.connection.H2Connection):
+    """Counts frames, because many kinds of them make no event."""
+
+    frames = 0
+
+    def _receive_frame(self, frame: Frame) -> list[h2.events.Event]:
+        self.frames += 1
+        return super()._receive_frame(frame)
+
+
 class _Connection:
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: Connection, forwarder: Forwarder,
@@ -48,10 +63,13 @@ class _Connection:
         self.reader, self.writer, self.limits = reader, writer, limits
         self._client, self._forwarder = client, forwarder
         config = h2.config.H2Configuration(client_side=False, header_encoding=None)
-        self.state = h2.connection.H2Connection(config)
+        self.state = _Frames(config)
         self._streams: dict[int, _Exchange] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._resets = self._idle_frames = 0
+        self._resets = Allowance(_RESETS_MOST, _RESETS_PER_SECOND)
+        self._idle_frames = Allowance(_IDLE_MOST, _IDLE_PER_SECOND)
+        self._used_at = monotonic()
+        self._incomplete = 0  # octets of a frame, or of a head in several frames
 
     async def run(self) -> None:
         """Take in what the client sends. Raises ClientGone."""
@@ -64,32 +82,39 @@ class _Connection:
                 settings.ENABLE_CONNECT_PROTOCOL: 0,
             },
         )
+        self.state.decoder.max_header_list_size = self.limits.head
         self.state.initiate_connection()
         await self.flush()
-        while True:
-            try:
-                async with asyncio.timeout(self.limits.idle):
-                    data = await self.reader.read(_READ)
-            except TimeoutError:
-                if self._tasks:
-                    continue
-                self.state.close_connection()
-                await self.flush()
-                return
-            if not data:
-                return
+        while (data := await self._read()) is not None:
+            frames = self.state.frames
             try:
                 events = self.state.receive_data(data)
             except h2.exceptions.ProtocolError:
                 await self.flush()  # with the GOAWAY that names the mistake
                 return
+            self._idle_frames.spend(self.state.frames - frames)
+            self._incomplete = 0 if self.state.frames > frames else self._incomplete + len(data)
             for event in events:
                 self._take(event)
-            if self._resets > _RESETS_MOST or self._idle_frames > _IDLE_FRAMES_MOST:
+            if self._resets.exceeded or self._idle_frames.exceeded or self._incomplete > 2 * self.limits.head:
                 self.state.close_connection(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
                 await self.flush()
                 return
             await self.flush()
+
+    async def _read(self) -> bytes | None:
+        """What comes next; None when nothing does. Only requests keep a connection, whatever else it sends."""
+        while True:
+            left = self._used_at + self.limits.idle - monotonic()
+            try:
+                async with asyncio.timeout(self.limits.idle if self._tasks else max(0, left)):
+                    return await self.reader.read(_READ) or None
+            except TimeoutError:
+                if self._tasks or monotonic() < self._used_at + self.limits.idle:
+                    continue
+                self.state.close_connection()
+                await self.flush()
+                return None
 
     async def close(self) -> None:
         for task in list(self._tasks):
@@ -111,35 +136,38 @@ class _Connection:
 
     def expect_acknowledgement(self) -> None:
         """A frame of an answer was sent: the client may widen the windows of stream and connection in return."""
-        self._idle_frames = max(0, self._idle_frames - 2)
+        self._idle_frames.grant(2)
 
     def _take(self, event: h2.events.Event) -> None:
         match event:
             case h2.events.RequestReceived():
-                self._idle_frames = 0
+                self._idle_frames.grant(_IDLE_PER_REQUEST)
                 self._begin(event)
             case h2.events.DataReceived() if not event.flow_controlled_length:
-                self._idle_frames += 1  # no window bounds empty frames, so none is kept
-            case h2.events.DataReceived() if event.stream_id in self._streams:
-                self._streams[event.stream_id].take(event.data, event.flow_controlled_length)
+                return  # no window bounds empty frames, so none is kept
             case h2.events.DataReceived():
-                self.acknowledge(event.stream_id, event.flow_controlled_length)
+                self._idle_frames.grant(1)
+                self._take_data(event)
             case h2.events.StreamEnded() if event.stream_id in self._streams:
                 self._streams[event.stream_id].take(None, 0)
-            case h2.events.StreamReset():
-                self._resets += 1
+            case h2.events.StreamReset():  # by the client, or because of what it did on the stream
+                self._resets.spend()
                 if exchange := self._streams.get(event.stream_id):
                     exchange.gone()
             case h2.events.WindowUpdated():
-                self._idle_frames += 1
                 for exchange in self._streams.values() if event.stream_id == 0 else self._one(event.stream_id):
                     exchange.window.set()
             case h2.events.RemoteSettingsChanged():
-                self._idle_frames += 1
+                self.state.encoder.header_table_size = min(self.state.encoder.header_table_size, _TABLE)
                 for exchange in self._streams.values():
                     exchange.window.set()
-            case h2.events.PingReceived() | h2.events.PriorityUpdated():
-                self._idle_frames += 1
+
+    def _take_data(self, event: h2.events.DataReceived) -> None:
+        assert event.flow_controlled_length is not None
+        if exchange := self._streams.get(event.stream_id or 0):
+            exchange.take(event.data, event.flow_controlled_length)
+        else:
+            self.acknowledge(event.stream_id, event.flow_controlled_length)
 
     def _one(self, stream: int) -> list[_Exchange]:
         return [self._streams[stream]] if stream in self._streams else []
@@ -153,7 +181,11 @@ class _Connection:
         task = asyncio.create_task(self._answer(exchange, headers))
         exchange.task = task
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._used_at = monotonic()
 
     async def _answer(self, exchange: _Exchange, headers: list[tuple[bytes, bytes]]) -> None:
         try:
@@ -163,7 +195,7 @@ class _Connection:
                 await refuse(exchange, error.status, error.code, error.detail)
                 return
             await self._forwarder.answer(exchange, self._client)
-            self._resets = max(0, self._resets - 1)
+            self._resets.grant(1)
         except ClientGone:
             return
         finally:
@@ -240,7 +272,8 @@ class _Exchange:
                 continue
             with self._said():
                 state.send_data(self.stream, bytes(view[:room]))
-            self._connection.expect_acknowledgement()
+            if room >= min(len(view), _WORTH):  # not for a client that widens its window octet by octet
+                self._connection.expect_acknowledgement()
             view = view[room:]
             await self._connection.flush()
 

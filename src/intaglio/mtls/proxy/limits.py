@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from intaglio.core.clock import monotonic
 
 
 @dataclass(frozen=True)
@@ -22,3 +24,31 @@ class Limits:
     stall: float = 60.0
     streams: int = 100
     connections: int = 10_000
+
+
+@dataclass
+class Allowance:
+    """What somebody may do ``most`` times at once and ``per_second`` in the long run."""
+
+    most: float
+    per_second: float
+    _left: float = field(init=False)
+    _since: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._left, self._since = self.most, monotonic()
+
+    def spend(self, number: int = 1) -> None:
+        """Count what was done."""
+        now = monotonic()
+        self.grant((now - self._since) * self.per_second)
+        self._since = now
+        self._left -= number
+
+    def grant(self, number: float) -> None:
+        """Allow more of it for a good reason."""
+        self._left = min(self.most, self._left + number)
+
+    @property
+    def exceeded(self) -> bool:
+        return self._left < 0
