@@ -8,6 +8,7 @@ the row's id.
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from sqlalchemy import insert, select, update
 
 from intaglio.asn1 import algorithms
 from intaglio.asn1.algorithms import KeyAlgorithm, PrivateKey
+from intaglio.asn1.signature_schemes import SignatureScheme
 from intaglio.audit.record import record
 from intaglio.core.errors import InvalidInput, NotFound, NotSupported, StateConflict
 from intaglio.core.identifiers import new_id
@@ -70,6 +72,12 @@ class Signer:
         if self._executor is None:
             return self.sign_now(data)
         return await asyncio.get_running_loop().run_in_executor(self._executor, self.sign_now, data)
+
+    def with_scheme(self, scheme: SignatureScheme) -> Signer:
+        """The same key, signing with another digest or padding than the one that belongs to it."""
+        other = copy.copy(self)
+        other._sign = scheme.bind(self.private_key)
+        return other
 
     def __repr__(self) -> str:
         return f"Signer({self.key_id}, {self.algorithm.value})"
