@@ -18,6 +18,8 @@ from typing import Any
 from tests.support.product import Product, eventually
 from tests.support.programs import Outcome, attempt, program, run
 
+from intaglio.mtls.ingresses.rendering import OURS, spellings
+
 
 @dataclass(frozen=True)
 class Credential:
@@ -240,3 +242,10 @@ def listens(port: int) -> bool:
     with socket.socket() as tried:
         tried.settimeout(1)
         return tried.connect_ex(("127.0.0.1", port)) == 0
+
+
+def forged_headers() -> Iterator[list[str]]:
+    """Options for curl that say who is calling in every spelling, as many headers at once as all servers take."""
+    names = [spelling for name in OURS for spelling in spellings(name)]
+    for first in range(0, len(names), 60):
+        yield [option for name in names[first : first + 60] for option in ("-H", f"{name}: forged")]

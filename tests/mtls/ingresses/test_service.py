@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -12,14 +13,22 @@ from intaglio.authority.crls.issue import issue_if_due
 from intaglio.authority.crls.schedule import due_crls
 from intaglio.core.errors import Forbidden, InvalidInput, NotFound
 from intaglio.core.principal import Principal
-from intaglio.mtls.access.ingress_values import NewIngress
-from intaglio.mtls.access.ingresses import create_ingress
+from intaglio.mtls.access.ingress_values import IngressChanges, NewIngress
+from intaglio.mtls.access.ingresses import create_ingress, edit_ingress, get_ingress
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.identities.authorities import NewCaWish
+from intaglio.mtls.identities.domains import get_domain
 from intaglio.mtls.identities.rotation import give_ca
 from intaglio.mtls.identities.values import TrustDomain
 from intaglio.mtls.ingresses.plan import Layout
-from intaglio.mtls.ingresses.service import check_configuration, ingress_latency, render_ingress, trusted_in
+from intaglio.mtls.ingresses.service import (
+    check_configuration,
+    ingress_latency,
+    look_at_rendering,
+    render_ingress,
+    trusted_in,
+)
+from intaglio.mtls.posture.state import _verification, ingresses_of
 from intaglio.x509.certificates import read_certificates
 
 
@@ -91,3 +100,50 @@ async def test_a_configuration_is_checked_for_whom_may_look_and_against_the_trus
         await check_configuration(mtls, Principal("user", "mallory"), text)
     with pytest.raises(InvalidInput):
         await check_configuration(mtls, OPERATOR, text, bundle=bundle)
+
+
+async def test_rendering_is_stale_when_other_cas_count_or_settings_changed(
+    mtls: Mtls, trust_domain: TrustDomain
+) -> None:
+    name = await add(mtls, trust_domain.name)
+    await issue_crls(mtls)
+    assert (await look_at_rendering(mtls, OPERATOR, name)).at is None
+    await render_ingress(mtls, OPERATOR, name, Layout())
+    fresh = await look_at_rendering(mtls, OPERATOR, name)
+    assert fresh.at is not None
+    assert fresh.why == ()
+
+    await give_ca(mtls, OPERATOR, trust_domain.name, new_ca=NewCaWish())
+    await issue_crls(mtls)
+    (why,) = (await look_at_rendering(mtls, OPERATOR, name)).why
+    assert "lacks 2 CA certificates" in why
+    async with mtls.database.read() as view:
+        organization = (await get_ingress(mtls, OPERATOR, name)).organization_id
+        (ingress,) = await ingresses_of(view, organization)
+    snapshot = await mtls.authority.current()
+    domain = await get_domain(mtls, OPERATOR, trust_domain.name)
+    async with mtls.database.read() as view:
+        trouble, _ = await _verification(mtls, view, snapshot, ingress, domain)
+    assert why in trouble
+
+    await render_ingress(mtls, OPERATOR, name, Layout())
+    assert (await look_at_rendering(mtls, OPERATOR, name)).why == ()
+    await edit_ingress(mtls, OPERATOR, name, IngressChanges(ip_rule=["10.0.0.0/8"]))
+    assert "settings were changed" in (await look_at_rendering(mtls, OPERATOR, name)).why[0]
+    with pytest.raises((Forbidden, NotFound)):
+        await look_at_rendering(mtls, Principal("user", "mallory"), name)
+
+
+@pytest.mark.parametrize("type", ["nginx", "haproxy", "caddy", "envoy", "traefik"])
+async def test_readme_names_every_file_that_the_configuration_reads(
+    mtls: Mtls, trust_domain: TrustDomain, type: str
+) -> None:
+    name = await add(mtls, trust_domain.name, type=type, revocation_source="live")
+    made = await render_ingress(mtls, OPERATOR, name, Layout(decisions="https://pki.example:8181"))
+    rendered = {file.name for file in made.files}
+    text = "".join(file.text for file in made.files if file.name != "README.md")
+    read = {found for found in re.findall(re.escape(made.folder) + r"/([A-Za-z0-9._-]+)", text)} - rendered
+    readme = made.file("README.md").text
+    assert "decisions-ca.pem" in read
+    for each in read - {"access.log", "admin.sock"}:
+        assert each in readme, each

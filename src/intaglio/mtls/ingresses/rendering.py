@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +38,17 @@ OURS: Final = (
     "X-Intaglio-Service", "X-Intaglio-Roles", "X-Intaglio-Version", "X-Intaglio-Email", "X-Intaglio-Reason",
     "X-Intaglio-Mode",
 )  # fmt: skip
+
+
+def spellings(name: str) -> list[str]:
+    """A header in every mixture of dashes and underscores: services behind CGI and its likes read all as one name."""
+    first, *others = name.split("-")
+    return [
+        first + "".join(f"{mark}{part}" for mark, part in zip(marks, others, strict=True))
+        for marks in product("-_", repeat=len(others))
+    ]
+
+
 _FORWARDED: Final = {
     "client-cert": ("Client-Cert", "Client-Cert-Chain"),
     "xfcc": ("X-Forwarded-Client-Cert",),
@@ -144,7 +156,7 @@ def _values(plan: Plan, kind: Kind, latency: Latency, warnings: tuple[str, ...])
         "networks": list(networks(plan)),
         "has_ip_rule": ingress.ip_rule is not None,
         "ours": OURS,
-        "both_spellings": [spelling for name in OURS for spelling in (name, name.replace("-", "_"))],
+        "all_spellings": [spelling for name in OURS for spelling in spellings(name)],
         "forwarded": forwarded,
         "forwards": set(ingress.forward),
         "unit": f"intaglio-ingress-{ingress.name}",

@@ -35,6 +35,7 @@ from intaglio.mtls.identities.values import AUTOMATED, Channel, TrustDomain
 from intaglio.mtls.ingresses.kinds import KINDS
 from intaglio.mtls.ingresses.plan import Layout, Plan, plan_of
 from intaglio.mtls.ingresses.rendering import render
+from intaglio.mtls.ingresses.renderings import stale_because
 from intaglio.mtls.ingresses.service import latency_of_plan, status_of
 from intaglio.mtls.observation.alert_models import alert_mute, alert_proof
 from intaglio.mtls.observation.models import access_event
