@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +12,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+import pytest_asyncio
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256
@@ -25,6 +27,7 @@ from tests.server.certificates import Credential
 from tests.support.programs import attempt
 
 from intaglio.core import clock
+from intaglio.mtls.proxy import stapling as module
 from intaglio.mtls.proxy.stapling import Stapling
 
 
@@ -36,6 +39,8 @@ class Responder:
     status: ocsp.OCSPCertStatus = ocsp.OCSPCertStatus.GOOD
     signer: Credential | None = None
     octets: bytes | None = None
+    begins: timedelta = timedelta(minutes=-1)
+    delegate: Credential | None = None
     asked: int = 0
     server: ThreadingHTTPServer = field(init=False)
     certificate: x509.Certificate | None = None
@@ -67,23 +72,25 @@ class Responder:
         if self.octets is not None:
             return self.octets
         assert self.certificate is not None
-        now, signer = clock.now(), self.signer or self.authority
+        now, signer = clock.now(), self.delegate or self.signer or self.authority
         revoked = self.status is ocsp.OCSPCertStatus.REVOKED
-        built = (
+        building = (
             ocsp.OCSPResponseBuilder()
             .add_response(
                 cert=self.certificate,
                 issuer=self.authority.certificate,
                 algorithm=SHA1(),
                 cert_status=self.status,
-                this_update=now - timedelta(minutes=1),
-                next_update=now + timedelta(hours=1),
+                this_update=now + self.begins,
+                next_update=now + timedelta(hours=2),
                 revocation_time=now - timedelta(minutes=2) if revoked else None,
                 revocation_reason=None,
             )
             .responder_id(ocsp.OCSPResponderEncoding.NAME, signer.certificate)
-            .sign(signer.key, SHA256())
         )
+        if self.delegate:
+            building = building.certificates([self.delegate.certificate])
+        built = building.sign(signer.key, SHA256())
         return built.public_bytes(Encoding.DER)
 
 
@@ -145,7 +152,7 @@ def test_good_answer_is_sent_in_the_handshake(start: Callable[[], RunningGateway
     assert gateway.get(gateway.pki.client()).status_code == 200
 
 
-@pytest.mark.parametrize("wrong", ["revoked", "unknown", "forged", "nonsense", "endless"])
+@pytest.mark.parametrize("wrong", ["revoked", "unknown", "forged", "nonsense", "endless", "future"])
 def test_answer_that_is_not_good_is_not_sent(
     start: Callable[[], RunningGateway], responder: Responder, wrong: str
 ) -> None:
@@ -158,12 +165,90 @@ def test_answer_that_is_not_good_is_not_sent(
             responder.signer = certificates.authority("server authority")
         case "nonsense":
             responder.octets = b"no OCSP"
+        case "future":
+            responder.begins = timedelta(minutes=30)
         case "endless":
             responder.octets = b"\x30" * (1 << 20)
     gateway = start()
     gateway.until(lambda: responder.asked > 0)
     assert gateway.get(gateway.pki.client()).status_code == 200
     assert "OCSP response: no response sent" in _shown(gateway, "-tls1_3")
+
+
+async def test_good_answer_is_not_sent_any_more_once_the_issuer_says_something_else(
+    stapled: Stapled, responder: Responder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SHORTEST", timedelta(milliseconds=10))
+    monkeypatch.setattr(module, "_LONGEST", timedelta(milliseconds=10))
+    stapling, _ = stapled
+    await _until(lambda: stapling.current() != b"")
+    responder.octets = b"raves"
+    monkeypatch.setattr(module, "_AGAIN", timedelta(milliseconds=10))
+    asked = responder.asked
+    await _until(lambda: responder.asked > asked + 2)
+    assert stapling.current() != b"", "noise from the network takes nothing away"
+    responder.octets, responder.status = None, ocsp.OCSPCertStatus.REVOKED
+    await _until(lambda: stapling.current() == b"")
+
+
+async def test_answer_of_a_new_chain_is_not_sent_with_the_old_one(stapled: Stapled) -> None:
+    stapling, chain = stapled
+    await _until(lambda: stapling.of(chain)() != b"")
+    renewed = chain + b"\n"
+    old, new = stapling.of(chain), stapling.of(renewed)
+    stapling.use(renewed)
+    await _until(lambda: new() != b"")
+    assert old() == b""
+
+
+async def test_answer_ends_with_the_certificate_of_its_signer(
+    stapled: Stapled, responder: Responder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stapling, _ = stapled
+    await _until(lambda: stapling.current() != b"")
+    now = clock.now()
+    monkeypatch.setattr(module.clock, "now", lambda: now + timedelta(hours=1, minutes=30))
+    assert stapling.current() == b""
+
+
+Stapled = tuple[Stapling, bytes]
+
+
+@pytest_asyncio.fixture
+async def stapled(responder: Responder) -> AsyncIterator[Stapled]:
+    """What fetches answers for a chain, from a responder whose certificate ends in an hour."""
+    own = _server(responder.authority, responder.url)
+    responder.certificate = own.certificate
+    responder.delegate = _delegate(responder.authority, timedelta(hours=1))
+    stapling, chain = Stapling(), own.pem + responder.authority.pem
+    stapling.use(chain)
+    fetching = asyncio.create_task(stapling.run())
+    yield stapling, chain
+    fetching.cancel()
+    await asyncio.gather(fetching, return_exceptions=True)
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    for _ in range(2000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("did not happen")
+
+
+def _delegate(authority: Credential, lifetime: timedelta) -> Credential:
+    key, now = ec.generate_private_key(ec.SECP256R1()), clock.now()
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "responder")]))
+        .issuer_name(authority.certificate.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + lifetime)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING]), False)
+    )
+    return Credential(builder.sign(authority.key, SHA256()), key)
 
 
 def test_gateway_without_responder_works_and_sends_none(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ class ReverseProxy:
             return
         context = _context(settings)
         if isinstance(context, ObservingContext):
-            context.staple_from(self._stapling.current)
+            context.staple_from(self._stapling.of(settings.identity.chain))
         self._stapling.use(settings.identity.chain)
         self._context = context
         if self._settings is not None:

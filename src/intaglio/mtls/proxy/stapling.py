@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
@@ -27,7 +28,12 @@ _PATIENCE = 10.0  # seconds for a responder
 _LARGEST = 64 * 1024  # octets of an answer
 _AGAIN = timedelta(minutes=1)
 _SHORTEST, _LONGEST = timedelta(seconds=10), timedelta(hours=1)
+_SKEW = timedelta(minutes=5)  # between our clock and the responder's
 _WITHOUT_END = timedelta(hours=1)  # how long an answer counts that does not say it
+
+
+class _NotGood(ValueError):
+    """The issuer does not say that the certificate is good."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,8 @@ class Stapling:
     """Keeps a current answer "good" for one certificate chain, or none.
 
     A chain can be stapled for when it holds the issuer too, and the certificate names an OCSP responder. Answers are
-    verified before they are sent; what is not good, forged or out of date is not sent.
+    verified before they are sent; what is not good, forged or out of date is not sent. Once the issuer says anything
+    else, an earlier "good" is not sent any more either; while the responder is silent or raves, it is.
     """
 
     def __init__(self) -> None:
@@ -58,6 +65,10 @@ class Stapling:
         if chain != self._chain:
             self._chain, self._asked, self._answer = chain, _asked(chain), b""
             self._changed.set()
+
+    def of(self, chain: bytes) -> Callable[[], bytes]:
+        """Gives the answer about this chain, and none once there is another: a handshake may be under way with it."""
+        return lambda: self.current() if chain == self._chain else b""
 
     def current(self) -> bytes:
         """The answer (DER), empty when there is none that counts."""
@@ -81,6 +92,8 @@ class Stapling:
             ends = _good_until(answer, asked)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, TimeoutError, ValueError, IntaglioError) as error:
             log.warning("no OCSP answer about the gateway's certificate", responder=asked.url, reason=str(error))
+            if isinstance(error, _NotGood) and asked is self._asked:
+                self._answer = b""
             return _AGAIN
         if asked is self._asked:  # not another certificate meanwhile
             self._answer, self._ends = answer, ends
@@ -124,13 +137,20 @@ async def _fetch(asked: _Asked) -> bytes:
 
 
 def _good_until(answer: bytes, asked: _Asked) -> datetime:
-    """When a good answer ends. Raises ValueError or InvalidInput for any other."""
+    """When a good answer ends. Raises _NotGood when the issuer says something else, ValueError or InvalidInput when it
+    says nothing."""
     now = clock.now()
     leaf, issuer = (read_certificate(each.public_bytes(Encoding.DER)) for each in (asked.certificate, asked.issuer))
     found = status.read([], [answer]).of(leaf, issuer, now)
+    if found == status.read([], []).of(leaf, issuer, now):
+        raise ValueError("the answer is not one of the issuer")
     if not found.known or found.revoked:
-        raise ValueError(f"the certificate {found.why}")
-    ends = ocsp.load_der_ocsp_response(answer).next_update_utc or now + _WITHOUT_END
+        raise _NotGood(f"the certificate {found.why}")
+    response = ocsp.load_der_ocsp_response(answer)
+    if response.this_update_utc > now + _SKEW:
+        raise ValueError("the answer is dated into the future")
+    signers = (each.not_valid_after_utc for each in response.certificates)  # with its signer, an answer ends too
+    ends = min([response.next_update_utc or now + _WITHOUT_END, *signers])
     if ends <= now:
         raise ValueError("the answer is out of date")
     return ends
