@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
 import pytest
 from tests.mtls.access.conftest import House
 from tests.mtls.access.test_endpoint import Asking, b64, escaped
 from tests.support.authority import OPERATOR
 
+from intaglio.core import clock
 from intaglio.core.errors import Refused
-from intaglio.mtls.access import policies
+from intaglio.mtls.access import policies, trials
 from intaglio.mtls.access.cedar import PolicyRequest, check_policy, compile_policy
-from intaglio.mtls.access.decision import ReasonCode
+from intaglio.mtls.access.decision import Facts, ReasonCode
 from intaglio.mtls.access.ingress_values import IngressChanges
 from intaglio.mtls.access.ingresses import edit_ingress
+from intaglio.mtls.access.observed import event_of
 from intaglio.mtls.access.policies import NewPolicy
 from intaglio.mtls.access.short_form import to_cedar
+from intaglio.mtls.observation.events import record_many
 
 _RULE = "permit(principal, action, resource) when {{ {} }};"
 
@@ -124,3 +132,34 @@ async def test_address_that_a_client_says_of_itself_through_envoy_does_not_count
         "x-forwarded-for": "10.0.0.1, 192.0.2.7",
     }
     assert (await ask("/access/v1/envoy/", headers)).headers["x-intaglio-reason"] == "ip_denied"
+
+
+async def test_trial_run_over_thousands_of_requests_keeps_nobody_waiting(house: House) -> None:
+    await _active(house, "allow\n" + "deny /none/* if name like '*a*a*a*'\n".replace("'", '"') * 200)
+    ingress = await house.ingress(policy="pay")
+    decision = await house.decide(ingress, house.payments.certificate)
+    facts = Facts(ingress.id, "10.0.0.1", clock.now(), (house.payments.certificate,), method="GET", path="/")
+    event = event_of(facts, decision)
+    await record_many(house.mtls.database, [replace(event, path=f"/pay/{number}") for number in range(5_000)])
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    original, seen = trials._changes, []
+
+    def counted(*given: Any) -> Any:
+        before = turns
+        found = original(*given)
+        seen.append(turns - before)
+        return found
+
+    waiting = asyncio.create_task(others())
+    with patch.object(trials, "_changes", counted):
+        found = await trials.dry_run(house.mtls, OPERATOR, "pay")
+    waiting.cancel()
+    assert found.distinct == 5_000
+    assert seen[0] > 10, "nothing else was done meanwhile"

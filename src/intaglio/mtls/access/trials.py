@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,7 +15,7 @@ from intaglio.core.errors import InvalidInput
 from intaglio.core.principal import Permission, Principal
 from intaglio.db.engine import Row
 from intaglio.mtls.access import models
-from intaglio.mtls.access.cedar import PolicyRequest
+from intaglio.mtls.access.cedar import CompiledPolicy, PolicyRequest
 from intaglio.mtls.access.configuration import address_of
 from intaglio.mtls.access.policies import compiled, load_version, visible
 from intaglio.mtls.access.policy_values import PolicyCase, PolicyVersion, check_cases
@@ -94,16 +96,8 @@ async def dry_run(
         policy = await visible(view, principal, name, Permission.MTLS_VIEW)
         found = await load_version(view, policy, policy.latest_version if version is None else version)
         rows = await view.all(_recorded(policy.id, view.now - timedelta(hours=hours)))
-    asked = compiled(policy, found)
-    readers: dict[bytes, tuple[CertifiedIdentity | None, str]] = {}
-    changes = []
-    for row in rows[:MOST_REQUESTS]:
-        outcome = asked.evaluate(_request(row, readers))
-        before = "deny" if row["reason"] == "policy_denied" else "allow"
-        after = "allow" if outcome.allowed else "deny"
-        if before != after:
-            changes.append(_changed(row, before, after, outcome.rules))
-    changes.sort(key=lambda change: (-change.count, change.identity, change.path))
+    # Thousands of questions take seconds, and others wait for this thread.
+    changes = await asyncio.to_thread(_changes, compiled(policy, found), rows[:MOST_REQUESTS])
     return DryRun(
         policy=policy.full_name,
         version=found.version,
@@ -135,6 +129,20 @@ async def explain(
         policy.full_name, found.version, outcome.allowed, outcome.rules, request.attributes(), request.method,
         request.path,
     )  # fmt: skip
+
+
+def _changes(asked: CompiledPolicy, rows: Sequence[Row]) -> list[ChangedDecision]:
+    """What would be decided differently, the most frequent first."""
+    readers: dict[bytes, tuple[CertifiedIdentity | None, str]] = {}
+    changes = []
+    for row in rows:
+        outcome = asked.evaluate(_request(row, readers))
+        before = "deny" if row["reason"] == "policy_denied" else "allow"
+        after = "allow" if outcome.allowed else "deny"
+        if before != after:
+            changes.append(_changed(row, before, after, outcome.rules))
+    changes.sort(key=lambda change: (-change.count, change.identity, change.path))
+    return changes
 
 
 def _recorded(policy_id: Any, since: datetime) -> Any:
