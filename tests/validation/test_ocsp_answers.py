@@ -184,7 +184,7 @@ def _request_entry(request: bytes) -> bytes:
 
 
 async def test_rubbish_is_a_malformed_request(client: httpx.AsyncClient) -> None:
-    for rubbish in (b"", b"\x30", b"hello", secrets.token_bytes(9000)):
+    for rubbish in (b"", b"\x30", b"hello", secrets.token_bytes(8192)):
         answer = await _ask(client, rubbish)
         assert answer.response_status is ocsp.OCSPResponseStatus.MALFORMED_REQUEST
     got = await client.get("/ocsp/demo/issuing/%2F%2F")
@@ -226,3 +226,9 @@ async def test_other_methods_and_endless_urls_are_refused(client: httpx.AsyncCli
     assert (refused.status_code, refused.headers["allow"]) == (405, "GET, POST")
     assert (await client.get("/ocsp/demo/issuing/" + "A" * 20_000)).status_code == 414
     assert (await client.get("/ocspx")).status_code == 404
+
+
+async def test_a_request_over_the_limit_is_refused_before_anything_is_read_of_it(client: httpx.AsyncClient) -> None:
+    for path in ("/ocsp", "/ocsp/demo/issuing", "/eva"):
+        answered = await client.post(path, content=bytes(9000), headers=_HEADERS)
+        assert answered.status_code == 413

@@ -69,14 +69,14 @@ class StatusSource(LiveValues[Status]):
             await cursor.execute(_LOOKUP, [[ca for ca, _ in keys], [serial for _, serial in keys]], prepare=True)
             return [_status(row) for row in await cursor.fetchall()]
 
-    async def changes(self, view: Transaction, after: int) -> tuple[int, Sequence[tuple[int, Change]]]:
+    async def changes(self, view: Transaction, after: int) -> tuple[int, Sequence[tuple[int, Change]] | None]:
         e = models.certificate_event.c
         head = int(await view.scalar(select(journal_head.c.event_seq)))
         if after < 0:
-            return head, ()
+            return head, None
         statement = select(e.seq, e.ca_id, e.serial).where(e.action != "issued", e.seq > after, e.seq <= head)
         rows = await view.all(statement.order_by(e.seq).limit(MAX_CHANGES + 1))
-        return head, [(row["seq"], (row["ca_id"], row["serial"])) for row in rows]
+        return head, None if len(rows) > MAX_CHANGES else [(row["seq"], (row["ca_id"], row["serial"])) for row in rows]
 
     def number(self, value: Status) -> int:
         return value.event_seq

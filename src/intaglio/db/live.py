@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -46,7 +46,7 @@ class LiveValues(ABC, Generic[Value]):
         self._database = database
         self._watch = watch
         self._on_change = on_change
-        self._lookup = _BatchedLookup(database, what, self.look_up)
+        self._lookup: _BatchedLookup[Value] = _BatchedLookup(database, what, self.look_up)
         self._remembered: OrderedDict[Key, Value] = OrderedDict()
         self._heard = -2  # what the watch said when changes were last taken note of
         self._followed = -1  # number of the change up to which they were
@@ -66,9 +66,9 @@ class LiveValues(ABC, Generic[Value]):
         """The values of all keys, in their order, by one statement."""
 
     @abstractmethod
-    async def changes(self, view: Transaction, after: int) -> tuple[int, Sequence[tuple[int, Change]]]:
-        """The number of the last change, and the changes behind ``after`` with theirs, in order: at most one more than
-        ``MAX_CHANGES``, none when ``after`` is negative."""
+    async def changes(self, view: Transaction, after: int) -> tuple[int, Sequence[tuple[int, Change]] | None]:
+        """The number of the last change, and the changes behind ``after`` with theirs, in order; None when ``after`` is
+        negative, when there are more than ``MAX_CHANGES``, or when they are no longer known."""
 
     @abstractmethod
     def number(self, value: Value) -> int:
@@ -129,8 +129,7 @@ class LiveValues(ABC, Generic[Value]):
     async def _follow(self) -> None:
         async with self._database.read() as view:
             head, changes = await self.changes(view, self._followed)
-        # The first time, when the database was set back, and after a flood.
-        if self._followed < 0 or len(changes) > MAX_CHANGES:
+        if changes is None:  # the first time, when the database was set back, and after a flood
             self._remembered.clear()
             self._on_change(None)
             self._changed = head
@@ -157,7 +156,7 @@ class _BatchedLookup(Generic[Value]):
         self,
         database: Database,
         what: str,
-        look_up: Callable[[psycopg.AsyncConnection[Any], Sequence[Key]], Any],
+        look_up: Callable[[psycopg.AsyncConnection[Any], Sequence[Key]], Awaitable[list[Value]]],
     ) -> None:
         self._database = database
         self._what = what
@@ -213,8 +212,7 @@ class _BatchedLookup(Generic[Value]):
     async def _execute(self, keys: Sequence[Key]) -> list[Value]:
         connection = await self._connection.get()
         with translated_errors():
-            found: list[Value] = await self._look_up(connection, keys)
-            return found
+            return await self._look_up(connection, keys)
 
     def _fail(self, batch: Sequence[tuple[Key, asyncio.Future[Value]]], error: BaseException) -> None:
         if not self._failing:

@@ -6,6 +6,7 @@ from intaglio.authority.context import Authority
 from intaglio.db.listen import Watch
 from intaglio.validation.conditional import NOT_FOUND, Receive, Scope, Send
 from intaglio.validation.ocsp.app import OcspApp
+from intaglio.validation.ocsp.health import HealthApp
 from intaglio.validation.ocsp.responder import Responder
 from intaglio.validation.publication import PublicationApp
 
@@ -15,6 +16,7 @@ class PublicApp:
 
     def __init__(self, authority: Authority, watch: Watch) -> None:
         self._ocsp = OcspApp(authority, watch)
+        self._health = HealthApp(authority, self._ocsp.responder)
         self._publication = PublicationApp(authority, watch)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -23,6 +25,9 @@ class PublicApp:
             if path.startswith("/ocsp") and path[5:6] in ("", "/"):
                 scope["intaglio.route"] = "/ocsp"  # for the metrics of the listener
                 await self._ocsp(scope, receive, send)
+            elif path.startswith("/eva") and path[4:5] in ("", "/"):
+                scope["intaglio.route"] = "/eva"
+                await (self._health if path == "/eva/health" else self._ocsp)(scope, receive, send)
             elif path.startswith(("/crl/", "/aia/")):
                 scope["intaglio.route"] = path[:4]
                 await self._publication(scope, receive, send)

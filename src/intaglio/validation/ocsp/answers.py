@@ -3,40 +3,64 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum
 from math import inf
 from typing import Generic, TypeVar
 
-from intaglio.authority.live_status import Key
 from intaglio.core.clock import monotonic
+from intaglio.db.live import Change, Key
+
+_LAST_FIFTH = 0.2
 
 Question = TypeVar("Question")
 Value = TypeVar("Value")
+
+
+class Outcome(Enum):
+    """What became of a request: answered; not a request at all; a request that could not be processed; one about a
+    certificate that is not known yet and may be in a moment."""
+
+    ANSWERED = "answered"
+    INVALID = "invalid"
+    UNPROCESSED = "unprocessed"
+    HELD = "held"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """An OCSP response.
 
-    ``this_update`` and ``next_update`` are None for an error; ``about`` are the certificates in it; ``cacheable`` means
-    that it may be given again to the same question until ``stale_at`` (monotonic seconds).
+    ``produced_at`` and ``next_update`` are None for an error, ``next_update`` also when newer information is always to
+    be had; ``about`` are the certificates in it; ``cacheable`` means that it may be given again to the same question
+    until ``stale_at`` (monotonic seconds). ``http_error``: whoever asks wants to hear of a failure by HTTP status too.
     """
 
     body: bytes = field(repr=False)
-    this_update: datetime | None = None
+    produced_at: datetime | None = None
     next_update: datetime | None = None
     about: tuple[Key, ...] = ()
     cacheable: bool = False
     stale_at: float = 0.0
+    outcome: Outcome = Outcome.ANSWERED
+    http_error: bool = False
+
+    @property
+    def http_status(self) -> int:
+        """400 for an invalid request, 404 for one that could not be processed, when that is wanted; else 200."""
+        if not self.http_error or self.outcome is Outcome.ANSWERED:
+            return 200
+        return 400 if self.outcome is Outcome.INVALID else 404
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Entry(Generic[Value]):
     value: Value
     about: tuple[Key, ...]
     octets: int
+    refresh_at: float
     stale_at: float
 
 
@@ -52,14 +76,19 @@ class Memory(Generic[Question, Value]):
         self._entries: OrderedDict[Question, _Entry[Value]] = OrderedDict()
         self._questions: dict[Key, set[Question]] = {}
 
-    def get(self, question: Question) -> Value | None:
-        """What was put in for a question, while it is fresh."""
+    def get(self, question: Question, refresh: Callable[[Question], None] | None = None) -> Value | None:
+        """What was put in for a question, while it is fresh. In the last fifth of its life ``refresh`` is called with
+        the question, once."""
         found = self._entries.get(question)
         if found is None:
             return None
-        if found.stale_at <= monotonic():
-            self._remove(question)
-            return None
+        if found.refresh_at <= (now := monotonic()):
+            if found.stale_at <= now:
+                self._remove(question)
+                return None
+            found.refresh_at = found.stale_at
+            if refresh is not None:
+                refresh(question)
         self._entries.move_to_end(question)
         return found.value
 
@@ -69,15 +98,20 @@ class Memory(Generic[Question, Value]):
         """Keep a value that depends on the status of the certificates ``about``, until ``stale_at`` (monotonic)."""
         if question in self._entries:
             self._remove(question)
-        self._entries[question] = _Entry(value, about, octets, stale_at)
+        refresh_at = stale_at if stale_at == inf else stale_at - (stale_at - monotonic()) * _LAST_FIFTH
+        self._entries[question] = _Entry(value, about, octets, refresh_at, stale_at)
         self._octets += octets
         for key in about:
             self._questions.setdefault(key, set()).add(question)
         while self._octets > self._limit:
             self._remove(next(iter(self._entries)))
 
-    def drop(self, keys: Sequence[Key]) -> None:
-        """Forget everything that depends on these certificates."""
+    def drop(self, changes: Sequence[Change]) -> None:
+        """Forget everything that depends on these certificates, or on any certificate of an owner."""
+        owners = {owner for owner, serial in changes if serial is None}
+        keys = [(owner, serial) for owner, serial in changes if serial is not None]
+        if owners:
+            keys += [key for key in self._questions if key[0] in owners]
         for key in keys:
             for question in list(self._questions.get(key, ())):
                 self._remove(question)

@@ -5,15 +5,17 @@ The way of a cached answer is kept short on purpose: one look in a dictionary by
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 from collections.abc import Sequence
 from functools import lru_cache
 
 from intaglio.authority.context import Authority
-from intaglio.authority.live_status import Key
+from intaglio.core.clock import monotonic
 from intaglio.core.errors import IntaglioError, InvalidInput
 from intaglio.db.listen import Watch
+from intaglio.db.live import Change
 from intaglio.validation.conditional import (
     Document,
     Receive,
@@ -24,32 +26,49 @@ from intaglio.validation.conditional import (
     plain,
     send_not_modified,
 )
-from intaglio.validation.ocsp.answers import Answer, Memory
+from intaglio.validation.ocsp.answers import Answer, Memory, Outcome
 from intaglio.validation.ocsp.requests import MAX_REQUEST_OCTETS, decode_get_path
 from intaglio.validation.ocsp.responder import Responder
 
 #: Finished answers kept by one process, in octets.
 CACHE_OCTETS = 48 * 1024 * 1024
+#: Seconds for which a request about a certificate that is not known yet may wait, and between two looks.
+LONGEST_HOLD = 17.0
+HOLD_STEP = 0.5
+#: Requests of one process that may wait so; more are told to try later.
+MAX_HELD = 256
+#: Answers that one process signs anew at the same time before somebody has to wait for them.
+MAX_REFRESHING = 32
 
 _CONTENT_TYPE = b"application/ocsp-response"
 _CONTENT_TYPE_HEADER = (b"content-type", _CONTENT_TYPE)
 _LONGEST_GET = MAX_REQUEST_OCTETS * 4 // 3 + 512
-_LONGEST_CA_PATH = 200  # far more than two names; longer ones are not worth remembering
-# Names of organizations and CAs are lower case; the base64 of a SEQUENCE starts with "M".
-_CA_PATH = re.compile(r"(/ocsp/[a-z0-9_-]+/[a-z0-9_-]+)(?:/(.*))?", re.DOTALL)
+_LONGEST_PATH = 200  # far more than two names; longer ones are not worth remembering
+# Names are lower case or start with a digit; the base64 of a SEQUENCE starts with "M".
+_PATH = re.compile(
+    r"(?:(/ocsp/[a-z0-9_-]+/[a-z0-9_-]+)|(/eva/[a-z0-9][a-z0-9~._-]{0,99})|(/eva)|/ocsp)(?:/(.*))?", re.DOTALL
+)
 _NOT_ALLOWED = plain("Use GET or POST.", (b"allow", b"GET, POST"))
 _TOO_LONG = plain("The URL is too long; use POST.")
+_TOO_LARGE = plain(f"An OCSP request has at most {MAX_REQUEST_OCTETS} octets.", (b"connection", b"close"))
+
+Question = str | tuple[str, bytes]
 
 
 class OcspApp:
-    """ASGI application for everything at and below ``/ocsp``."""
+    """ASGI application for everything at and below ``/ocsp`` and ``/eva``."""
 
     def __init__(self, authority: Authority, watch: Watch) -> None:
         self.responder = Responder(authority, watch, self._forget)
         # By the path of a GET, by path and body of a POST.
-        self._cache: Memory[str | tuple[str, bytes], Document] = Memory(CACHE_OCTETS)
+        self._cache: Memory[Question, Document] = Memory(CACHE_OCTETS)
+        self._held = 0
+        self._refreshing: set[asyncio.Task[None]] = set()
+        self._forgotten = 0  # how often answers were taken back
 
     async def close(self) -> None:
+        for task in self._refreshing:
+            task.cancel()
         await self.responder.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,56 +81,88 @@ class OcspApp:
                 body = await _rest(body, receive)
             if (found := await self._cached((path, body))) is not None:
                 await found.send(send)
-            elif (signed := self.responder.answer_again(body, _posted_to(path))) is not None:
+            elif (signed := self.responder.answer_again(body, _place(path))) is not None:
                 await send({"type": "http.response.start", "status": 200, "headers": _posted_headers(signed)})
                 await send({"type": "http.response.body", "body": signed})
+            elif len(body) > MAX_REQUEST_OCTETS:
+                await _TOO_LARGE.send(send, 413)
             else:
-                await (await self._post(path, body)).send(send)
+                await self._answer((path, body), receive, send)
         elif method == "GET":
             if len(path) > _LONGEST_GET:
                 await _TOO_LONG.send(send, 414)
                 return
-            found = await self._cached(path) or await self._get(path)
-            if found.etag and is_not_modified(scope["headers"], found):
+            found = await self._cached(path)
+            if found is None:
+                await self._answer(path, receive, send)
+            elif found.etag and is_not_modified(scope["headers"], found):
                 await send_not_modified(send, found)
             else:
                 await found.send(send)
         else:
             await _NOT_ALLOWED.send(send, 405, head=method == "HEAD")
 
-    async def _cached(self, question: str | tuple[str, bytes]) -> Document | None:
+    async def _cached(self, question: Question) -> Document | None:
         if not self.responder.current:
             with contextlib.suppress(IntaglioError):  # then nothing in memory may be used; answering says why
                 await self.responder.catch_up()
             if not self.responder.current:
                 return None
-        return self._cache.get(question)
+        return self._cache.get(question, self._refresh)
 
-    async def _post(self, path: str, body: bytes) -> Document:
-        # A request that is too large is refused by the parser, which sees that it is one octet over the limit.
-        return self._document((path, body), await self.responder.answer(body, _posted_to(path)))
+    async def _answer(self, question: Question, receive: Receive, send: Send) -> None:
+        answer = await self._ask(question, hold=True)
+        if answer.outcome is Outcome.HELD:
+            waited = await self._wait(question, receive)
+            if waited is None:
+                return  # nobody listens any more
+            answer = waited
+        await self._document(question, answer).send(send, answer.http_status)
 
-    async def _get(self, path: str) -> Document:
-        matched = _CA_PATH.fullmatch(path)
-        rest = (matched.group(2) or "") if matched else path.removeprefix("/ocsp")
+    async def _ask(self, question: Question, *, hold: bool) -> Answer:
+        if not isinstance(question, str):
+            return await self.responder.answer(question[1], _place(question[0]), hold=hold)
+        matched = _PATH.fullmatch(question)
         try:
-            data = decode_get_path(rest)
+            data = decode_get_path((matched.group(4) or "") if matched else "")
         except InvalidInput:
             data = b""
-        return self._document(path, await self.responder.answer(data, matched.group(1) if matched else None))
+        return await self.responder.answer(data, _where(matched), hold=hold)
 
-    def _document(self, question: str | tuple[str, bytes], answer: Answer) -> Document:
-        if not answer.cacheable or answer.this_update is None or answer.next_update is None:
+    async def _wait(self, question: Question, receive: Receive) -> Answer | None:
+        """Look again and again whether the certificate has become known; None when the client went away."""
+        if self._held >= MAX_HELD:
+            return self.responder.failure(None if isinstance(question, str) else _place(question[0]))
+        until = monotonic() + LONGEST_HOLD
+        self._held += 1
+        gone = asyncio.ensure_future(receive())
+        try:
+            while monotonic() < until:
+                await asyncio.wait({gone}, timeout=HOLD_STEP)
+                if gone.done():
+                    return None
+                answer = await self._ask(question, hold=True)
+                if answer.outcome is not Outcome.HELD:
+                    return answer
+            return await self._ask(question, hold=False)
+        finally:
+            self._held -= 1
+            gone.cancel()
+
+    def _document(self, question: Question, answer: Answer) -> Document:
+        if not answer.cacheable or answer.produced_at is None:
             return document(answer.body, _CONTENT_TYPE)
-        if isinstance(question, str):
+        if isinstance(question, str) and answer.next_update is None:
+            made = document(answer.body, _CONTENT_TYPE)
+        elif isinstance(question, str) and answer.next_update is not None:
             # An answer leaves our cache at half of its life, so a cache that keeps it for the other half never serves
             # it after nextUpdate.
             made = document(
                 answer.body,
                 _CONTENT_TYPE,
-                last_modified=answer.this_update,
+                last_modified=answer.produced_at,
                 expires=answer.next_update,
-                max_age=int((answer.next_update - answer.this_update).total_seconds()) // 2,
+                max_age=int((answer.next_update - answer.produced_at).total_seconds()) // 2,
             )
         else:
             made = Document(answer.body, _posted_headers(answer.body))
@@ -120,11 +171,25 @@ class OcspApp:
         self._cache.put(question, made, about=answer.about, octets=asked + len(answer.body), stale_at=answer.stale_at)
         return made
 
-    def _forget(self, keys: Sequence[Key] | None) -> None:
-        if keys is None:
+    def _refresh(self, question: Question) -> None:
+        """Make an answer anew that is still asked for and soon too old, while the old one is given."""
+        if len(self._refreshing) < MAX_REFRESHING:
+            task = asyncio.get_running_loop().create_task(self._make_anew(question), name="ocsp-refresh")
+            self._refreshing.add(task)
+            task.add_done_callback(self._refreshing.discard)
+
+    async def _make_anew(self, question: Question) -> None:
+        forgotten = self._forgotten
+        answer = await self._ask(question, hold=False)
+        if answer.cacheable and forgotten == self._forgotten and self.responder.current:
+            self._document(question, answer)
+
+    def _forget(self, changes: Sequence[Change] | None) -> None:
+        self._forgotten += 1
+        if changes is None:
             self._cache.clear()
         else:
-            self._cache.drop(keys)
+            self._cache.drop(changes)
 
 
 def _posted_headers(body: bytes) -> list[tuple[bytes, bytes]]:
@@ -132,15 +197,18 @@ def _posted_headers(body: bytes) -> list[tuple[bytes, bytes]]:
     return [_CONTENT_TYPE_HEADER, (b"content-length", b"%d" % len(body))]
 
 
-def _posted_to(path: str) -> str | None:
-    """The path of a CA; None for the one that all CAs share."""
-    return _ca_path(path) if len(path) <= _LONGEST_CA_PATH else None
+def _place(path: str) -> str | None:
+    """Where something was posted to: the path of a CA or of an authority, or that of all; None for all of our own."""
+    return _known_place(path) if len(path) <= _LONGEST_PATH else None
 
 
 @lru_cache(maxsize=4096)
-def _ca_path(path: str) -> str | None:
-    matched = _CA_PATH.fullmatch(path.rstrip("/"))
-    return matched.group(1) if matched else None
+def _known_place(path: str) -> str | None:
+    return _where(_PATH.fullmatch(path.rstrip("/")))
+
+
+def _where(matched: re.Match[str] | None) -> str | None:
+    return None if matched is None else matched.group(1) or matched.group(2) or matched.group(3)
 
 
 async def _rest(body: bytes, receive: Receive) -> bytes:

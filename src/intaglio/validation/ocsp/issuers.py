@@ -1,67 +1,141 @@
-"""Whom the responder answers for: CAs by the hashes in a CertID, and the signer of each of their keys."""
+"""Whom the responder answers for: CAs, ours and others', by the hashes in a CertID."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 from intaglio.asn1 import der
-from intaglio.authority import ocsp_signers
-from intaglio.authority.context import Authority
-from intaglio.authority.directory import CaKeyView, CaView, Snapshot
-from intaglio.authority.ocsp_signers import OcspSigner
-from intaglio.core import clock
-from intaglio.core.errors import IntaglioError
-from intaglio.core.logging import get_logger
-from intaglio.keystore.service import Signer
+from intaglio.authority.directory import CaView, Snapshot
+from intaglio.validation.authorities.values import Authority as StatusAuthority
 from intaglio.validation.ocsp import responses
-from intaglio.x509.certificates import read_certificate
+from intaglio.validation.responder_options import ResponderOptions
+from intaglio.validation.status_profiles import PROFILES, StatusProfile
+from intaglio.x509.certificates import CertificateInfo
 
-log = get_logger(__name__)
-
-#: How long a signer is used before the database is asked whether there is a newer one.
-_SIGNER_RECHECK = timedelta(minutes=10)
+#: Where the status of everybody's certificates is asked for; below it, by the name of the authority.
+EVERYBODY = "/eva"
+_PLAIN = ResponderOptions()
 
 
 @dataclass(frozen=True)
 class Issuer:
-    """One key of a CA that OCSP answers are signed for. ``path`` is where its CA is asked."""
+    """One key of a CA that OCSP answers are signed for.
 
-    ca: CaView
-    generation: int
+    ``path`` is where its CA is asked. ``owner`` is whose serial numbers are looked up: one of our CAs (with the
+    ``generation`` of its key), or the set of a status authority (``generation`` None). Without a ``profile`` answers
+    are made as for our own CAs: valid for ``validity``, and unknown is what nobody issued. ``cutoff`` are finished
+    extensions of every answer.
+    """
+
+    key: tuple[UUID, int]
+    name: str
     path: str
-    validity: timedelta
+    owner: UUID
+    certificate: CertificateInfo = field(repr=False)
+    ca: CaView | None = None
+    generation: int | None = None
+    validity: timedelta = timedelta(0)
+    authority_id: UUID | None = None
+    profile: StatusProfile | None = None
+    options: ResponderOptions = _PLAIN
+    cutoff: bytes = field(default=b"", repr=False)
 
     @property
-    def key(self) -> tuple[UUID, int]:
-        return self.ca.id, self.generation
+    def foreign(self) -> bool:
+        """Whether its status comes from a source, not from our own record of certificates."""
+        return self.generation is None
 
 
 class IssuerIndex:
-    """Issuers of one configuration snapshot by the first three fields of a CertID, as they are encoded."""
+    """Issuers of one configuration by the first three fields of a CertID, as they are encoded."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, authorities: Iterable[StatusAuthority] = ()) -> None:
         self.epoch = snapshot.epoch
-        self._by_cert_id: dict[bytes, Issuer] = {}
+        self._built_in: dict[bytes, Issuer] = {}
+        self._everybody: dict[bytes, Issuer] = {}
+        self._by_path: dict[tuple[str, bytes], Issuer] = {}
+        self._options: dict[str, ResponderOptions] = {}
+        configured = sorted(authorities, key=lambda each: (each.created_at, each.name))
+        for authority in configured:
+            self._options[f"{EVERYBODY}/{authority.name}"] = authority.responder
+            for issuer in _issuers_of(authority, snapshot):
+                self._add(issuer)
+        described = {authority.ca_id for authority in configured if authority.ca_id is not None}
         for ca in snapshot.cas.values():
-            if ca.ocsp_enabled and ca.state in ("active", "deleted"):
-                for key in ca.keys.values():
-                    if key.key_id is not None and key.certificate is not None:
-                        self._add(ca, key)
+            for issuer in _built_in(ca, f"/ocsp/{ca.organization}/{ca.name}"):
+                for encoded in _cert_id_issuers(issuer.certificate):
+                    self._built_in[encoded] = issuer
+            if ca.id not in described:
+                for issuer in _built_in(ca, f"{EVERYBODY}/{ca.full_id}"):
+                    self._add(issuer)
 
-    def find(self, cert_id_issuer: bytes) -> Issuer | None:
-        """The issuer that ``CertId.issuer`` means, or None when it is none of ours."""
-        return self._by_cert_id.get(cert_id_issuer)
+    def find(self, cert_id_issuer: bytes, path: str | None) -> Issuer | None:
+        """The issuer that ``CertId.issuer`` means at a path (None: where all our own CAs are asked), or None."""
+        if path == EVERYBODY:
+            return self._everybody.get(cert_id_issuer)
+        if path is not None and path.startswith(EVERYBODY):
+            return self._by_path.get((path, cert_id_issuer))
+        issuer = self._built_in.get(cert_id_issuer)
+        return issuer if issuer is None or path is None or path == issuer.path else None
 
-    def _add(self, ca: CaView, key: CaKeyView) -> None:
-        path = f"/ocsp/{ca.organization}/{ca.name}"
-        issuer = Issuer(ca, key.generation, path, ca.options.ocsp_validity)
-        for encoded in _cert_id_issuers(ca, key):
-            self._by_cert_id[encoded] = issuer
+    @property
+    def everybody(self) -> list[Issuer]:
+        """Every issuer that is answered for, by its path."""
+        return list({(issuer.path, issuer.key): issuer for issuer in self._by_path.values()}.values())
+
+    def http_error(self, path: str | None) -> bool:
+        """Whether failures at a path are told by HTTP status, too; where all are asked, when all authorities want it
+        so."""
+        if path == EVERYBODY:
+            return bool(self._options) and all(options.http_error for options in self._options.values())
+        return path in self._options and self._options[path].http_error
+
+    def _add(self, issuer: Issuer) -> None:
+        for encoded in _cert_id_issuers(issuer.certificate):
+            self._everybody.setdefault(encoded, issuer)
+            self._by_path.setdefault((issuer.path, encoded), issuer)
+
+
+def _built_in(ca: CaView, path: str) -> Iterator[Issuer]:
+    """The keys of one of our CAs, as its own responder answers for them."""
+    if ca.ocsp_enabled and ca.state in ("active", "deleted"):
+        yield from _own_keys(ca, path)
+
+
+def _own_keys(ca: CaView, path: str) -> Iterator[Issuer]:
+    for key in ca.keys.values():
+        if key.key_id is not None and key.certificate is not None:
+            yield Issuer(
+                (ca.id, key.generation), ca.full_id, path, ca.id, key.certificate, ca, key.generation,
+                ca.options.ocsp_validity,
+            )  # fmt: skip
+
+
+def _issuers_of(authority: StatusAuthority, snapshot: Snapshot) -> Iterator[Issuer]:
+    """The keys of a status authority; those of one of our CAs when it is native."""
+    profile = PROFILES[authority.profile]
+    path = f"{EVERYBODY}/{authority.name}"
+    if authority.ca_id is not None:
+        ca = snapshot.cas.get(authority.ca_id)
+        for own in _own_keys(ca, path) if ca is not None else ():
+            yield Issuer(
+                own.key, authority.name, path, own.owner, own.certificate, ca, own.generation, own.validity,
+                authority.id, profile, authority.responder, _cutoff(profile, own.certificate),
+            )  # fmt: skip
+        return
+    for position, certificate in enumerate(authority.issuers):
+        yield Issuer(
+            (authority.id, position), authority.name, path, authority.set_id, certificate, None, None, timedelta(0),
+            authority.id, profile, authority.responder, _cutoff(profile, certificate),
+        )  # fmt: skip
+
+
+def _cutoff(profile: StatusProfile, certificate: CertificateInfo) -> bytes:
+    return responses.archive_cutoff(certificate.not_before) if profile.archive_cutoff else b""
 
 
 # SHA-1 here identifies a CA among those we know; nothing is signed over it. Clients still ask with it by default.
@@ -73,85 +147,15 @@ _HASHES: tuple[tuple[str, Callable[[bytes], bytes]], ...] = (
 )
 
 
-def _cert_id_issuers(ca: CaView, key: CaKeyView) -> Iterator[bytes]:
+def _cert_id_issuers(certificate: CertificateInfo) -> Iterator[bytes]:
     """Every encoding of hashAlgorithm, issuerNameHash, issuerKeyHash; clients differ in writing NULL parameters."""
-    assert key.certificate is not None
-    name, public_key = key.certificate.subject.der, _public_key_bits(key.spki)
+    name, public_key = certificate.subject.der, public_key_bits(certificate.spki)
     for oid, digest in _HASHES:
         hashes = der.octet_string(digest(name)) + der.octet_string(digest(public_key))
         yield der.sequence(der.oid(oid), der.null()) + hashes
         yield der.sequence(der.oid(oid)) + hashes
 
 
-def _public_key_bits(spki: bytes) -> bytes:
+def public_key_bits(spki: bytes) -> bytes:
+    """Contents of the subjectPublicKey of a SubjectPublicKeyInfo."""
     return der.children(der.read_tlv(spki, der.SEQUENCE).content, 2)[1].content[1:]
-
-
-@dataclass(frozen=True)
-class Signing:
-    """A signer ready for use, with everything of an answer that it determines already encoded."""
-
-    record: OcspSigner
-    signer: Signer
-    serial: bytes
-    recheck_at: datetime
-    responder_id: bytes = field(repr=False)
-    certificates: bytes = field(repr=False)
-
-    @property
-    def signature_identifier(self) -> bytes:
-        return self.signer.algorithm.signature_identifier
-
-
-class Signers:
-    """The OCSP signers of this process, by issuer."""
-
-    def __init__(self, authority: Authority) -> None:
-        self._authority = authority
-        self._ready: dict[tuple[UUID, int], Signing] = {}
-        self._locks: dict[tuple[UUID, int], asyncio.Lock] = {}
-
-    def ready(self, issuer: Issuer, now: datetime) -> Signing | None:
-        """The signer in memory, unless it should be looked up again."""
-        signing = self._ready.get(issuer.key)
-        return signing if signing is not None and now < signing.recheck_at else None
-
-    async def get(self, issuer: Issuer) -> Signing:
-        """The signer of an issuer, made now if it has none. Raises IntaglioError when there is none to be had."""
-        async with self._locks.setdefault(issuer.key, asyncio.Lock()):
-            now = clock.now()
-            if (signing := self.ready(issuer, now)) is not None:
-                return signing
-            try:
-                signing = await self._load(issuer, now)
-            except IntaglioError as error:
-                former = self._ready.get(issuer.key)
-                if former is None or former.record.not_after <= now:
-                    raise
-                log.warning("an OCSP signer could not be renewed", ca=issuer.ca.full_id, reason=str(error))
-                return former
-            self._ready[issuer.key] = signing
-            return signing
-
-    def forget(self) -> None:
-        """Look every signer up again before its next use."""
-        self._ready.clear()
-
-    def uses(self, ca_id: UUID, serial: bytes) -> bool:
-        """Whether one of the signers in memory has this certificate."""
-        return any(s.record.ca_id == ca_id and s.serial == serial for s in self._ready.values())
-
-    async def _load(self, issuer: Issuer, now: datetime) -> Signing:
-        record = await ocsp_signers.ensure_signer(self._authority, issuer.ca, issuer.generation)
-        async with self._authority.database.read() as view:
-            signer = await self._authority.keystore.load(view, record.key_id)
-        certificate = read_certificate(record.certificate)
-        key_hash = hashlib.sha1(_public_key_bits(certificate.spki), usedforsecurity=False).digest()
-        return Signing(
-            record,
-            signer,
-            certificate.serial,
-            min(now + _SIGNER_RECHECK, record.not_after),
-            responses.responder_id(key_hash),
-            responses.certificates(record.certificate),
-        )

@@ -15,6 +15,8 @@ MAX_REQUEST_OCTETS = 8 * 1024
 MAX_CERTIFICATES = 32
 #: Source: RFC 9654 section 2.1 (1 to 128 octets; new clients send at least 32).
 MAX_NONCE_OCTETS = 128
+#: Certificates that may come with the signature of a request.
+MAX_SIGNER_CERTIFICATES = 6
 _MAX_EXTENSIONS = 16
 
 _NONCE = der.oid("1.3.6.1.5.5.7.48.1.2")
@@ -37,17 +39,30 @@ class CertId:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestSignature:
+    """The signature of a request, well-formed but not checked. ``signed`` is the TBSRequest, ``requestor`` the
+    GeneralName that it names (empty without), ``certificates`` are DER, at most ``MAX_SIGNER_CERTIFICATES``."""
+
+    signed: bytes = field(repr=False)
+    requestor: bytes = field(repr=False)
+    algorithm: str
+    value: bytes = field(repr=False)
+    certificates: tuple[bytes, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class OcspRequest:
     """A parsed request; ``nonce`` is the value of the nonce extension as sent (an OCTET STRING), or None."""
 
     certificates: tuple[CertId, ...]
     nonce: bytes | None = field(repr=False)
+    signature: RequestSignature | None = None
 
 
 def parse_request(data: bytes) -> OcspRequest:
     """The request in ``data``. Raises InvalidInput for anything malformed, too large, or critical and not understood.
 
-    A signature on the request is not checked: no answer depends on who asks.
+    A signature on the request is read, not checked: only some authorities want to know who asks.
     """
     if len(data) > MAX_REQUEST_OCTETS:
         raise InvalidInput(f"An OCSP request has at most {MAX_REQUEST_OCTETS} octets.")
@@ -60,12 +75,13 @@ def parse_request(data: bytes) -> OcspRequest:
         raise der.not_der("a TBSRequest has fields that are repeated, missing or out of order")
     if fields.get(0xA0, b"\x02\x01\x00") != b"\x02\x01\x00":
         raise InvalidInput("The version of the OCSP request is not 1.")
-    if 0xA1 in fields:
-        der.read_tlv(fields[0xA1])  # requestorName: well-formed, and nothing depends on it
+    requestor = der.read_tlv(fields[0xA1]).der if 0xA1 in fields else b""
     certificates = tuple(_request(element) for element in der.children(fields[der.SEQUENCE], MAX_CERTIFICATES))
     if not certificates:
         raise InvalidInput("The OCSP request asks about no certificate.")
-    return OcspRequest(certificates, _extensions(fields[0xA2], nonce_allowed=True) if 0xA2 in fields else None)
+    nonce = _extensions(fields[0xA2], nonce_allowed=True) if 0xA2 in fields else None
+    signature = _signature(outer[0].der, requestor, outer[1].content) if len(outer) == 2 else None
+    return OcspRequest(certificates, nonce, signature)
 
 
 def split_nonce(data: bytes) -> tuple[bytes, bytes, bytes] | None:
@@ -92,6 +108,25 @@ def decode_get_path(text: str) -> bytes:
         return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise InvalidInput("The path does not end in a base64 OCSP request.") from None
+
+
+def _signature(signed: bytes, requestor: bytes, explicit: bytes) -> RequestSignature:
+    """Signature ::= SEQUENCE { AlgorithmIdentifier, BIT STRING, certs [0] EXPLICIT Certificates OPTIONAL }"""
+    parts = der.children(der.read_tlv(explicit, der.SEQUENCE).content, 3)
+    tags = [part.tag for part in parts]
+    if tags not in ([der.SEQUENCE, der.BIT_STRING], [der.SEQUENCE, der.BIT_STRING, 0xA0]):
+        raise der.not_der("a Signature is an algorithm, a bit string and optional certificates")
+    algorithm = der.children(parts[0].content, 2)
+    if not algorithm or algorithm[0].tag != der.OBJECT_IDENTIFIER:
+        raise der.not_der("an AlgorithmIdentifier starts with an object identifier")
+    value, unused = der.decode_bit_string(parts[1].content)
+    if unused:
+        raise der.not_der("a signature has no unused bits")
+    certificates: tuple[bytes, ...] = ()
+    if len(parts) == 3:
+        elements = der.children(der.read_tlv(parts[2].content, der.SEQUENCE).content, MAX_SIGNER_CERTIFICATES)
+        certificates = tuple(element.der for element in elements)
+    return RequestSignature(signed, requestor, der.decode_oid(algorithm[0].content), value, certificates)
 
 
 def _request(element: der.Element) -> CertId:

@@ -1,74 +1,45 @@
 """Answering OCSP requests.
 
-1. parse   2. find the issuer by the CertIDs; it must be the one of the URL, and one for all   3. its signer
-4. status of every certificate   5. encode and sign. What goes wrong on the way becomes an OCSP error, never a status.
+1. parse   2. find the issuers by the CertIDs; the URL must be theirs   3. may this one ask?   4. their signer, one for
+all   5. status of every certificate, and whether its source may be believed   6. encode and sign. What goes wrong on
+the way becomes an OCSP error, never a status.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from math import inf
+from typing import NamedTuple
 
-from intaglio.asn1 import der
 from intaglio.authority.context import Authority
-from intaglio.authority.live_status import Key, Status, StatusSource
+from intaglio.authority.live_status import Status, StatusSource
 from intaglio.core import clock
 from intaglio.core.clock import monotonic
-from intaglio.core.errors import IntaglioError, InvalidInput, NotSupported, TimedOut
+from intaglio.core.errors import IntaglioError, InvalidInput, NotSupported, TimedOut, Unavailable
 from intaglio.core.logging import get_logger
 from intaglio.db.listen import Watch
+from intaglio.db.live import Change, Key
+from intaglio.validation.authorities import reading
 from intaglio.validation.ocsp import responses
-from intaglio.validation.ocsp.answers import Answer, Memory
-from intaglio.validation.ocsp.issuers import Issuer, IssuerIndex, Signers, Signing
-from intaglio.validation.ocsp.requests import OcspRequest, parse_request, split_nonce
+from intaglio.validation.ocsp.answers import Answer, Memory, Outcome
+from intaglio.validation.ocsp.entries import Entry, EntrySource
+from intaglio.validation.ocsp.freshness import Freshness
+from intaglio.validation.ocsp.issuers import Issuer, IssuerIndex
+from intaglio.validation.ocsp.outlines import Outline
+from intaglio.validation.ocsp.requestors import is_authorized
+from intaglio.validation.ocsp.requests import CertId, OcspRequest, parse_request, split_nonce
+from intaglio.validation.ocsp.signers import Signers, Signing
+from intaglio.validation.ocsp.statuses import Statement, state_foreign, state_native
 
 log = get_logger(__name__)
 
 #: Outlines kept by one process, in octets.
 OUTLINE_OCTETS = 16 * 1024 * 1024
-#: How long an answer about a certificate nobody issued may be believed.
-_UNKNOWN_VALIDITY = timedelta(minutes=5)
+#: Seconds for which an answer without nextUpdate, or about times that move on with its source, is given again.
+_MOMENT = 60.0
 
-
-_NO_TIME, _ONE_SECOND, _LONG_AGO = timedelta(0), timedelta(seconds=1), datetime(1970, 1, 1, tzinfo=UTC)
-
-_MALFORMED = Answer(responses.MALFORMED_REQUEST)
-_UNAUTHORIZED = Answer(responses.UNAUTHORIZED)
-_TRY_LATER = Answer(responses.TRY_LATER)
-_INTERNAL_ERROR = Answer(responses.INTERNAL_ERROR)
-
-
-class _Outline:
-    """An answer without its nonce and signature. ``singles`` are CertID and CertStatus of every certificate.
-
-    All nonces put into one outline have the same length, so what is before the nonce only changes with the second.
-    """
-
-    __slots__ = ("_at", "_front", "_next_update", "_singles", "_validity", "signing")
-
-    def __init__(self, signing: Signing, validity: timedelta, singles: tuple[bytes, ...]) -> None:
-        self.signing = signing
-        self._validity = validity
-        self._singles = singles
-        self._at = self._next_update = _LONG_AGO
-        self._front = b""
-
-    def data(self, now: datetime, nonce: bytes) -> tuple[bytes, datetime]:
-        """ResponseData as of ``now`` with an extension value as nonce (empty: none), and its nextUpdate."""
-        if not _NO_TIME <= now - self._at < _ONE_SECOND:
-            self._at = now.replace(microsecond=0)
-            self._next_update = min(self._at + self._validity, self.signing.record.not_after)
-            this, after = der.generalized_time(self._at), der.generalized_time(self._next_update)
-            singles = [responses.single_response(single, this, after) for single in self._singles]
-            whole = responses.response_data(self.signing.responder_id, this, singles, nonce)
-            self._front = whole[: len(whole) - len(nonce)]
-        return self._front + nonce, self._next_update
-
-    def body(self, data: bytes, signature: bytes) -> bytes:
-        """The OCSPResponse around signed ResponseData."""
-        signing = self.signing
-        return responses.successful_response(data, signing.signature_identifier, signature, signing.certificates)
+_HELD = Answer(b"", outcome=Outcome.HELD)
 
 
 class Responder:
@@ -79,7 +50,7 @@ class Responder:
     """
 
     def __init__(
-        self, authority: Authority, watch: Watch, on_change: Callable[[Sequence[Key] | None], None]
+        self, authority: Authority, watch: Watch, on_change: Callable[[Sequence[Change] | None], None]
     ) -> None:
         self._authority = authority
         self._watch = watch
@@ -88,13 +59,16 @@ class Responder:
         self._tell = on_change
         self._signers = Signers(authority)
         # By URL and by what stands before and behind the nonce.
-        self._outlines: Memory[tuple[str | None, bytes, bytes], _Outline] = Memory(OUTLINE_OCTETS)
+        self._outlines: Memory[tuple[str | None, bytes, bytes], Outline] = Memory(OUTLINE_OCTETS)
         self.status = StatusSource(authority.database, watch, self._on_change)
+        self.entries = EntrySource(authority.database, watch, self._on_change)
+        self.freshness = Freshness(authority.database, watch)
         self._index: IssuerIndex | None = None
         self._clock_jumps = watch.clock_jumps
 
     async def close(self) -> None:
         await self.status.close()
+        await self.entries.close()
 
     @property
     def current(self) -> bool:
@@ -102,6 +76,7 @@ class Responder:
         watch, index = self._watch, self._index
         return (
             self.status.current
+            and not self.entries.behind
             and index is not None
             and watch.epoch <= index.epoch
             and watch.clock_jumps == self._clock_jumps
@@ -117,11 +92,15 @@ class Responder:
 
     async def _catch_up(self) -> None:
         await self.status.catch_up()
+        await self.entries.catch_up()
         snapshot = await self._authority.snapshot()
         if snapshot.epoch < self._watch.epoch:
             snapshot = await self._authority.directory.reload(beyond=snapshot.epoch)
         if self._index is None or self._index.epoch < snapshot.epoch:
-            self._index = IssuerIndex(snapshot)
+            async with self._authority.database.read() as view:
+                configured = await reading.load_all(view, enabled_only=True)
+            self._index = IssuerIndex(snapshot, configured)
+            self.freshness.forget()
             self._forget_all()
         if self._clock_jumps != self._watch.clock_jumps:
             # What was signed before says when it was signed, by a clock that meanwhile was set.
@@ -141,97 +120,184 @@ class Responder:
         unsigned, _ = outline.data(now, parts[1])
         return outline.body(unsigned, outline.signing.signer.sign_now(unsigned))
 
-    async def answer(self, data: bytes, path: str | None) -> Answer:
-        """The answer to a request in DER that came to ``/ocsp/{organization}/{ca}`` (None: to the URL for all CAs)."""
+    async def answer(self, data: bytes, path: str | None, *, hold: bool = False) -> Answer:
+        """The answer to a request in DER that came to ``path`` (None: to the URL for all CAs of ours).
+
+        With ``hold`` the outcome is HELD, without an answer, when a certificate is not known yet and its authority
+        wants such requests to wait.
+        """
         try:
             request = parse_request(data)
         except InvalidInput:
-            return _MALFORMED
+            return self._failure(responses.MALFORMED_REQUEST, path, Outcome.INVALID)
         try:
             async with asyncio.timeout(self._patience):
-                return await self._answer(data, request, path)
+                return await self._answer(data, request, path, hold)
         except TimeoutError:
-            return _TRY_LATER
-        except NotSupported:
-            return _UNAUTHORIZED  # a CA that has expired since its configuration was read
+            return self._failure(responses.TRY_LATER, path)
+        except NotSupported:  # a CA that has expired since its configuration was read
+            return self._failure(responses.UNAUTHORIZED, path)
         except IntaglioError as error:
             if error.status not in (503, 504, 409):
-                log.error("an OCSP answer could not be made", reason=str(error))
-                return _INTERNAL_ERROR
-            return _TRY_LATER
+                log.error("an OCSP answer could not be made", reason=str(error), path=path)
+                return self._failure(responses.INTERNAL_ERROR, path)
+            log.info("an OCSP request is told to try later", code=error.code, reason=error.detail, path=path)
+            return self._failure(responses.TRY_LATER, path)
         except Exception:
             log.exception("an OCSP answer could not be made")
-            return _INTERNAL_ERROR
+            return self._failure(responses.INTERNAL_ERROR, path)
 
-    async def _answer(self, data: bytes, request: OcspRequest, path: str | None) -> Answer:
+    @property
+    def issuers(self) -> Sequence[Issuer]:
+        """Whom answers are given for at the URL of everybody."""
+        return () if self._index is None else self._index.everybody
+
+    async def probe(self, issuer: Issuer) -> None:
+        """Prove that the signer of an issuer signs. Raises IntaglioError."""
+        signing = self._signers.ready(issuer, clock.now()) or await self._signers.get(issuer)
+        await self._signers.sign(signing, b"probe")
+
+    def failure(self, path: str | None) -> Answer:
+        """tryLater, for who could not be listened to."""
+        return self._failure(responses.TRY_LATER, path)
+
+    def _failure(self, body: bytes, path: str | None, outcome: Outcome = Outcome.UNPROCESSED) -> Answer:
+        wanted = self._index is not None and self._index.http_error(path)
+        return Answer(body, outcome=outcome, http_error=wanted)
+
+    async def _answer(self, data: bytes, request: OcspRequest, path: str | None, hold: bool) -> Answer:
         self._authority.require_clock()
         if not self.current:
             await self.catch_up()
-        issuer = self._issuer(request, path)
-        if issuer is None:
-            return _UNAUTHORIZED
-        signing = self._signers.ready(issuer, clock.now()) or await self._signers.get(issuer)
-        statuses = [
-            None if certificate.serial is None else await self.status.get((issuer.ca.id, certificate.serial))
-            for certificate in request.certificates
-        ]
-        return await self._sign(data, request, path, issuer, signing, statuses)
+        issuers = self._issuers(request, path)
+        refusal = self._refusal(request, issuers)
+        signing = await self._signing(issuers) if refusal is None else None
+        if signing is None:
+            return self._failure(refusal or responses.UNAUTHORIZED, path)
+        pairs = zip(request.certificates, issuers, strict=True)
+        said = [await self._say(certificate, issuer) for certificate, issuer in pairs]
+        if hold and any(
+            each.statement.never_issued and issuer.options.retry_unknown
+            for each, issuer in zip(said, issuers, strict=True)
+        ):
+            return _HELD
+        return await self._sign(data, request, path, issuers, signing, said)
 
-    def _issuer(self, request: OcspRequest, path: str | None) -> Issuer | None:
-        """The one issuer of all certificates asked about. An answer has one signature, and a signer one CA."""
+    def _issuers(self, request: OcspRequest, path: str | None) -> list[Issuer]:
+        """The issuer of every certificate asked about; empty when one of them is nobody's here. Answers about our own
+        CAs, at their own URLs, are about one of them each."""
         assert self._index is not None
-        issuer = self._index.find(request.certificates[0].issuer)
-        if issuer is None or (path is not None and path != issuer.path):
-            return None
-        for certificate in request.certificates[1:]:
-            other = self._index.find(certificate.issuer)
-            if other is None or other.key != issuer.key:
+        found = []
+        for certificate in request.certificates:
+            issuer = self._index.find(certificate.issuer, path)
+            if issuer is None:
+                return []
+            found.append(issuer)
+        alone = all(issuer.key == found[0].key for issuer in found)
+        return found if alone or all(issuer.authority_id is not None for issuer in found) else []
+
+    def _refusal(self, request: OcspRequest, issuers: Sequence[Issuer]) -> bytes | None:
+        """The answer to a request that is about nobody's certificates, or whose sender may not ask."""
+        if not issuers:
+            return responses.UNAUTHORIZED
+        for trusted in {issuer.options.requestor_cas for issuer in issuers if issuer.options.signed_requests}:
+            if request.signature is None:
+                return responses.SIGNATURE_REQUIRED
+            if not is_authorized(request.signature, trusted, clock.now()):
+                return responses.UNAUTHORIZED
+        return None
+
+    async def _signing(self, issuers: Sequence[Issuer]) -> Signing | None:
+        """The signer of all these issuers; None when they have not got the same. An answer has one signature."""
+        now = clock.now()
+        first: Signing | None = None
+        for issuer in issuers if len({each.key for each in issuers}) > 1 else issuers[:1]:
+            signing = self._signers.ready(issuer, now) or await self._signers.get(issuer)
+            if first is not None and not signing.is_same(first):
                 return None
-        return issuer
+            first = signing
+        return first
+
+    async def _say(self, certificate: CertId, issuer: Issuer) -> _Said:
+        """What is said about one certificate. Raises Unavailable, TimedOut when it cannot be known."""
+        key = None if certificate.serial is None else (issuer.owner, certificate.serial)
+        if not issuer.foreign:
+            status = None if key is None else await self.status.get(key)
+            return _Said(key, state_native(certificate, issuer, status), status, inf)
+        assert issuer.authority_id is not None
+        state, version = await self.freshness.get(issuer.authority_id)
+        now = clock.now()
+        if (reason := state.reason_at(now)) is not None:
+            raise Unavailable(f'The source of status authority "{issuer.name}" is not current.', code=reason)
+        entry = None if key is None else await self.entries.get(key, since=version)
+        left = inf if state.stale_at is None else (state.stale_at - now).total_seconds()
+        return _Said(key, state_foreign(certificate, issuer, entry, state), entry, left)
+
+    def _covers(self, said: _Said) -> bool:
+        """Whether what was said holds until a change is heard of."""
+        value = said.value
+        if value is None or not said.statement.known:
+            return False
+        return self.entries.covers(value) if isinstance(value, Entry) else self.status.covers(value)
 
     async def _sign(
         self,
         data: bytes,
         request: OcspRequest,
         path: str | None,
-        issuer: Issuer,
+        issuers: Sequence[Issuer],
         signing: Signing,
-        statuses: Sequence[Status | None],
+        said: Sequence[_Said],
     ) -> Answer:
-        generation = issuer.generation
-        encoded = [responses.UNKNOWN if s is None else responses.certificate_status(s, generation) for s in statuses]
-        known = responses.UNKNOWN not in encoded
-        validity = issuer.validity if known else min(issuer.validity, _UNKNOWN_VALIDITY)
-        singles = tuple(c.der + status for c, status in zip(request.certificates, encoded, strict=True))
-        outline = _Outline(signing, validity, singles)
+        index = self._index
+        singles = tuple(each.statement.single for each in said)
+        never_issued = any(each.statement.never_issued for each in said)
+        outline = Outline(signing, singles, extended_revoked=never_issued)
         now = clock.now().replace(microsecond=0)
         unsigned, next_update = outline.data(now, request.nonce or b"")
-        body = outline.body(unsigned, await signing.signer.sign(unsigned))
-        if not known or not all(s is not None and self.status.covers(s) for s in statuses):
+        body = outline.body(unsigned, await self._signers.sign(signing, unsigned))
+        guarded = any(issuer.options.signed_requests for issuer in issuers)
+        if guarded or self._index is not index or not all(map(self._covers, said)):
             return Answer(body, now, next_update)
-        about = tuple((issuer.ca.id, c.serial) for c in request.certificates if c.serial is not None)
+        about = tuple(each.key for each in said if each.key is not None)
+        # As long as the sources may be believed; and where times move on with the source, for a moment only.
+        moves_on = next_update is None or any(issuer.authority_id is not None for issuer in issuers)
+        left = min(each.left for each in said)
         if request.nonce is not None:
-            self._remember(outline, data, request.nonce, path, about)
+            until = monotonic() + min(left, _MOMENT) if moves_on else inf
+            self._remember(outline, data, request.nonce, path, about, until)
             return Answer(body, now, next_update)
         # Given out for half of its validity, so that whoever gets it can rely on the other half.
-        return Answer(body, now, next_update, about, True, monotonic() + (next_update - now).total_seconds() / 2)
+        half = _MOMENT if next_update is None else (next_update - now).total_seconds() / 2
+        life = min(half, left, (signing.not_after - now).total_seconds())
+        return Answer(body, now, next_update, about, True, monotonic() + life)
 
     def _remember(
-        self, outline: _Outline, data: bytes, nonce: bytes, path: str | None, about: tuple[Key, ...]
+        self, outline: Outline, data: bytes, nonce: bytes, path: str | None, about: tuple[Key, ...], until: float
     ) -> None:
         """Keep an outline under everything of the request but its nonce: what differs only there says the same."""
         parts = split_nonce(data)
         if outline.signing.signer.inline and parts is not None and parts[1] == nonce:
-            self._outlines.put((path, parts[0], parts[2]), outline, about=about, octets=2 * len(data) + 500)
+            octets = 2 * len(data) + 500
+            self._outlines.put((path, parts[0], parts[2]), outline, about=about, octets=octets, stale_at=until)
 
-    def _on_change(self, keys: Sequence[Key] | None) -> None:
-        if keys is None or any(self._signers.uses(ca_id, serial) for ca_id, serial in keys):
+    def _on_change(self, changes: Sequence[Change] | None) -> None:
+        if changes is None or any(self._signers.uses(ca, serial) for ca, serial in changes if serial is not None):
             self._forget_all()
         else:
-            self._outlines.drop(keys)
-            self._tell(keys)
+            self._outlines.drop(changes)
+            self._tell(changes)
 
     def _forget_all(self) -> None:
         self._signers.forget()
         self._outlines.clear()
         self._tell(None)
+
+
+class _Said(NamedTuple):
+    """A statement about the certificate ``key``, from what was looked up; it holds no longer than ``left`` seconds."""
+
+    key: Key | None
+    statement: Statement
+    value: Status | Entry | None
+    left: float

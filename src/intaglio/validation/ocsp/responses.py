@@ -11,10 +11,12 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from intaglio.asn1 import der
-from intaglio.authority.live_status import Status
+from intaglio.validation.status_profiles import NEVER_ISSUED_SINCE
 
 _BASIC = der.oid("1.3.6.1.5.5.7.48.1.1")
 _NONCE = der.oid("1.3.6.1.5.5.7.48.1.2")
+_ARCHIVE_CUTOFF = der.oid("1.3.6.1.5.5.7.48.1.6")
+_EXTENDED_REVOKED = der.sequence(der.oid("1.3.6.1.5.5.7.48.1.9"), der.octet_string(der.null()))
 _SUCCESSFUL = der.enumerated(0)
 
 
@@ -25,20 +27,11 @@ def _refusal(status: int) -> bytes:
 MALFORMED_REQUEST = _refusal(1)
 INTERNAL_ERROR = _refusal(2)
 TRY_LATER = _refusal(3)
+SIGNATURE_REQUIRED = _refusal(5)
 UNAUTHORIZED = _refusal(6)
 
 GOOD = b"\x80\x00"
 UNKNOWN = b"\x82\x00"
-
-
-def certificate_status(status: Status, generation: int) -> bytes:
-    """The CertStatus of a certificate as the issuer with the key ``generation`` tells it."""
-    if not status.known_to(generation):
-        return UNKNOWN
-    if status.state == "valid":
-        return GOOD
-    assert status.revoked_at is not None  # whatever is not valid has been so since then
-    return revoked(status.revoked_at, status.reason)
 
 
 def revoked(at: datetime, reason: int | None) -> bytes:
@@ -47,9 +40,23 @@ def revoked(at: datetime, reason: int | None) -> bytes:
     return der.explicit(1, der.generalized_time(at) + because)
 
 
-def single_response(cert_id_and_status: bytes, this_update: bytes, next_update: bytes) -> bytes:
-    """SingleResponse of a CertID, as in the request, and its CertStatus; the times are finished GeneralizedTimes."""
-    return der.tlv(der.SEQUENCE, cert_id_and_status + this_update + der.tlv(0xA0, next_update))
+#: CertStatus of a certificate that was never issued, where that counts as revoked. Source: RFC 6960 section 2.2.
+NEVER_ISSUED = revoked(NEVER_ISSUED_SINCE, 6)
+
+
+def single_response(
+    cert_id_and_status: bytes, this_update: bytes, next_update: bytes, extensions: bytes = b""
+) -> bytes:
+    """SingleResponse of a CertID, as in the request, and its CertStatus; the times are finished GeneralizedTimes
+    (``next_update`` empty: none), ``extensions`` finished Extension TLVs."""
+    after = der.tlv(0xA0, next_update) if next_update else b""
+    further = der.tlv(0xA1, der.tlv(der.SEQUENCE, extensions)) if extensions else b""
+    return der.tlv(der.SEQUENCE, cert_id_and_status + this_update + after + further)
+
+
+def archive_cutoff(since: datetime) -> bytes:
+    """The extension that says since when status is kept. Source: RFC 6960 section 4.4.4."""
+    return der.sequence(_ARCHIVE_CUTOFF, der.octet_string(der.generalized_time(since)))
 
 
 def responder_id(key_hash: bytes) -> bytes:
@@ -57,13 +64,28 @@ def responder_id(key_hash: bytes) -> bytes:
     return der.explicit(2, der.octet_string(key_hash))
 
 
-def response_data(responder: bytes, produced_at: bytes, singles: Iterable[bytes], nonce: bytes = b"") -> bytes:
-    """ResponseData, the part that is signed; ``nonce`` is the extension value of the request. It comes last."""
-    extensions = b""
+def responder_name(subject: bytes) -> bytes:
+    """ResponderID byName: the responder's subject, DER."""
+    return der.explicit(1, subject)
+
+
+def response_data(
+    responder: bytes,
+    produced_at: bytes,
+    singles: Iterable[bytes],
+    nonce: bytes = b"",
+    *,
+    extended_revoked: bool = False,
+) -> bytes:
+    """ResponseData, the part that is signed; ``nonce`` is the extension value of the request. It comes last.
+
+    ``extended_revoked`` says that certificates which were never issued count as revoked (RFC 6960 section 4.4.8).
+    """
+    extensions = _EXTENDED_REVOKED if extended_revoked else b""
     if nonce:
-        extension = der.tlv(der.SEQUENCE, _NONCE + der.tlv(der.OCTET_STRING, nonce))
-        extensions = der.tlv(0xA1, der.tlv(der.SEQUENCE, extension))
-    return der.tlv(der.SEQUENCE, responder + produced_at + der.tlv(der.SEQUENCE, b"".join(singles)) + extensions)
+        extensions += der.tlv(der.SEQUENCE, _NONCE + der.tlv(der.OCTET_STRING, nonce))
+    wrapped = der.tlv(0xA1, der.tlv(der.SEQUENCE, extensions)) if extensions else b""
+    return der.tlv(der.SEQUENCE, responder + produced_at + der.tlv(der.SEQUENCE, b"".join(singles)) + wrapped)
 
 
 def certificates(*certificate_ders: bytes) -> bytes:
