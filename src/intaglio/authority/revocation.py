@@ -19,6 +19,7 @@ from intaglio.core.errors import InvalidInput, NotFound, StateConflict
 from intaglio.core.principal import Principal
 from intaglio.db.engine import Transaction
 from intaglio.db.journal import EVENT_CHANNEL
+from intaglio.identity import sessions
 from intaglio.x509.crls import revoked_entry
 from intaglio.x509.names import Name
 
@@ -192,6 +193,10 @@ async def _apply(
     facts: dict[str, Any] = {"subject": current.subject}
     if listed:
         facts["reason"] = change.reason.text
+        # Of those whom a CA vouched for, nobody knows any more who they are.
+        every = internal_profiles.is_ca_profile(current.profile)
+        if ended := await sessions.end_sessions_of(tx, None if every else [current.id]):
+            facts["sessions_ended"] = ended
     if change.compromise_date:
         facts["compromise_date"] = rfc3339(change.compromise_date)
     if change.comment:

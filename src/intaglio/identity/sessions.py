@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from pydantic import SecretStr
 from sqlalchemy import Select, any_, bindparam, func, select, update
@@ -52,11 +53,26 @@ async def identify(
     return (await _identify(view, bearer, source, for_password_change))[1]
 
 
-async def open_session(tx: Transaction, user: User) -> tuple[SecretStr, datetime]:
-    """A session token for a user who has proved who he is, and when it ends unless used."""
+async def open_session(
+    tx: Transaction, user: User, *, certificate_id: UUID | None = None, not_beyond: datetime | None = None
+) -> tuple[SecretStr, datetime]:
+    """A session token for a user who has proved who he is, and when it ends unless used.
+
+    One opened with a certificate ends with it: at ``not_beyond``, or when the certificate ``certificate_id`` is revoked
+    (:func:`end_sessions_of`).
+    """
     await forget_ended_tokens(tx)
-    created = await insert_session(tx, user, tx.now + SESSION_LIFETIME)
+    expires_at = _at_most(tx.now + SESSION_LIFETIME, not_beyond)
+    created = await insert_session(tx, user, expires_at, certificate_id=certificate_id, not_beyond=not_beyond)
     return created.secret, created.token.expires_at
+
+
+async def end_sessions_of(tx: Transaction, certificates: Sequence[UUID] | None) -> int:
+    """End the sessions that were opened with these certificates, or with any (None); returns how many."""
+    t = api_token.c
+    opened = t.certificate_id.is_not(None) if certificates is None else t.certificate_id.in_(certificates)
+    ended = update(api_token).where(opened, t.revoked_at.is_(None)).values(revoked_at=tx.now)
+    return int((await tx.execute(ended)).rowcount)
 
 
 async def close_session(database: Database, bearer: str) -> None:
@@ -95,9 +111,14 @@ async def _identify(
 async def _note_use(database: Database, row: Mapping[str, Any], now: datetime) -> None:
     values: dict[str, Any] = {"last_used_at": now}
     if row["kind"] == "session":
-        values["expires_at"] = min(now + SESSION_LIFETIME, row["created_at"] + LONGEST_SESSION)
+        longest = min(now + SESSION_LIFETIME, row["created_at"] + LONGEST_SESSION)
+        values["expires_at"] = _at_most(longest, row["not_beyond"])
     async with database.transaction() as tx:
         await tx.execute(update(api_token).where(api_token.c.id == row["id"]).values(**values))
+
+
+def _at_most(moment: datetime, limit: datetime | None) -> datetime:
+    return moment if limit is None else min(moment, limit)
 
 
 def _identify_query() -> Select[Any]:

@@ -23,10 +23,17 @@ KEPT_AFTER_END = timedelta(days=30)
 _LOCK = 0x1A7A6121  # advisory lock: one at a time forgets
 
 
-async def insert_session(tx: Transaction, user: User, expires_at: datetime) -> NewToken:
-    """Write the token of a login."""
+async def insert_session(
+    tx: Transaction,
+    user: User,
+    expires_at: datetime,
+    *,
+    certificate_id: UUID | None = None,
+    not_beyond: datetime | None = None,
+) -> NewToken:
+    """Write the token of a login, perhaps by a certificate."""
     return await _insert(tx, user, kind="session", name="login", permissions=None, parent_id=None, lifetime=None,
-                         expires_at=expires_at)  # fmt: skip
+                         expires_at=expires_at, certificate_id=certificate_id, not_beyond=not_beyond)  # fmt: skip
 
 
 async def insert_api_token(

@@ -17,6 +17,7 @@ from sqlalchemy import Select, delete, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from intaglio.audit.record import record
+from intaglio.authority import models as authority_models
 from intaglio.core.errors import Forbidden, NotFound, Unauthenticated
 from intaglio.core.principal import Permission, Principal
 from intaglio.db.engine import Transaction
@@ -63,6 +64,7 @@ async def link(mtls: Mtls, identity: Identity, binding: Binding, bearer: str, vi
         )
     async with mtls.database.transaction() as tx:
         account = to_user(await load_account(tx, user.name))
+        await _end_sessions(tx, identity.id)
         values = {"user_id": account.id, "binding_id": binding.id, "linked_at": tx.now}
         statement = upsert(table).values(identity_id=identity.id, **values)
         await tx.execute(statement.on_conflict_do_update(index_elements=["identity_id"], set_=values))
@@ -96,7 +98,10 @@ async def log_in(mtls: Mtls, identity: Identity, binding: Binding, visitor: Visi
             )
         user = to_user(row)
         await tx.execute(update(user_account).where(user_account.c.id == user.id).values(last_login_at=tx.now))
-        secret, expires_at = await sessions.open_session(tx, user)
+        await _require_valid(tx, binding)
+        secret, expires_at = await sessions.open_session(
+            tx, user, certificate_id=binding.id, not_beyond=binding.not_after
+        )
         principal = Principal("user", user.name, source=visitor.source)
         record(tx, principal, "user.login", "user", user.name, certificate_of=identity.uri)
     return Login(user=user, secret=secret, expires_at=expires_at, password_change_required=False)
@@ -109,13 +114,29 @@ async def list_links(mtls: Mtls, principal: Principal) -> list[Link]:
 
 
 async def unlink(mtls: Mtls, principal: Principal, identity_id: UUID) -> None:
-    """End a link, one's own or with ``users.manage`` anybody's. Raises NotFound (``link-unknown``)."""
+    """End a link and the sessions it opened, one's own or with ``users.manage`` anybody's. Raises NotFound
+    (``link-unknown``)."""
     async with mtls.database.transaction() as tx:
         found = next((each for each in await _links(tx, principal) if each.identity_id == identity_id), None)
         if found is None:
             raise NotFound("No such certificate login is known.", code="link-unknown", target="identity")
         await tx.execute(delete(table).where(table.c.identity_id == identity_id))
+        await _end_sessions(tx, identity_id)
         record(tx, principal, "user.unlink-certificate", "user", found.user, identity=found.identity)
+
+
+async def _require_valid(tx: Transaction, binding: Binding) -> None:
+    """Raise Unauthenticated for a certificate that was revoked or held since it was judged; it stays until the end."""
+    c = authority_models.certificate.c
+    if await tx.scalar(select(c.status).where(c.id == binding.id).with_for_update(read=True)) != "valid":
+        raise Unauthenticated("The certificate is not valid any more.", code="revoked", remedy="Enrol again.")
+
+
+async def _end_sessions(tx: Transaction, identity_id: UUID) -> None:
+    """End the sessions that certificates of an identity opened."""
+    b = identities.binding.c
+    rows = await tx.all(select(b.id).where(b.identity_id == identity_id, b.not_after > tx.now))
+    await sessions.end_sessions_of(tx, [row["id"] for row in rows])
 
 
 def _renewed_by(binding: Binding) -> Select[Any]:
