@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from tests.support.authority import OPERATOR, openssl, verify_chain
 from tests.support.identities import hours, issue, make_domain, make_request, make_service, make_user
 
@@ -25,7 +25,7 @@ from intaglio.gateway.callers import Caller
 from intaglio.gateway.enrollment import enroll
 from intaglio.gateway.schemas import EnrollmentRequest
 from intaglio.mtls.context import Mtls
-from intaglio.mtls.identities import bindings, issuing, models
+from intaglio.mtls.identities import bindings, issuing, models, revoking
 from intaglio.mtls.identities.attributes import read_identity
 from intaglio.mtls.identities.authorities import NewCaWish
 from intaglio.mtls.identities.domains import DomainChanges, edit_domain
@@ -267,6 +267,63 @@ async def test_whoever_loses_a_certificate_loses_what_was_renewed_with_it(
         live = await bindings.live_bindings(view, service.id)
     assert len(live) == left + 1
     assert other.binding_id in {each.id for each in live}
+
+
+async def test_what_was_renewed_with_an_expired_certificate_can_be_ended(
+    mtls: Mtls, trust_domain: TrustDomain
+) -> None:
+    """Whoever stole a certificate and renewed it goes on long after the stolen one has expired."""
+    service = await make_service(mtls)
+    stolen = await issue(mtls, service)
+    renewed = await issue(mtls, service, channel=Channel.AGENT, renews=stolen.binding_id)
+    await issue(mtls, service, channel=Channel.AGENT, renews=renewed.binding_id)
+    other = await issue(mtls, service)
+    async with mtls.database.transaction() as tx:
+        for table in ("certificate", "mtls_binding"):
+            ending = f"UPDATE {table} SET not_after = now() - interval '1 minute' WHERE id = :id"
+            await tx.execute(text(ending).bindparams(id=stolen.binding_id))
+    serial = stolen.serial.hex()
+    with pytest.raises(StateConflict) as refusal:
+        await revoking.revoke_serial(mtls, OPERATOR, serial, RevocationReason.KEY_COMPROMISE)
+    assert refusal.value.code == "certificate-expired"
+    ended = await revoking.revoke_descendants(mtls, OPERATOR, serial, RevocationReason.KEY_COMPROMISE)
+    assert [each.state for each in ended] == ["revoked", "revoked"]
+    async with mtls.database.read() as view:
+        assert [each.id for each in await bindings.live_bindings(view, service.id)] == [other.binding_id]
+    assert (await bindings.get_binding(mtls, OPERATOR, stolen.binding_id)).state == "expired"
+    assert await revoking.revoke_descendants(mtls, OPERATOR, serial) == []
+
+
+async def test_revoking_with_descendants_ends_a_live_certificate_too(mtls: Mtls, trust_domain: TrustDomain) -> None:
+    service = await make_service(mtls)
+    first = await issue(mtls, service)
+    await issue(mtls, service, channel=Channel.AGENT, renews=first.binding_id)
+    ended = await revoking.revoke_descendants(mtls, OPERATOR, first.serial.hex(), RevocationReason.SUPERSEDED)
+    assert len(ended) == 2
+
+
+async def test_holding_a_certificate_holds_what_was_renewed_with_it(mtls: Mtls, trust_domain: TrustDomain) -> None:
+    service = await make_service(mtls)
+    first = await issue(mtls, service)
+    second = await issue(mtls, service, channel=Channel.AGENT, renews=first.binding_id)
+    async with asyncio.timeout(30):  # it was asked for ever
+        await revoke_binding(mtls, OPERATOR, first.binding_id, RevocationReason.CERTIFICATE_HOLD)
+    for each in (first, second):
+        assert (await bindings.get_binding(mtls, OPERATOR, each.binding_id)).state == "held"
+
+
+async def test_serial_numbers_of_others_are_refused_like_those_that_do_not_exist(
+    mtls: Mtls, trust_domain: TrustDomain
+) -> None:
+    issued = await issue(mtls, await make_service(mtls))
+    stranger = Principal("user", "stranger", frozenset({Permission.MTLS_IDENTITIES}))
+    for revoke in (revoking.revoke_serial, revoking.revoke_descendants):
+        said = []
+        for serial in (issued.serial.hex(), "4f2a"):
+            with pytest.raises(NotFound) as refusal:
+                await revoke(mtls, stranger, serial)
+            said.append(refusal.value.detail.replace(serial, "SERIAL"))
+        assert said[0] == said[1]
 
 
 async def test_repeated_request_gets_the_same_certificate_and_one_binding(

@@ -43,20 +43,9 @@ async def revoke_binding(
     Idempotent for the same reason.
 
     ``principal`` is the identity itself, its owner, or has ``mtls.identities``. Raises NotFound, Forbidden,
-    StateConflict (revoked for another reason, expired).
+    StateConflict (revoked for another reason; expired: see :func:`revoke_descendants`).
     """
-    snapshot = await mtls.authority.current()
-    async with mtls.database.transaction() as tx:
-        binding = await _binding(tx, models.binding.c.id == binding_id, str(binding_id))
-        identity = await registry.load_identity(tx, binding.identity_id, keep=True)
-        try:
-            await registry.require_may_use(tx, principal, identity)
-        except NotFound:
-            raise binding_unknown(str(binding_id)) from None
-        await _revoke(tx, snapshot, principal, binding, reason, comment)
-        if reason is not RevocationReason.SUPERSEDED:
-            await _revoke_renewals(tx, snapshot, principal, binding, reason, comment)
-        return await _binding(tx, models.binding.c.id == binding_id, str(binding_id))
+    return await _revoke_one(mtls, principal, binding_id, str(binding_id), reason, comment)
 
 
 async def revoke_serial(
@@ -72,13 +61,37 @@ async def revoke_serial(
 
     Raises like :func:`revoke_binding`, and InvalidInput.
     """
-    b = models.binding.c
-    wanted = b.serial == serial_from_hex(serial)
-    if ca is not None:
-        wanted &= b.ca == ca
-    async with mtls.database.read() as view:
-        found = await _binding(view, wanted, serial)
-    return await revoke_binding(mtls, principal, found.id, reason, comment=comment)
+    found = await _of_serial(mtls, serial, ca)
+    return await _revoke_one(mtls, principal, found.id, serial, reason, comment)
+
+
+async def revoke_descendants(
+    mtls: Mtls,
+    principal: Principal,
+    serial: str,
+    reason: RevocationReason = RevocationReason.UNSPECIFIED,
+    *,
+    ca: str | None = None,
+    comment: str = "",
+) -> list[Binding]:
+    """Revoke every live certificate that was renewed with this one, directly or not, and this one if it is live.
+
+    An expired certificate does not change any more (RFC 5280 section 3.3), but whoever stole it may have renewed it
+    before: this ends what came of that. Returns those revoked. Raises like :func:`revoke_serial`, but not for what has
+    expired or was revoked.
+    """
+    snapshot = await mtls.authority.current()
+    found = await _of_serial(mtls, serial, ca)
+    async with mtls.database.transaction() as tx:
+        identity = await _used_by(tx, principal, found, serial)
+        before = {each.id for each in await live_bindings(tx, identity.id)}
+        if found.id in before:
+            await _revoke(tx, snapshot, principal, found, reason, comment)
+        await _revoke_renewals(tx, snapshot, principal, found, reason, comment)
+        ended = before - {each.id for each in await live_bindings(tx, identity.id)}
+        facts = {"serial": found.serial_hex, "certificates": len(ended), "reason": reason.text}
+        registry.note(tx, principal, "revoke-descendants", identity, **facts)
+        return await bindings_of(tx, list(ended))
 
 
 async def revoke_identity(
@@ -184,13 +197,15 @@ async def _revoke_renewals(
     b = models.binding.c
     found = select(b.id).where(b.renews == first.id).cte("renewals", recursive=True)
     descends = select(found.union(select(b.id).where(b.renews == found.c.id)).c.id)
+    done: set[UUID] = set()  # what is on hold only is still live
     while True:
-        renewals = {row["id"] for row in await tx.all(descends)}
+        renewals = {row["id"] for row in await tx.all(descends)} - done
         live = [each for each in await live_bindings(tx, first.identity_id) if each.id in renewals]
         if not live:
             return
         for binding in live:
             await _revoke(tx, snapshot, principal, binding, reason, comment)
+            done.add(binding.id)
 
 
 async def _revoke(
@@ -198,6 +213,42 @@ async def _revoke(
 ) -> None:
     change = revocation(reason, comment=comment)
     await change_status_in(tx, principal, snapshot.cas[binding.ca_id], binding.serial, change)
+
+
+async def _revoke_one(
+    mtls: Mtls, principal: Principal, binding_id: UUID, reference: str, reason: RevocationReason, comment: str
+) -> Binding:
+    snapshot = await mtls.authority.current()
+    async with mtls.database.transaction() as tx:
+        wanted = models.binding.c.id == binding_id
+        binding = await _binding(tx, wanted, reference)
+        await _used_by(tx, principal, binding, reference)
+        await _revoke(tx, snapshot, principal, binding, reason, comment)
+        if reason is not RevocationReason.SUPERSEDED:
+            await _revoke_renewals(tx, snapshot, principal, binding, reason, comment)
+        return await _binding(tx, wanted, reference)
+
+
+async def _used_by(tx: Transaction, principal: Principal, binding: Binding, reference: str) -> Identity:
+    """The identity of a binding, which stays as it is until the end, for whoever may use it.
+
+    Raises NotFound in the same words as for a binding that does not exist.
+    """
+    identity = await registry.load_identity(tx, binding.identity_id, keep=True)
+    try:
+        await registry.require_may_use(tx, principal, identity)
+    except NotFound:
+        raise binding_unknown(reference) from None
+    return identity
+
+
+async def _of_serial(mtls: Mtls, serial: str, ca: str | None) -> Binding:
+    b = models.binding.c
+    wanted = b.serial == serial_from_hex(serial)
+    if ca is not None:
+        wanted &= b.ca == ca
+    async with mtls.database.read() as view:
+        return await _binding(view, wanted, serial)
 
 
 async def _binding(view: Transaction, wanted: ColumnElement[bool], reference: str) -> Binding:

@@ -95,6 +95,9 @@ class Revocation(Ending):
     serial: str | None = None
     ca: str | None = Field(default=None, description="CA of the serial number, where two CAs have given the same.")
     identity: str | None = None
+    descendants: bool = Field(
+        default=False, description="Also what was renewed with it, where the certificate itself has expired."
+    )
 
 
 class Revoked(BaseModel):
@@ -128,8 +131,12 @@ async def revoke_binding(mtls: GivenMtls, asker: Asker, binding: UUID, body: End
 
 @router.post("/mtls/v1/revocations")
 async def revoke_identity_certificates(mtls: GivenMtls, asker: Asker, body: Revocation) -> Revoked:
-    """Revoke one certificate by serial number, or all live ones of an identity."""
+    """Revoke one certificate by serial number, what was renewed with an expired one, or all live ones of an identity.
+    """
     reason = RevocationReason.parse(body.reason)
+    if body.serial is not None and body.identity is None and body.descendants:
+        ended = await revoking.revoke_descendants(mtls, asker, body.serial, reason, ca=body.ca, comment=body.comment)
+        return Revoked(revoked=list(map(Binding.of, ended)))
     if body.serial is not None and body.identity is None:
         one = await revoking.revoke_serial(mtls, asker, body.serial, reason, ca=body.ca, comment=body.comment)
         return Revoked(revoked=[Binding.of(one)])
