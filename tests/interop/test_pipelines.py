@@ -80,6 +80,7 @@ def test_a_job_gets_a_certificate_and_another_job_does_not(product: Product, ci:
     product.run(
         "mtls", "pipeline", "add", "jobs-deploy", "--identity", f"pipeline:deploy@{domain.name}", "--issuer", ci.url,
         "--issuer-ca", ci.ca, "--audience", "pki", "--condition", "sub=repo:acme/shop:*", "--lifetime", "PT20M",
+        "--token-uses", "2",
     )  # fmt: skip
     token, out = ci.token(tmp_path / "token", "repo:acme/shop:ref:refs/heads/main"), tmp_path / "out"
     asked = ("--server", domain.url, "--ca-file", domain.ca)

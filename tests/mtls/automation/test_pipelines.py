@@ -27,22 +27,31 @@ from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from sqlalchemy import text
-from tests.mtls.automation.conftest import Client, sign
+from tests.mtls.automation.conftest import Client, new_key, sign
 from tests.mtls.enrolment.conftest import _server_certificate, set_live
 from tests.support.authority import OPERATOR, tenant
 from tests.support.identities import make_request, make_user
 from tests.support.outgoing import LOOPBACK_GUARD, list_networks
 
 from intaglio.core import clock
-from intaglio.core.errors import IntaglioError, InvalidInput, NotFound, Refused, StateConflict, Unauthenticated
+from intaglio.core.errors import (
+    Forbidden,
+    IntaglioError,
+    InvalidInput,
+    NotFound,
+    Refused,
+    StateConflict,
+    Unauthenticated,
+)
+from intaglio.core.identifiers import new_secret
 from intaglio.core.outgoing import Guard
 from intaglio.core.principal import Permission, Principal
 from intaglio.db.listing import ListQuery
-from intaglio.mtls.automation import conditions, identity_tokens, issuer_keys, pipelines
+from intaglio.mtls.automation import conditions, identity_tokens, issuer_keys, logins, pipelines
 from intaglio.mtls.automation.issuer_keys import Issuer, IssuerKeys
 from intaglio.mtls.automation.pipelines import Pipeline, PipelineWish, add_pipeline
 from intaglio.mtls.context import Mtls
-from intaglio.mtls.identities import revoking
+from intaglio.mtls.identities import issuing, revoking
 from intaglio.mtls.identities.registry import NewIdentity, add_identity
 from intaglio.mtls.identities.values import Identity, TrustDomain
 
@@ -67,6 +76,7 @@ class TestIssuer:
         key = key or self.keys[0]
         now = int(clock.now().timestamp())
         said = {"iss": self.url, "aud": AUDIENCE, "sub": SUBJECT, "iat": now, "exp": now + 600, "ref_protected": "true"}
+        said["jti"] = new_secret()
         head = {"alg": key.alg or "ES256", "kid": key.kid} | (header or {})
         values = {name: value for name, value in (said | claims).items() if value is not None}
         return jwt.encode({k: v for k, v in head.items() if v is not None}, values, key, algorithms=[head["alg"]])
@@ -134,6 +144,15 @@ async def bound(mtls: Mtls, deploy: Identity, issuer: TestIssuer) -> Pipeline:
     return await add_pipeline(mtls, OPERATOR, "shop", wish(issuer))
 
 
+def _malleable(token: str) -> str:
+    """The same token under the other signature that an ECDSA key makes of one: (r, n - s) counts like (r, s)."""
+    head, _, signature = token.rpartition(".")
+    octets = base64.urlsafe_b64decode(signature + "==")
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    other = octets[:32] + (order - int.from_bytes(octets[32:], "big")).to_bytes(32, "big")
+    return f"{head}.{base64.urlsafe_b64encode(other).rstrip(b'=').decode()}"
+
+
 async def ask(client: Client, token: str, pipeline: str = "shop", **body: Any) -> httpx.Response:
     return await sign(client(), token, pipeline=pipeline, **body)
 
@@ -193,6 +212,111 @@ async def test_a_login_ends_when_its_pipeline_says_something_else(
     narrower = wish(issuer, conditions={"sub": ["repo:acme/shop:ref:refs/heads/release"]})
     await pipelines.change_pipeline(mtls, OPERATOR, "shop", narrower)
     assert (await client().get("/v1/auth/token/lookup-self", headers=headers)).status_code == 403
+
+
+async def test_a_token_counts_once_but_the_same_request_may_come_again(
+    client: Client, bound: Pipeline, issuer: TestIssuer
+) -> None:
+    token, key = issuer.token(), new_key()
+    for _ in range(2):  # whose answer was lost asks again
+        assert (await ask(client, token, key=key)).status_code == 200
+    taken = await ask(client, token)
+    assert (taken.status_code, taken.json()["code"]) == (403, "identity-token-used")
+    login = await client().post("/v1/auth/jwt/login", json={"role": "shop", "jwt": token})
+    assert login.status_code == 403
+    assert "identity-token-used" in login.text
+    header, claims, signature = issuer.token().split(".")
+    assert (await ask(client, f"{header}.{claims}.{signature}")).status_code == 200
+    assert (await ask(client, _malleable(f"{header}.{claims}.{signature}"))).json()["code"] == "identity-token-used"
+
+
+async def test_a_token_counts_once_however_many_ask_at_once(
+    client: Client, bound: Pipeline, issuer: TestIssuer
+) -> None:
+    token = issuer.token()
+    logins = [client().post("/v1/auth/jwt/login", json={"role": "shop", "jwt": token}) for _ in range(4)]
+    statuses = sorted(each.status_code for each in await asyncio.gather(*logins))
+    assert statuses == [200, 403, 403, 403]
+
+
+@pytest.mark.parametrize(("uses", "codes"), [(2, ["200", "200", "identity-token-used"]), (0, ["200"] * 3)])
+async def test_a_pipeline_may_take_a_token_several_times(
+    mtls: Mtls, client: Client, deploy: Identity, issuer: TestIssuer, uses: int, codes: list[str]
+) -> None:
+    await add_pipeline(mtls, OPERATOR, "shop", wish(issuer, token_uses=uses))
+    token = issuer.token()
+    assert [await code(client, token) for _ in codes] == codes
+    with pytest.raises(InvalidInput) as refusal:
+        await add_pipeline(mtls, OPERATOR, "other", wish(issuer, token_uses=-1))
+    assert refusal.value.code == "token-uses-invalid"
+
+
+async def test_uses_of_tokens_are_forgotten_with_them(
+    mtls: Mtls, client: Client, bound: Pipeline, issuer: TestIssuer
+) -> None:
+    assert await code(client, issuer.token()) == "200"
+    counted = text("SELECT count(*) FROM mtls_pipeline_use")
+    for ended, left in (("", 1), ("UPDATE mtls_pipeline_use SET expires_at = now() - interval '1 hour'", 0)):
+        async with mtls.database.transaction() as tx:
+            if ended:
+                await tx.execute(text(ended))
+        await logins.prune(mtls.database)
+        async with mtls.database.read() as view:
+            assert await view.scalar(counted) == left
+
+
+@pytest.mark.parametrize("change", ["narrow", "remove"])
+async def test_a_change_between_proof_and_login_is_found_also_in_the_same_second(
+    mtls: Mtls, bound: Pipeline, issuer: TestIssuer, change: str
+) -> None:
+    """What a token proved counts by what the pipeline said then; whoever changes it comes before or after the login,
+    never in between."""
+    job = await pipelines.job_of(mtls, IssuerKeys(), "shop", issuer.token(), used_for=b"x")
+    with clock.frozen(clock.now()):
+        if change == "narrow":
+            narrower = wish(issuer, conditions={"sub": ["repo:acme/shop:ref:refs/heads/release"]})
+            await pipelines.change_pipeline(mtls, OPERATOR, "shop", narrower)
+        else:
+            await pipelines.remove_pipeline(mtls, OPERATOR, "shop")
+        ground = logins.Ground(pipeline_id=job.pipeline.id, pipeline_version=job.pipeline.version)
+        with pytest.raises(Forbidden) as refusal:
+            await logins.open_login(mtls, job.identity, "jwt", ground, "192.0.2.9")
+    assert refusal.value.code == "pipeline-refused"
+
+
+async def test_a_change_while_a_certificate_is_made_revokes_it_instead(
+    mtls: Mtls, client: Client, bound: Pipeline, issuer: TestIssuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issue = issuing.enroll
+
+    async def enroll(*args: Any, **values: Any) -> Any:
+        found = await issue(*args, **values)
+        await pipelines.change_pipeline(mtls, OPERATOR, "shop", wish(issuer, lifetime=timedelta(minutes=10)))
+        return found
+
+    monkeypatch.setattr(issuing, "enroll", enroll)
+    assert await code(client, issuer.token()) == "pipeline-refused"
+    async with mtls.database.read() as view:
+        status = text("SELECT status FROM certificate JOIN mtls_binding ON mtls_binding.id = certificate.id")
+        assert await view.scalar(status) == "revoked"
+
+
+async def test_a_login_that_ends_while_a_certificate_is_made_gets_none(
+    mtls: Mtls, client: Client, bound: Pipeline, issuer: TestIssuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = await client().post("/v1/auth/jwt/login", json={"role": "shop", "jwt": issuer.token()})
+    headers = {"x-vault-token": opened.json()["auth"]["client_token"]}
+    issue = issuing.enroll
+
+    async def enroll(*args: Any, **values: Any) -> Any:
+        found = await issue(*args, **values)
+        assert (await client().put("/v1/auth/token/revoke-self", headers=headers)).status_code == 204
+        return found
+
+    monkeypatch.setattr(issuing, "enroll", enroll)
+    answer = await client().put("/v1/pki/issue/shop-deploy", json={}, headers=headers)
+    assert answer.status_code == 403
+    assert "private_key" not in answer.text
 
 
 async def test_tokens_of_others_are_refused(client: Client, bound: Pipeline, issuer: TestIssuer) -> None:

@@ -41,6 +41,9 @@ def add(
     end_with_token: Annotated[
         bool, typer.Option("--end-with-token", help="No certificate outlives the token it was got with.")
     ] = False,
+    token_uses: Annotated[
+        int, typer.Option(help="How often one token counts; 0 until it expires, for agents in pods.", min=0, max=1000)
+    ] = 1,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the pipeline of this name.")] = False,
 ) -> None:
     """Bind identity tokens to an identity. All claims that are named must fit; for each, one value is enough."""
@@ -53,6 +56,7 @@ def add(
         "jwks_url": jwks_url,
         "issuer_ca": read_text(issuer_ca) if issuer_ca else "",
         "end_with_token": end_with_token,
+        "token_uses": token_uses,
     }
     if replace:
         found = cli.client.put(_path(name), body)

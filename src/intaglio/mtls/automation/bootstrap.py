@@ -238,6 +238,13 @@ async def still_counts(view: Transaction, token_id: UUID) -> bool:
     return await view.scalar(ended) is not None
 
 
+async def require_counting(tx: Transaction, token_id: UUID) -> None:
+    """Raise Forbidden (``bootstrap-token-revoked``) for a token that was revoked or locked; it stays until the end."""
+    await tx.scalar(select(table.c.id).where(table.c.id == token_id).with_for_update(read=True))
+    if not await still_counts(tx, token_id):
+        raise errors.token_ended("revoked")
+
+
 def note(tx: Transaction, principal: Principal, verb: str, identity: Identity, token: Any, **facts: Any) -> None:
     """Record something about a bootstrap token."""
     audit.record(

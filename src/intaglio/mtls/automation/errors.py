@@ -54,6 +54,15 @@ def pipeline_unknown() -> Forbidden:
     )
 
 
+def identity_token_used() -> Forbidden:
+    """A token that was taken before, as often as its pipeline takes one."""
+    return Forbidden(
+        "The identity token was used already.",
+        code="identity-token-used",
+        remedy="Get a fresh token for each certificate, or let the pipeline take one several times (--token-uses).",
+    )
+
+
 def jwt_invalid(why: str) -> Unauthenticated:
     """A token of a token issuer that proves nothing; ``why`` quotes nothing of it."""
     return Unauthenticated(f"The identity token does not count: {why}.", code="identity-token-invalid")

@@ -5,9 +5,10 @@ Source: RFC 7515, RFC 7519 section 4.1, RFC 8725 (the algorithm comes from our l
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,7 +22,7 @@ from intaglio.mtls.automation.errors import jwt_invalid
 from intaglio.mtls.automation.issuer_keys import Issuer, IssuerKeys, PublicKey
 
 LONGEST_TOKEN = 16 * 1024
-_SKEW = timedelta(seconds=60)
+SKEW = timedelta(seconds=60)
 _LONGEST_LIFE = timedelta(hours=24)
 #: Signatures that count, and the kind of key each takes: a public key must never be used as a shared secret.
 _ALGORITHMS: Mapping[str, str] = {
@@ -41,10 +42,12 @@ _REGISTRY = _Registry(algorithms=list(_ALGORITHMS), strict_check_header=False)
 
 @dataclass(frozen=True)
 class Proved:
-    """The claims of a token that counts, and when it ends."""
+    """The claims of a token that counts, when it ends, and by what it is known again: the SHA-256 of what is signed,
+    since a signature may be written in several ways."""
 
     claims: Mapping[str, Any]
     expires_at: datetime
+    sha256: bytes = field(repr=False)
 
 
 def claimed_issuer(token: str) -> str:
@@ -76,7 +79,9 @@ async def verify(
         raise jwt_invalid("the issuer has no key of this id for this algorithm")
     if len(fitting) > 1:
         raise jwt_invalid("it does not say which key of the issuer signed it")
-    return _checked(_verified(token, fitting[0], algorithm), issuer, audience)
+    claims = _verified(token, fitting[0], algorithm)
+    expires_at = _checked(claims, issuer, audience)
+    return Proved(claims, expires_at, hashlib.sha256(token.rpartition(".")[0].encode()).digest())
 
 
 def _opened(token: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -105,7 +110,8 @@ def _verified(token: str, key: PublicKey, algorithm: str) -> Mapping[str, Any]:
         raise jwt_invalid("its signature is wrong") from None
 
 
-def _checked(claims: Mapping[str, Any], issuer: Issuer, audience: str) -> Proved:
+def _checked(claims: Mapping[str, Any], issuer: Issuer, audience: str) -> datetime:
+    """When a token ends that is for us and counts now."""
     now = clock.now()
     if claims.get("iss") != issuer.url:
         raise jwt_invalid("it is another issuer's")
@@ -113,13 +119,13 @@ def _checked(claims: Mapping[str, Any], issuer: Issuer, audience: str) -> Proved
     if audience not in (audiences if isinstance(audiences, list) else [audiences]):
         raise jwt_invalid("it was made for another audience")
     expires, issued = _moment(claims, "exp"), _moment(claims, "iat")
-    if expires + _SKEW <= now:
+    if expires + SKEW <= now:
         raise jwt_invalid("it has expired")
-    if issued - _SKEW > now or ("nbf" in claims and _moment(claims, "nbf") - _SKEW > now):
+    if issued - SKEW > now or ("nbf" in claims and _moment(claims, "nbf") - SKEW > now):
         raise jwt_invalid("it is not valid yet")
     if expires - issued > _LONGEST_LIFE:
         raise jwt_invalid(f"it is valid for longer than {_LONGEST_LIFE.total_seconds() / 3600:.0f} hours")
-    return Proved(claims, expires)
+    return expires
 
 
 def _moment(claims: Mapping[str, Any], name: str) -> datetime:

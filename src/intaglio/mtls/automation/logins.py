@@ -6,9 +6,10 @@ identity, with its own time, or when it is revoked. Only a hash of the token is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import delete, insert, or_, select, update
@@ -17,7 +18,7 @@ from intaglio.audit import record as audit
 from intaglio.authority import locks
 from intaglio.core.errors import InvalidInput
 from intaglio.core.identifiers import new_id, new_secret
-from intaglio.db.engine import Database, Row, Transaction
+from intaglio.db.engine import Database, Transaction
 from intaglio.mtls.automation import bootstrap, errors, pipelines, token_text
 from intaglio.mtls.automation.models import bootstrap as bootstrap_table
 from intaglio.mtls.automation.models import login as table
@@ -63,6 +64,7 @@ class Ground:
     binding_id: UUID | None = None
     bootstrap_id: UUID | None = None
     pipeline_id: UUID | None = None
+    pipeline_version: int = 0
     longest: timedelta | None = None
     not_beyond: datetime | None = None
     #: When what it rests on ends by itself.
@@ -78,9 +80,17 @@ class OpenedLogin:
 
 
 async def open_login(mtls: Mtls, identity: Identity, method: Method, ground: Ground, source: str) -> OpenedLogin:
-    """Make a token for an identity that was proved just now."""
+    """Make a token for an identity that was proved just now.
+
+    Raises Forbidden when the ground has gone meanwhile (``login-invalid``, ``pipeline-refused``), or the identity has
+    been suspended.
+    """
     token = token_text.new_login()
     async with mtls.database.transaction() as tx:
+        identity = await registry.load_identity(tx, identity.id, keep=True)
+        registry.require_active(identity)
+        if ground.pipeline_id is not None:
+            await pipelines.require_unchanged(tx, ground.pipeline_id, ground.pipeline_version)
         settings = await live_settings.current(tx, AutomationSettings)
         life = timedelta(minutes=settings.token_minutes)
         ends_at = tx.now + max(life, timedelta(hours=settings.token_hours))
@@ -103,6 +113,8 @@ async def open_login(mtls: Mtls, identity: Identity, method: Method, ground: Gro
             "expires_at": min(tx.now + life, ends_at),
             "ends_at": ends_at,
         }
+        if not await _is_grounded(tx, values):
+            raise errors.login_invalid()
         await tx.execute(insert(table).values(**values))
         opened = _of(values, identity)
         _note(tx, opened, "open")
@@ -122,6 +134,13 @@ async def whose(mtls: Mtls, token: str) -> Login:
         identity = await registry.load_identity(view, row["identity_id"])
     registry.require_active(identity)
     return _of(row, identity)
+
+
+async def require_open(tx: Transaction, login: Login) -> None:
+    """Raise Forbidden (``login-invalid``) for a login that has ended, or lost its ground; it stays until the end."""
+    row = await tx.one_or_none(select(table).where(table.c.id == login.id).with_for_update(read=True))
+    if row is None or row["revoked_at"] is not None or row["expires_at"] <= tx.now or not await _is_grounded(tx, row):
+        raise errors.login_invalid()
 
 
 async def renew_login(mtls: Mtls, login: Login, wanted: timedelta | None) -> Login:
@@ -149,18 +168,19 @@ async def revoke_login(mtls: Mtls, login: Login) -> None:
 
 
 async def prune(database: Database) -> None:
-    """Forget logins and bootstrap tokens a month after their end."""
+    """Forget logins and bootstrap tokens a month after their end, and uses of identity tokens at theirs."""
     async with database.transaction() as tx:
         if not await locks.try_lock(tx, "automation-prune"):
             return
         long_ago = tx.now - _KEPT
         await tx.execute(delete(table).where(table.c.expires_at < long_ago))
+        await pipelines.forget_uses(tx)
         b = bootstrap_table.c
         over = or_(b.expires_at < long_ago, b.revoked_at < long_ago)
         await tx.execute(delete(bootstrap_table).where(over))
 
 
-async def _is_grounded(view: Transaction, row: Row) -> bool:
+async def _is_grounded(view: Transaction, row: Mapping[Any, Any]) -> bool:
     """Whether what a login was proved with still counts."""
     if row["binding_id"] is not None:
         found = await bindings.bindings_of(view, [row["binding_id"]])
@@ -168,10 +188,10 @@ async def _is_grounded(view: Transaction, row: Row) -> bool:
             return False
     if row["bootstrap_id"] is not None and not await bootstrap.still_counts(view, row["bootstrap_id"]):
         return False
-    return row["pipeline_id"] is None or await pipelines.still_says(view, row["pipeline_id"], row["created_at"])
+    return row["pipeline_id"] is None or await pipelines.exists(view, row["pipeline_id"])
 
 
-def _of(row: Row, identity: Identity) -> Login:
+def _of(row: Mapping[Any, Any], identity: Identity) -> Login:
     return Login(
         id=row["id"],
         accessor=row["accessor"],

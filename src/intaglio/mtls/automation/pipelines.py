@@ -22,8 +22,9 @@ from intaglio.core.principal import Permission, Principal
 from intaglio.db.engine import Row, Transaction
 from intaglio.db.listing import Listing, ListQuery
 from intaglio.mtls.automation import conditions, errors, identity_tokens
+from intaglio.mtls.automation.identity_tokens import Proved
 from intaglio.mtls.automation.issuer_keys import Issuer, IssuerKeys, https_url
-from intaglio.mtls.automation.models import login
+from intaglio.mtls.automation.models import login, pipeline_use
 from intaglio.mtls.automation.models import pipeline as table
 from intaglio.mtls.automation.settings import AutomationSettings
 from intaglio.mtls.context import Mtls
@@ -35,6 +36,7 @@ from intaglio.x509.certificates import pem, read_certificates
 
 _LONGEST_AUDIENCE = 500
 _MOST_CA_CERTIFICATES = 10
+_MOST_USES = 1000
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Pipeline:
 
     ``jwks_url`` is empty where the discovery document of the issuer says it; ``issuer_ca`` (PEM) is empty where the
     trust anchors of the system vouch for its server. ``lifetime`` is how long a certificate lives at most; with
-    ``end_with_token`` it does not outlive the token either.
+    ``end_with_token`` it does not outlive the token either. A token counts ``token_uses`` times, 0 being any number;
+    ``version`` counts changes.
     """
 
     id: UUID
@@ -57,6 +60,8 @@ class Pipeline:
     conditions: Mapping[str, Sequence[str]]
     lifetime: timedelta
     end_with_token: bool
+    token_uses: int
+    version: int
     created_by: str
     created_at: datetime
     changed_at: datetime
@@ -80,6 +85,7 @@ class PipelineWish:
     jwks_url: str = ""
     issuer_ca: str = ""
     end_with_token: bool = False
+    token_uses: int = 1
 
 
 @dataclass(frozen=True)
@@ -105,8 +111,8 @@ class Job:
 async def add_pipeline(mtls: Mtls, principal: Principal, name: str, wanted: PipelineWish) -> Pipeline:
     """Bind the tokens of an issuer to an identity. Needs ``mtls.identities`` in its organization.
 
-    Raises NotFound, InvalidInput (``conditions-invalid``, ``url-invalid``), Refused (a person or device;
-    ``lifetime-above-ceiling``), StateConflict (``pipeline-exists``).
+    Raises NotFound, InvalidInput (``conditions-invalid``, ``url-invalid``, ``token-uses-invalid``), Refused (a person
+    or device; ``lifetime-above-ceiling``), StateConflict (``pipeline-exists``).
     """
     principal.require(Permission.MTLS_IDENTITIES)
     values = _checked(wanted) | {"id": new_id(), "name": names.identity_name(name)}
@@ -132,6 +138,7 @@ async def change_pipeline(mtls: Mtls, principal: Principal, name: str, wanted: P
         await _visible(tx, principal, name)
         identity = await _bindable(tx, principal, wanted.identity)
         values |= {"identity_id": identity.id, "lifetime": _lifetime(identity, wanted.lifetime), "changed_at": tx.now}
+        values["version"] = table.c.version + 1
         await tx.execute(update(table).where(table.c.name == name).values(**values))
         made = await _load(tx, name)
         resting = update(login).where(login.c.pipeline_id == made.id, login.c.revoked_at.is_(None))
@@ -178,11 +185,12 @@ async def list_pipelines(mtls: Mtls, principal: Principal, asked: ListQuery) -> 
     return PipelinePage(found, page.next_cursor, page.total)
 
 
-async def job_of(mtls: Mtls, keys: IssuerKeys, name: str, token: str) -> Job:
-    """Who a token proves to be by the pipeline ``name``.
+async def job_of(mtls: Mtls, keys: IssuerKeys, name: str, token: str, *, used_for: bytes) -> Job:
+    """Who a token proves to be by the pipeline ``name``; counts a use of the token, unless it was ``used_for`` the same
+    before (the SHA-256 of a key, or something unique).
 
-    Raises Unauthenticated (``identity-token-invalid``), Forbidden (``pipeline-refused``, identity suspended),
-    Unavailable (``issuer-unreachable``).
+    Raises Unauthenticated (``identity-token-invalid``), Forbidden (``pipeline-refused``, ``identity-token-used``,
+    identity suspended), Unavailable (``issuer-unreachable``).
     """
     async with mtls.database.read() as view:
         settings = await live_settings.current(view, AutomationSettings)
@@ -203,14 +211,25 @@ async def job_of(mtls: Mtls, keys: IssuerKeys, name: str, token: str) -> Job:
         raise errors.pipeline_unknown()
     registry.require_active(identity)
     subject = str(proved.claims.get("sub", ""))[:300]
-    await _note_use(mtls, found, identity, subject)
+    await _use(mtls, found, identity, proved, used_for, subject)
     return Job(found, identity, found.lifetime, proved.expires_at if found.end_with_token else None, subject)
 
 
-async def still_says(view: Transaction, pipeline_id: UUID, since: datetime) -> bool:
-    """Whether logins that rest on a pipeline still do: it is there, and says what it said at ``since``."""
-    same = select(table.c.id).where(table.c.id == pipeline_id, table.c.changed_at <= since)
-    return await view.scalar(same) is not None
+async def require_unchanged(tx: Transaction, pipeline_id: UUID, version: int) -> None:
+    """Raise Forbidden (``pipeline-refused``) when a pipeline says something else by now; it stays until the end."""
+    same = select(table.c.id).where(table.c.id == pipeline_id, table.c.version == version)
+    if await tx.scalar(same.with_for_update(read=True)) is None:
+        raise errors.pipeline_unknown()
+
+
+async def exists(view: Transaction, pipeline_id: UUID) -> bool:
+    """Whether a pipeline is there. Logins that rest on one end with each of its changes."""
+    return await view.scalar(select(table.c.id).where(table.c.id == pipeline_id)) is not None
+
+
+async def forget_uses(tx: Transaction) -> None:
+    """Forget the uses of tokens that have expired."""
+    await tx.execute(delete(pipeline_use).where(pipeline_use.c.expires_at < tx.now))
 
 
 # ---- steps -----------------------------------------------------------------------------------------------------------
@@ -218,6 +237,12 @@ async def still_says(view: Transaction, pipeline_id: UUID, since: datetime) -> b
 
 def _checked(wanted: PipelineWish) -> dict[str, Any]:
     audience = wanted.audience
+    if not 0 <= wanted.token_uses <= _MOST_USES:
+        raise InvalidInput(
+            f"A token counts 1 to {_MOST_USES} times, or any number of times (0).",
+            code="token-uses-invalid",
+            target="token_uses",
+        )
     if not 0 < len(audience) <= _LONGEST_AUDIENCE or not audience.isprintable():
         raise InvalidInput(
             "A pipeline needs an audience: what a job asks its token to be made for.",
@@ -232,6 +257,7 @@ def _checked(wanted: PipelineWish) -> dict[str, Any]:
         "audience": audience,
         "conditions": conditions.checked(wanted.conditions),
         "end_with_token": wanted.end_with_token,
+        "token_uses": wanted.token_uses,
     }
 
 
@@ -287,10 +313,26 @@ def _of(row: Row, identity: Identity) -> Pipeline:
     return Pipeline(**plain, identity=identity.uri, lifetime=timedelta(seconds=row["lifetime"]))
 
 
-async def _note_use(mtls: Mtls, pipeline: Pipeline, identity: Identity, subject: str) -> None:
+async def _use(
+    mtls: Mtls, pipeline: Pipeline, identity: Identity, proved: Proved, used_for: bytes, subject: str
+) -> None:
+    """Count a use of a pipeline and of a token. Raises Forbidden (``pipeline-refused``, ``identity-token-used``)."""
     async with mtls.database.transaction() as tx:
         values = {"used_at": tx.now, "uses": table.c.uses + 1}
-        await tx.execute(update(table).where(table.c.id == pipeline.id).values(**values))
+        same = (table.c.id == pipeline.id) & (table.c.version == pipeline.version)
+        # The row of the pipeline is held from here on, so nobody else counts at the same time.
+        if (await tx.execute(update(table).where(same).values(**values))).rowcount == 0:
+            raise errors.pipeline_unknown()
+        if pipeline.token_uses:
+            u = pipeline_use.c
+            this = (u.pipeline_id == pipeline.id) & (u.token_sha256 == proved.sha256)
+            known = {bytes(row["used_for"]) for row in await tx.all(select(u.used_for).where(this))}
+            if used_for not in known:
+                if len(known) >= pipeline.token_uses:
+                    raise errors.identity_token_used()
+                use = {"pipeline_id": pipeline.id, "token_sha256": proved.sha256, "used_for": used_for}
+                expires_at = proved.expires_at + identity_tokens.SKEW
+                await tx.execute(insert(pipeline_use).values(**use, expires_at=expires_at))
         _note(tx, identity.principal(), "accept", identity, pipeline, subject=subject)
 
 

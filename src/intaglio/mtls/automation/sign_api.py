@@ -6,8 +6,10 @@ a CI system or cluster (both as ``Authorization: Bearer``).
 
 from __future__ import annotations
 
+import hashlib
 import json
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -26,6 +28,7 @@ from intaglio.mtls.enrolment import bodies
 from intaglio.mtls.identities import lifetimes
 from intaglio.mtls.identities.values import Channel
 from intaglio.x509.certificates import pem
+from intaglio.x509.requests import parse_request
 
 _JSON = "application/json"
 
@@ -77,13 +80,15 @@ class SignEndpoint:
                 remedy='Name it in "pipeline"; intaglio mtls pipeline list shows them.',
                 target="pipeline",
             )
-        job = await pipelines.job_of(self._mtls, self._keys, asked.pipeline, token)
+        wish, csr = asked.wish, parse_request(asked.csr)
+        key = hashlib.sha256(csr.spki).digest()
+        job = await pipelines.job_of(self._mtls, self._keys, asked.pipeline, token, used_for=key)
         proving.proved(request, job.identity)
-        wish = asked.wish
         lifetime = lifetime_within(wish.lifetime, job.longest, job.not_beyond)
         return await sign_within(
-            self._mtls, job.identity, wish.csr, Channel.PIPELINE, lifetime=lifetime, dns_names=wish.dns_names,
+            self._mtls, job.identity, csr, Channel.PIPELINE, lifetime=lifetime, dns_names=wish.dns_names,
             source=source, user_agent=agent,
+            ground=partial(pipelines.require_unchanged, pipeline_id=job.pipeline.id, version=job.pipeline.version),
         )  # fmt: skip
 
     async def _read(self, request: Request) -> SignRequest:

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 from intaglio.core.errors import IntaglioError, Unavailable
@@ -19,7 +20,7 @@ from intaglio.mtls.automation.bootstrap import Redeemed
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.identities.bindings import Binding
 from intaglio.mtls.identities.bundles import bundle_of
-from intaglio.mtls.identities.issuing import issue_identity
+from intaglio.mtls.identities.issuing import Ground, issue_identity
 from intaglio.mtls.identities.values import Channel, Identity, IssuedIdentity
 from intaglio.x509.certificates import read_certificate
 from intaglio.x509.requests import CertificateRequest, parse_request
@@ -76,6 +77,7 @@ async def sign_for_token(mtls: Mtls, token: str, wish: Wish, *, source: str, use
             mtls, redeemed.identity.principal(source), redeemed.identity, request, channel=Channel.AGENT,
             lifetime=wish.lifetime, source=source, user_agent=user_agent, also_dns=wish.dns_names,
             idempotency_key=f"bootstrap:{redeemed.token_id}:{spki_sha256.hex()}",
+            ground=partial(bootstrap.require_counting, token_id=redeemed.token_id),
         )  # fmt: skip
     return await completed(mtls, issued)
 
@@ -90,13 +92,15 @@ async def sign_within(
     dns_names: Sequence[str] = (),
     source: str,
     user_agent: str,
+    ground: Ground,
     renews: UUID | None = None,
 ) -> Signed:
-    """Certify a key for an identity that was proved otherwise: ``renews`` is the binding of the certificate that
-    proved it, if one did. Raises what :func:`issue_identity` raises."""
+    """Certify a key for an identity that was proved otherwise, by something of which ``ground`` says whether it still
+    counts; ``renews`` is the binding of the certificate that proved it, if one did. Raises what
+    :func:`issue_identity` raises."""
     issued = await issue_identity(
         mtls, identity.principal(source), identity, request, channel=channel, lifetime=lifetime, source=source,
-        user_agent=user_agent, also_dns=dns_names, renews=renews,
+        user_agent=user_agent, also_dns=dns_names, renews=renews, ground=ground,
     )  # fmt: skip
     return await completed(mtls, issued)
 

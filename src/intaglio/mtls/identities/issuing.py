@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -48,6 +48,9 @@ from intaglio.x509 import extensions as x509
 from intaglio.x509.names import Name
 from intaglio.x509.requests import CertificateRequest, parse_request
 
+#: Raises when what proved a requester has ended; otherwise it stays until the end of the transaction.
+Ground = Callable[[Transaction], Awaitable[None]]
+
 
 async def issue_identity(
     mtls: Mtls,
@@ -63,14 +66,16 @@ async def issue_identity(
     also_dns: Sequence[str] = (),
     renews: UUID | None = None,
     idempotency_key: str | None = None,
+    ground: Ground | None = None,
 ) -> IssuedIdentity:
     """Issue a certificate for an identity over the key of a certificate request.
 
     Of the request only the key counts; a parsed one must have had its proof of possession checked. ``principal`` is the
     identity itself (``identity.principal()``), its owner, or whoever keeps the registry. ``lifetime`` None is what the
     trust domain gives; ``also_dns`` are names below registered DNS names; ``renews`` is the binding that this one
-    follows, whose certificate must still be valid. With ``idempotency_key`` the same request is answered with the same
-    certificate, also after a crash in between.
+    follows, whose certificate must still be valid. ``ground`` raises when what proved the requester has ended; it is
+    asked last, and then the certificate is revoked instead of handed out. With ``idempotency_key`` the same request is
+    answered with the same certificate, also after a crash in between.
 
     Raises Forbidden (not allowed, identity suspended or retired), InvalidInput (request), StateConflict
     (``key_reused``; renewing a revoked one; trust domain not active), Refused (``lifetime-above-ceiling``,
@@ -94,7 +99,7 @@ async def issue_identity(
         idempotency_key=idempotency_key,
         stated=(attributes_extension(identity),),
     )
-    record = _Record(identity.id, enrolled.issued, spki_sha256, channel, code_id, renews, source, user_agent)
+    record = _Record(identity.id, enrolled.issued, spki_sha256, channel, code_id, renews, source, user_agent, ground)
     identity = await _bind(mtls, principal, record)
     issued = enrolled.issued
     return IssuedIdentity(
@@ -217,6 +222,7 @@ class _Record:
     renews: UUID | None
     source: str
     user_agent: str
+    ground: Ground | None
 
 
 async def _bind(mtls: Mtls, principal: Principal, record: _Record) -> Identity:
@@ -235,6 +241,8 @@ async def _bind(mtls: Mtls, principal: Principal, record: _Record) -> Identity:
             registry.require_active(identity)
             if record.renews is not None:
                 await _follow(tx, identity, record.renews, record.issued.id)
+            if record.ground is not None:
+                await record.ground(tx)
         except IntaglioError as error:
             refusal, change = error, revocation(RevocationReason.PRIVILEGE_WITHDRAWN)
             await change_status_in(tx, SYSTEM, record.issued.ca, record.issued.serial, change)

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from intaglio.core import clock
 from intaglio.core.errors import Forbidden
+from intaglio.core.identifiers import new_id
 from intaglio.mtls.automation import bootstrap, logins, pipelines, proving
 from intaglio.mtls.automation.issuer_keys import IssuerKeys
 from intaglio.mtls.automation.logins import Ground, Login, OpenedLogin
@@ -50,9 +51,12 @@ class AuthRoutes:
         """A login for the job or pod that has an identity token; the role is the pipeline."""
         body = await reading.read(request, reading.JwtLogin)
         async with proving.failures_counted(self._mtls, request):
-            job = await pipelines.job_of(self._mtls, self._keys, body.role, body.jwt)
+            job = await pipelines.job_of(self._mtls, self._keys, body.role, body.jwt, used_for=new_id().bytes)
         proving.proved(request, job.identity)
-        ground = Ground(pipeline_id=job.pipeline.id, longest=job.longest, not_beyond=job.not_beyond)
+        ground = Ground(
+            pipeline_id=job.pipeline.id, pipeline_version=job.pipeline.version, longest=job.longest,
+            not_beyond=job.not_beyond,
+        )  # fmt: skip
         return self._told(await self._open(request, job.identity, "jwt", ground))
 
     async def lookup_self(self, request: Request) -> Response:

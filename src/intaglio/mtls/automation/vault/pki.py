@@ -10,6 +10,7 @@ import asyncio
 import base64
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from cryptography import x509
@@ -26,6 +27,7 @@ from intaglio.core import clock
 from intaglio.core.clock import rfc3339
 from intaglio.core.errors import Forbidden, InvalidInput, NotFound, Refused
 from intaglio.core.identifiers import serial_hex
+from intaglio.mtls.automation import logins
 from intaglio.mtls.automation.logins import Login
 from intaglio.mtls.automation.roles import names
 from intaglio.mtls.automation.settings import AutomationSettings
@@ -61,7 +63,9 @@ class PkiRoutes:
     async def sign(self, request: Request) -> Response:
         """Certify the key of a request."""
         login = await self._caller(request)
-        screened = await bodies.screened(self._mtls, request.state.principal, await request.body(), at="vault sign")
+        screened = await bodies.screened(
+            self._mtls, request.state.principal, await request.body(), at="vault sign", identity=login.identity
+        )
         body = reading.parse(screened, reading.Sign)
         if not body.csr.strip():
             raise InvalidInput("there is no csr.", code="csr-missing", target="csr")
@@ -176,6 +180,7 @@ class PkiRoutes:
         signed = await sign_within(
             self._mtls, login.identity, csr, channel, lifetime=lifetime, dns_names=_dns_names(login, body),
             source=login.source, user_agent=request.headers.get("user-agent", ""), renews=login.binding_id,
+            ground=partial(logins.require_open, login=login),
         )  # fmt: skip
         return signed, [*warnings, *signed.issued.warnings]
 

@@ -77,6 +77,7 @@ class Pipeline(BaseModel):
     conditions: dict[str, list[str]]
     lifetime: str
     end_with_token: bool
+    token_uses: int
     created_by: str
     created_at: datetime
     changed_at: datetime
@@ -99,6 +100,7 @@ class PipelineWish(_Body):
     jwks_url: str = Field(default="", max_length=500, description="Where its keys are, if discovery does not say.")
     issuer_ca: str = Field(default="", max_length=64 * 1024, description="CA of its server (PEM), if a private one.")
     end_with_token: bool = Field(default=False, description="No certificate outlives the token it was got with.")
+    token_uses: int = Field(default=1, ge=0, le=1000, description="How often one token counts; 0 until it expires.")
 
     @property
     def wish(self) -> pipelines.PipelineWish:
