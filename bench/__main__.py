@@ -24,6 +24,7 @@ FIGURES = {
     "access": "bench.access",
     "access-nginx": "bench.access_nginx",
     "revocation": "bench.revocation",
+    "agent": "bench.agent",
     "enroll-page": "bench.enroll_page",
 }
 

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from intaglio.cli.client import segment
 from intaglio.cli.commands import Cli, command, noun
 from intaglio.cli.listing import All, Filter, Limit, Sort, listed
 
@@ -141,5 +140,7 @@ def tokens(cli: Cli, filter: Filter = None, sort: Sort = None, limit: Limit = 10
 @command(app, "revoke-token", example="intaglio mtls agent revoke-token 4mJ2kQ9xTb1Z")
 def revoke_token(cli: Cli, token: Annotated[str, typer.Argument(help="Its handle or id.")]) -> None:
     """End a bootstrap token, and the logins that rest on it."""
+    from intaglio.cli.client import segment  # which brings an HTTP client that an agent does not need
+
     found = cli.client.post(f"/mtls/v1/bootstrap-tokens/{segment(token)}/revoke")
     cli.out.result(found, f"Revoked the bootstrap token {found['handle']} of {found['identity']}.")
