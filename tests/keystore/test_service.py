@@ -187,7 +187,7 @@ async def test_an_unknown_key_or_provider_is_said_to_be_unknown(database: Databa
 class Token:
     """A provider that keeps keys outside the database."""
 
-    name, slow, exportable = "token", True, False
+    name, slow, exportable, dispatcher = "token", True, False, None
 
     def __init__(self) -> None:
         self.keys: dict[object, GeneratedKey] = {}

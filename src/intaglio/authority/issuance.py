@@ -242,7 +242,7 @@ async def _sign_tbs(authority: Authority, ca: CaView, tbs: bytes, view: Transact
     if signer is None:
         async with authority.database.read() as view:
             signer = await authority.keystore.load(view, key_id)
-    return signer.sign_now(tbs) if not signer.algorithm.slow else await signer.sign(tbs)
+    return signer.sign_now(tbs) if signer.inline else await signer.sign(tbs)
 
 
 async def _insert(tx: Transaction, order: Order, row: IssuedRow) -> None:

@@ -25,7 +25,17 @@ def _comma_list(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _comma_pairs(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in _comma_list(value)]
+    if any(not equals for _, equals, _ in pairs):
+        raise ValueError("write NAME=VALUE, several with commas between them")
+    return {name.strip(): text.strip() for name, _, text in pairs}
+
+
 CommaList = Annotated[list[str], NoDecode, BeforeValidator(_comma_list)]
+CommaPairs = Annotated[dict[str, str], NoDecode, BeforeValidator(_comma_pairs)]
 
 
 class Listener(BaseModel):
@@ -63,6 +73,15 @@ class Settings(BaseSettings):
     master_key_file: Path | None = Field(default=None, description="Master key file; default: DATA_DIR/master.key.")
     master_key: SecretStr | None = Field(default=None, description="Master key itself, base64, instead of the file.")
 
+    pkcs11_modules: CommaPairs = Field(
+        default_factory=dict,
+        description="PKCS #11 libraries that may be loaded, NAME=PATH; those of known products are found besides.",
+    )
+    pkcs11_environment: CommaPairs = Field(
+        default_factory=dict,
+        description="Environment variables for PKCS #11 libraries, VARIABLE=VALUE or MODULE:VARIABLE=VALUE.",
+    )
+
     hostname: str = Field(
         default_factory=socket.getfqdn, description="Public name in CRL, OCSP and AIA URLs and the server certificate."
     )
@@ -97,7 +116,7 @@ class Settings(BaseSettings):
 
     workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=256, description="Serving processes.")
     only: CommaList = Field(
-        default_factory=list, description="Services to run; empty = all (ocsp, crl, gateway, api, jobs)."
+        default_factory=list, description="Services to run; empty = all (ocsp, crl, tsa, gateway, api, jobs)."
     )
     request_timeout: float = Field(default=30.0, gt=0, description="Seconds after which a request is answered 504.")
     shutdown_timeout: float = Field(default=15.0, ge=0, description="Seconds in-flight requests may take at shutdown.")

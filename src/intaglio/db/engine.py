@@ -47,6 +47,7 @@ class Transaction:
         self.now: datetime = clock.now().replace(microsecond=0)
         self.pending = Pending()
         self._after_commit: list[Callable[[], None]] = []
+        self._after_rollback: list[Callable[[], None]] = []
 
     async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
         """Run a statement. Parameters: a mapping, or a list of mappings for many rows."""
@@ -85,6 +86,14 @@ class Transaction:
         """Call in this process once the commit is durable."""
         self._after_commit.append(call)
 
+    def after_rollback(self, call: Callable[[], None]) -> None:
+        """Call in this process when the transaction came to nothing, to take back what was done outside the database.
+
+        Not called when the process ends meanwhile, nor when the connection is lost during the commit, since then nobody
+        knows whether it took place: what is left behind must be harmless.
+        """
+        self._after_rollback.append(call)
+
 
 class Database:
     """Connections to one PostgreSQL database.
@@ -121,12 +130,21 @@ class Database:
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """A read-write transaction; commits when the block ends normally, rolls back otherwise."""
+        finished = False
         with translated_errors():
-            async with self._engine.connect() as connection, connection.begin():
+            async with self._engine.connect() as connection:
                 tx = Transaction(connection)
-                yield tx
-                if tx.pending:
-                    await flush(connection, tx.pending)
+                try:
+                    async with connection.begin():
+                        yield tx
+                        if tx.pending:
+                            await flush(connection, tx.pending)
+                        finished = True
+                except BaseException:
+                    if not finished:  # otherwise the commit itself failed, and nobody knows whether it took place
+                        for call in tx._after_rollback:
+                            call()
+                    raise
         for call in tx._after_commit:
             call()
 

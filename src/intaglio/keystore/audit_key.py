@@ -30,19 +30,26 @@ async def audit_signer(database: Database, keystore: KeyStore) -> Signer:
         return await keystore.generate(tx, KeyAlgorithm.ECDSA_P256, LABEL)
 
 
-async def rotate_audit_key(tx: Transaction, keystore: KeyStore, *, principal: Principal = SYSTEM) -> Signer:
+async def rotate_audit_key(
+    tx: Transaction, keystore: KeyStore, *, principal: Principal = SYSTEM, provider: str = "software"
+) -> Signer:
     """Make a new sealing key; the next seal is signed with it. Older keys stay for verification."""
     principal.require(Permission.PLATFORM_MANAGE)
-    return await keystore.generate(tx, KeyAlgorithm.ECDSA_P256, LABEL, principal=principal)
+    return await keystore.generate(tx, KeyAlgorithm.ECDSA_P256, LABEL, provider=provider, principal=principal)
 
 
 async def audit_public_keys(view: Transaction, keystore: KeyStore) -> dict[UUID, bytes]:
     """All sealing keys (SubjectPublicKeyInfo by key id).
 
-    Only keys whose private half opens under the master key count: a key slipped into the table does not verify
-    anything. Raises Unavailable when one does not open.
+    Only keys whose private half opens under the master key, or signs in its token, count: a key slipped into the table
+    does not verify anything. Raises Unavailable when one does neither.
     """
-    return {key_id: (await keystore.load(view, key_id)).spki for key_id in await _key_ids(view)}
+    found = {}
+    for key_id in await _key_ids(view):
+        signer = await keystore.load(view, key_id)
+        await keystore.prove(signer)
+        found[key_id] = signer.spki
+    return found
 
 
 async def _key_ids(view: Transaction) -> list[UUID]:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 from intaglio.asn1.algorithms import KeyAlgorithm, PrivateKey, generate_private_key
 from intaglio.core.errors import Unavailable
 from intaglio.core.secrets import MasterKey
+from intaglio.keystore.dispatch import Dispatcher
 
 
 @dataclass(frozen=True)
@@ -28,18 +29,24 @@ class StoredKey:
     label: str
     spki: bytes = field(repr=False)
     sealed: bytes | None = field(repr=False)
+    #: What a token knows the key by (CKA_ID).
+    reference: bytes = b""
 
 
 @dataclass(frozen=True)
 class GeneratedKey:
-    """A fresh key: the object that signs, and what the row keeps of it (None: the provider keeps it)."""
+    """A fresh key: the object that signs, and what the row keeps of it (None: the provider keeps it).
+
+    ``protection`` is how a token says it guards the key.
+    """
 
     private_key: PrivateKey = field(repr=False)
     sealed: bytes | None = field(repr=False)
+    protection: dict[str, bool | None] | None = None
 
 
 class Provider(Protocol):
-    """A place for private keys. Methods are synchronous and called in the keystore's threads.
+    """A place for private keys. Methods are synchronous and called in threads, the provider's own or the keystore's.
 
     ``name`` is stored with every key (``software``, ``pkcs11:<token>``); ``slow`` says that every signature leaves the
     process and must not block the event loop; ``exportable`` that keys may leave under a password.
@@ -53,6 +60,11 @@ class Provider(Protocol):
 
     @property
     def exportable(self) -> bool: ...
+
+    @property
+    def dispatcher(self) -> Dispatcher | None:
+        """The threads of its own, of a provider that keeps keys outside the database; None: those of the keystore."""
+        ...
 
     def generate(self, key_id: UUID, algorithm: KeyAlgorithm, label: str) -> GeneratedKey:
         """Generate a key under ``key_id``. Raises NotSupported for an algorithm the provider lacks, Unavailable."""
@@ -73,6 +85,7 @@ class SoftwareProvider:
     name = "software"
     slow = False
     exportable = True
+    dispatcher: Dispatcher | None = None
 
     def __init__(self, master: MasterKey) -> None:
         self._master = master

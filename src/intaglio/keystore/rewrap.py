@@ -16,7 +16,8 @@ from intaglio.audit.record import record
 from intaglio.core.principal import SYSTEM, Permission, Principal
 from intaglio.core.secrets import MasterKey
 from intaglio.db.engine import Database
-from intaglio.keystore.models import private_key
+from intaglio.keystore import tokens
+from intaglio.keystore.models import hsm_token, private_key
 from intaglio.keystore.providers import purpose_of
 from intaglio.platform import server_identities
 from intaglio.platform.models import server_identity
@@ -38,8 +39,9 @@ PRIVATE_KEYS = SealedColumn(private_key, private_key.c.id, private_key.c.sealed,
 SERVER_KEYS = SealedColumn(
     server_identity, server_identity.c.listener, server_identity.c.sealed_key, server_identities.purpose_of
 )
-#: Everything in the database that the master key seals.
-SEALED_COLUMNS = (PRIVATE_KEYS, SERVER_KEYS)
+PINS = SealedColumn(hsm_token, hsm_token.c.name, hsm_token.c.sealed_pin, tokens.purpose_of)
+#: What the master key seals in the tables of this floor and those below.
+SEALED_COLUMNS = (PRIVATE_KEYS, SERVER_KEYS, PINS)
 
 
 @dataclass(frozen=True)

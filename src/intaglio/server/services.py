@@ -17,10 +17,13 @@ from intaglio.core.settings import Settings
 from intaglio.db.engine import Database
 from intaglio.db.listen import Watch
 from intaglio.keystore.service import KeyStore
+from intaglio.keystore.tokens import Tokens
 
 if TYPE_CHECKING:
     from intaglio.authority.context import Authority
     from intaglio.mtls.context import Mtls
+    from intaglio.server.timestamping import Timestamping
+    from intaglio.timestamping.context import Timestamps
 
 log = get_logger(__name__)
 
@@ -51,7 +54,8 @@ class Services:
         self.database = Database(
             database_url, pool_size=settings.database_pool_size, timeout=settings.database_timeout
         )
-        self.keystore = KeyStore(self.master_key)
+        tokens = Tokens(settings, self.master_key, self.database)
+        self.keystore = KeyStore(self.master_key, tokens=tokens)
         self.refusals = RefusalRecorder(self.database)
         self._authority = make_authority(settings, self.database, self.keystore) if make_authority else None
         self.watch = Watch(self.database, on_config=self._config_changed, on_event=self._events_arrived)
@@ -79,6 +83,20 @@ class Services:
 
         gateway = Gateway(self.authority, is_current=lambda: self.watch.current)
         return Mtls(self.authority, gateway, self.master_key, self.watch, self.refusals)
+
+    @cached_property
+    def timestamps(self) -> Timestamps:
+        """What the use cases of timestamping work with."""
+        from intaglio.timestamping.context import Timestamps
+
+        return Timestamps(self.authority, self.master_key, self.watch)
+
+    @cached_property
+    def timestamping(self) -> Timestamping:
+        """The timestamping application of this process."""
+        from intaglio.server.timestamping import Timestamping
+
+        return Timestamping(self)
 
     @property
     def database_reached(self) -> bool:

@@ -1,0 +1,325 @@
+"""A configured token: its slots, the login, a bounded pool of sessions, and going on after the token was away.
+
+What is done with a token is a function of a :class:`Seat` (a session and the keys found in it), handed to
+:meth:`Token.run`. When that fails as a lost session or a lost token does, it is run again on a new session, then once
+more after the library began anew; then it fails closed. Nothing here knows of the event loop: it runs in the threads of
+the token's dispatcher.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from pkcs11 import Attribute, ObjectClass, TokenFlag
+from pkcs11 import exceptions as ck
+from pkcs11.types import PrivateKey, Session
+from pkcs11.types import Token as Slotted
+
+from intaglio.core.clock import monotonic
+from intaglio.core.errors import IntaglioError, Refused, Unavailable
+from intaglio.core.logging import get_logger
+from intaglio.core.troubles import Troubles
+from intaglio.keystore.pkcs11 import errors
+from intaglio.keystore.pkcs11.library import Library, Loaded, library
+from intaglio.keystore.pkcs11.modules import Module
+
+log = get_logger(__name__)
+T = TypeVar("T")
+
+_KEYS_PER_SEAT = 500
+_SUSPICION = 10.0  # seconds for which a slot that failed is the last choice
+
+#: Epoch of the library, and slot.
+Place = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Locator:
+    """Which token of a library is meant: by any of label, serial number and slot id. None is "any"."""
+
+    label: str | None = None
+    serial: str | None = None
+    slot: int | None = None
+
+    def means(self, token: Slotted) -> bool:
+        return (
+            (self.label is None or token.label == self.label)
+            and (self.serial is None or serial_of(token) == self.serial)
+            and (self.slot is None or token.slot.slot_id == self.slot)
+        )
+
+    def __str__(self) -> str:
+        parts = {"label": self.label, "serial number": self.serial, "slot": self.slot}
+        return ", ".join(f"{name} {value}" for name, value in parts.items() if value is not None) or "any"
+
+
+#: Runs an attempt to log in so that no other process tries the PIN at the same time, and none a PIN known as wrong.
+LoginGuard = Callable[[Callable[[], None]], None]
+
+
+@dataclass(frozen=True)
+class TokenSettings:
+    """How a token is used. ``sessions`` bounds how many are open at a time in this process; ``timeout`` is how long
+    an operation may wait, in seconds; ``load_sharing`` permits several tokens of that name that hold the same keys."""
+
+    name: str
+    module: Module
+    locator: Locator
+    pin: str | None = field(default=None, repr=False)
+    sessions: int = 8
+    timeout: float = 10.0
+    load_sharing: bool = False
+
+
+@dataclass
+class Seat:
+    """A session, and the private keys found in it so far by CKA_ID."""
+
+    session: Session
+    slot: int
+    epoch: int
+    keys: dict[bytes, PrivateKey] = field(default_factory=dict)
+    #: The keys whose first signature on this session proved right.
+    proved: set[bytes] = field(default_factory=set)
+
+    @property
+    def place(self) -> Place:
+        return self.epoch, self.slot
+
+    def key(self, cka_id: bytes) -> PrivateKey:
+        """The private key with this CKA_ID. Raises NoSuchKey."""
+        found = self.keys.get(cka_id)
+        if found is None:
+            objects = self.session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.ID: cka_id})
+            with contextlib.closing(objects):  # type: ignore[type-var]
+                found = next(iter(objects), None)  # type: ignore[assignment]
+            if found is None:
+                raise ck.NoSuchKey("no private key with this CKA_ID")
+            if len(self.keys) >= _KEYS_PER_SEAT:
+                self.keys.clear()
+                self.proved.clear()
+            self.keys[cka_id] = found
+        return found
+
+
+class Token:
+    """One configured token in this process. Methods may be called from any thread and block."""
+
+    def __init__(self, settings: TokenSettings, guard: LoginGuard = lambda attempt: attempt()) -> None:
+        self.settings = settings
+        self.name = settings.name
+        self._guard = guard
+        self._library: Library = library(settings.module)
+        self._free: list[Seat] = []
+        self._permits = threading.BoundedSemaphore(settings.sessions)
+        self._lock = threading.Lock()
+        self._connecting = threading.Lock()
+        self._closed = False
+        self._open: Counter[Place] = Counter()
+        self._logged_in: set[Place] = set()
+        self._refused: IntaglioError | None = None
+        self._suspect: dict[int, float] = {}  # when a slot last failed
+        self._troubles = Troubles()
+        #: What the token can do, by number; empty until it was first reached.
+        self.mechanisms: frozenset[int] = frozenset()
+        #: What is wrong with the token as far as the last operation told; None: nothing.
+        self.fault: IntaglioError | None = None
+
+    def run(self, operation: Callable[[Seat], T], *, write: bool = False) -> T:
+        """Run ``operation`` on a session of the token, ``write`` on one that may change objects.
+
+        It may be run up to three times, so it must be safe to repeat after a failure. Raises Unavailable
+        (``token-unavailable``, ``token-key-missing``), PinRefused, and a refusal when the token cannot do it.
+        """
+        if not self._permits.acquire(timeout=self.settings.timeout):
+            raise errors.busy(self.name, self.settings.timeout)
+        try:
+            result = self._persistently(operation, write)
+        except IntaglioError as error:
+            self._note(error)
+            raise
+        finally:
+            self._permits.release()
+        if self.fault is not None:
+            self._note(None)
+        return result
+
+    def close(self) -> None:
+        """Close the free sessions; those in use are closed when they are given back."""
+        with self._lock:
+            self._closed = True
+            seats, self._free = self._free, []
+        with contextlib.suppress(ck.PKCS11Error), self._library.entered():
+            for seat in seats:
+                self._drop(seat)
+
+    def present(self) -> list[Slotted]:
+        """The tokens that the settings mean, as the library sees them now. Raises PKCS11Error."""
+        with self._library.entered() as loaded:
+            found = []
+            for slot in loaded.get_slots(token_present=True):
+                with contextlib.suppress(ck.TokenNotPresent, ck.TokenNotRecognised, ck.GeneralError, ck.DeviceError):
+                    token = slot.get_token()
+                    if TokenFlag.TOKEN_INITIALIZED in token.flags and self.settings.locator.means(token):
+                        found.append(token)
+            return found
+
+    # ---- trying again ------------------------------------------------------------------------------------------------
+
+    def _persistently(self, operation: Callable[[Seat], T], write: bool) -> T:
+        failure: ck.PKCS11Error | None = None
+        for last in (False, False, True):
+            epoch = self._library.epoch
+            if last and not self._restarted(epoch, failure):
+                break
+            try:
+                return self._once(operation, write)
+            except errors.PERMANENT as error:
+                raise errors.refused(self.name, error) from error
+            except ck.PKCS11Error as error:
+                failure = error
+                if not isinstance(error, errors.STALE):
+                    self._restarted(epoch, error)
+        assert failure is not None
+        if isinstance(failure, ck.NoSuchKey):
+            raise errors.key_missing(self.name) from failure
+        raise errors.unavailable(self.name, errors.describe(failure)) from failure
+
+    def _once(self, operation: Callable[[Seat], T], write: bool) -> T:
+        with self._library.entered() as loaded:
+            seat = self._seat(loaded, write)
+            sound = False
+            try:
+                result = operation(seat)
+                sound = True
+            except errors.HARMLESS:
+                sound = True
+                raise
+            except ck.UserNotLoggedIn:
+                self._logged_in.discard(seat.place)
+                raise
+            finally:
+                if sound and not write:
+                    self._give_back(seat)
+                else:
+                    self._drop(seat)
+                if not sound:
+                    self._suspect[seat.slot] = monotonic()
+            self._library.used(self.name)
+            return result
+
+    def _restarted(self, epoch: int, failure: Exception | None) -> bool:
+        """Whether the library has begun anew since ``epoch``. For one missing key nobody else is disturbed often."""
+        alone = None if isinstance(failure, ck.NoSuchKey) else self.name
+        try:
+            return self._library.restart(epoch, alone)
+        except ck.PKCS11Error as error:
+            raise errors.unavailable(self.name, errors.describe(error)) from error
+
+    # ---- sessions ----------------------------------------------------------------------------------------------------
+
+    def _seat(self, loaded: Loaded, write: bool) -> Seat:
+        """A free session, or a new one; the caller has a permit, so there is room for it."""
+        surplus: Seat | None = None
+        with self._lock:
+            self._free = [seat for seat in self._free if seat.epoch == self._library.epoch]
+            self._open = Counter({place: n for place, n in self._open.items() if place[0] == self._library.epoch})
+            if self._free and not write:
+                return self._free.pop()
+            if self._open.total() >= self.settings.sessions and self._free:
+                surplus = self._free.pop()
+        if surplus is not None:  # gives its place to one that may write
+            self._drop(surplus)
+        return self._new_seat(loaded, write)
+
+    def _new_seat(self, loaded: Loaded, write: bool) -> Seat:
+        with self._connecting:
+            slotted = self._choose()
+            if not self.mechanisms:
+                self.mechanisms = frozenset(int(each) for each in slotted.slot.get_mechanisms())
+            session = slotted.open(rw=write)
+            seat = Seat(session, slotted.slot.slot_id, self._library.epoch)
+            with self._lock:
+                self._open[seat.place] += 1
+            try:
+                self._log_in(loaded, slotted, seat)
+            except BaseException:
+                self._drop(seat)
+                raise
+            return seat
+
+    def _choose(self) -> Slotted:
+        found = self.present()
+        if not found:
+            raise ck.TokenNotPresent(f"no token with {self.settings.locator}")
+        if len(found) > 1 and not self.settings.load_sharing:
+            serials = ", ".join(serial_of(each) for each in found)
+            raise Refused(
+                f'{len(found)} tokens answer to "{self.name}" ({self.settings.locator}): {serials}.',
+                code="token-ambiguous",
+                remedy="Name one by its serial number, or switch load sharing on if they hold the same keys.",
+            )
+        return min(found, key=self._burden)
+
+    def _burden(self, slotted: Slotted) -> tuple[bool, int]:
+        """What speaks against a member of several: that it failed a moment ago, and the sessions it has."""
+        slot = slotted.slot.slot_id
+        failed = monotonic() - self._suspect.get(slot, -_SUSPICION) < _SUSPICION
+        return failed, self._open[self._library.epoch, slot]
+
+    def _log_in(self, loaded: Loaded, slotted: Slotted, seat: Seat) -> None:
+        """All sessions of a process on one token share its login, which ends with the last of them."""
+        if self.settings.pin is None or seat.place in self._logged_in:
+            return
+        if self._refused is not None:
+            raise self._refused
+        if TokenFlag.USER_PIN_LOCKED in slotted.flags:
+            raise errors.pin_unusable(self.name, "is locked")
+        handle, pin = seat.session.handle, self.settings.pin.encode()  # type: ignore[attr-defined]
+        try:
+            self._guard(lambda: loaded.login(handle, pin))
+        except errors.WRONG_PIN as error:
+            self._refused = errors.pin_wrong(self.name)
+            raise self._refused from error
+        except errors.UNUSABLE_PIN as error:
+            raise errors.pin_unusable(self.name, "is locked or has expired") from error
+        self._logged_in.add(seat.place)
+
+    def _give_back(self, seat: Seat) -> None:
+        with self._lock:
+            if not self._closed:
+                self._free.append(seat)
+                return
+        self._drop(seat)
+
+    def _drop(self, seat: Seat) -> None:
+        """End a session. Only inside the library, so that no other session can have its handle."""
+        with self._lock:
+            self._open[seat.place] -= 1
+            if self._open[seat.place] <= 0:
+                del self._open[seat.place]
+                self._logged_in.discard(seat.place)
+        if seat.epoch == self._library.epoch:
+            with contextlib.suppress(ck.PKCS11Error):
+                seat.session.close()
+
+    def _note(self, error: IntaglioError | None) -> None:
+        """Remember and report what is wrong, or that it is over."""
+        if error is not None and not isinstance(error, Unavailable):
+            return
+        self.fault = error
+        if error is None:
+            if self._troubles.over("token"):
+                log.info("a token is back", token=self.name)
+        elif self._troubles.worth_reporting("token"):
+            log.warning("a token cannot be used", token=self.name, code=error.code, reason=error.detail)
+
+
+def serial_of(token: Slotted) -> str:
+    """The serial number of a token as people write it."""
+    return token.serial.decode("ascii", "replace").strip(" \0")
