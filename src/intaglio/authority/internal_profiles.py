@@ -6,6 +6,7 @@ that only the platform can ask for them.
 
 from __future__ import annotations
 
+import hashlib
 from functools import cache
 
 from intaglio.asn1.algorithms import KeyAlgorithm
@@ -50,6 +51,30 @@ def client_credential() -> CertificateProfile:
 def listener() -> CertificateProfile:
     """Server certificates of the platform's own listeners: 1 year."""
     return _for_the_platform("privatessl-tls-server", "platform-listener", "Platform listener")
+
+
+@cache
+def timestamping(policies: tuple[str, ...] = (), *, access_information: bool = True) -> CertificateProfile:
+    """Certificates that sign timestamps: 3 years; timeStamping is the one purpose, and critical (RFC 3161 section 2.3).
+
+    ``policies`` are dotted OIDs; ``access_information`` says where to ask for the status.
+    """
+    # Compiled profiles are kept by id, so whatever differs must be in it.
+    named = hashlib.sha256(repr((policies, access_information)).encode()).hexdigest()[:12]
+    return _derived(
+        "codesigning-digital-signature",
+        id="timestamping" if not policies and access_information else f"timestamping-{named}",
+        title="Timestamping",
+        exposed=False,
+        configurable=False,
+        channels=["platform"],
+        request_extensions=[],
+        extended_key_usage=["timeStamping"],
+        extended_key_usage_critical=True,
+        certificate_policies=list(policies),
+        aia="if-ocsp-enabled" if access_information else "never",
+        validity={"default": "P3Y", "maximum": "P11Y"},
+    )
 
 
 def _for_the_platform(source: str, profile_id: str, title: str) -> CertificateProfile:

@@ -96,12 +96,14 @@ async def _rewrap(url: str, master: MasterKey) -> tuple[Progress, list[Holder]]:
     from intaglio.keystore.rewrap import SEALED_COLUMNS
     from intaglio.keystore.rewrap import rewrap as run
     from intaglio.mtls import sealed as mtls
+    from intaglio.timestamping import sealed as timestamping
 
+    columns = (*SEALED_COLUMNS, *mtls.SEALED_COLUMNS, *timestamping.SEALED_COLUMNS)
     database = Database(url, pool_size=2)
     try:
         nodes = await holders.running(database)
         holders.require_held(nodes, master.current)
-        return await run(database, master, (*SEALED_COLUMNS, *mtls.SEALED_COLUMNS)), nodes
+        return await run(database, master, columns), nodes
     finally:
         await database.close()
 

@@ -23,14 +23,15 @@ from intaglio.mtls.enrolment.policy import anchors_of
 from intaglio.mtls.identities.domains import load_all
 from intaglio.platform import live_settings, server_identities
 from intaglio.platform.live_settings import Logging
-from intaglio.server import ca_health, pages
+from intaglio.server import ca_health, pages, timestamping
 from intaglio.server.composition import Application, Composition
 from intaglio.server.deferred import DeferredApp
+from intaglio.server.health import HealthRegistry
 from intaglio.server.management.app import management_app
 from intaglio.server.platform_identity import ensure_identity
+from intaglio.server.public_listener import PublicListener
 from intaglio.server.services import Services
 from intaglio.transport.contexts import ServerIdentity
-from intaglio.validation.api import public_app
 
 log = get_logger(__name__)
 
@@ -51,14 +52,12 @@ def compose(settings: Settings) -> Composition:
         ensure_identity=ensure_identity,
         trust=_trust,
         jobs=_jobs,
-        health=ca_health.register,
+        health=_health,
     )
 
 
 def _public(services: Services) -> ASGIApp:
-    app = public_app(services.authority, services.watch)
-    services.on_stop(app.close)
-    return app
+    return PublicListener(services)
 
 
 @functools.cache
@@ -93,6 +92,11 @@ def _render_for_gateway(error: IntaglioError) -> tuple[bytes, bytes]:
     return b"application/json", json.dumps(error_body(error, catalogue_entry(error))).encode()
 
 
+def _health(services: Services, registry: HealthRegistry) -> None:
+    ca_health.register(services, registry)
+    timestamping.register(services.timestamping, registry)
+
+
 async def _identity(services: Services, listener: str) -> ServerIdentity | None:
     async with services.database.read() as view:
         found = await server_identities.load(view, services.master_key, listener)
@@ -117,6 +121,7 @@ async def _trust(services: Services, listener: str) -> Sequence[bytes]:
 async def _jobs(services: Services) -> None:
     """CRLs, OCSP signers and clean-up; audit seals. Runs until cancelled."""
     from intaglio.server.upkeep import run_mtls_upkeep  # what serving processes have no use for
+    from intaglio.timestamping.upkeep import run_timestamping_upkeep
 
     _follow_live_settings(services)
     sealer = Sealer(services.database, lambda: audit_signer(services.database, services.keystore))
@@ -126,6 +131,7 @@ async def _jobs(services: Services) -> None:
             group.create_task(run_upkeep(services.authority, services.watch, stop))
             group.create_task(sealer.run())
             group.create_task(run_mtls_upkeep(services))
+            group.create_task(run_timestamping_upkeep(services.timestamps))
     finally:
         stop.set()
 

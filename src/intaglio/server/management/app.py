@@ -35,6 +35,7 @@ ROOMS: Final = (
             ("audit", ("/audit",)),
             ("settings", ("/settings",)),
             ("platform", ("/keys", "/platform", "/server-certificates", "/status")),
+            ("timestamping", ("/timestamping",)),
             ("declaration", ("/declaration",)),
         )
     ),

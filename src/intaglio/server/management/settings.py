@@ -14,9 +14,10 @@ from intaglio.platform import live_settings, outgoing
 from intaglio.platform.live_settings import SettingsGroup, Stored
 from intaglio.server.management.access import Asked, Asker, Given
 from intaglio.server.management.lists import Items, page
+from intaglio.timestamping import settings as timestamping_settings
 
 #: Where groups are defined: importing these makes all of them known, whatever else a process has imported.
-_DEFINED_IN = (gateway_settings, mtls_settings, outgoing)
+_DEFINED_IN = (gateway_settings, mtls_settings, outgoing, timestamping_settings)
 
 router = APIRouter(tags=["settings"])
 

@@ -1,0 +1,39 @@
+"""What answers on the public listener: OCSP, CRLs and CA certificates here, timestamps there."""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from intaglio.server.services import Services
+from intaglio.validation.api import public_app
+from intaglio.validation.conditional import NOT_FOUND
+
+_VALIDATION = frozenset({"ocsp", "crl"})
+_TIMESTAMPS = "/tsa/"
+
+
+class PublicListener:
+    """ASGI application of one process. Of what the setting ``only`` leaves out, everything is 404."""
+
+    def __init__(self, services: Services) -> None:
+        only = frozenset(services.settings.only)
+        self._validation: ASGIApp = _nothing
+        self._timestamping: ASGIApp = _nothing
+        if not only or only & _VALIDATION:
+            validation = public_app(services.authority, services.watch)
+            services.on_stop(validation.close)
+            self._validation = validation
+        if not only or "tsa" in only:
+            self._timestamping = services.timestamping
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(_TIMESTAMPS):
+            scope["intaglio.route"] = "/tsa"  # for the metrics of the listener
+            await self._timestamping(scope, receive, send)
+        else:
+            await self._validation(scope, receive, send)
+
+
+async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http":
+        await NOT_FOUND.send(send, 404, head=scope["method"] == "HEAD")

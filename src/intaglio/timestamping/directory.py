@@ -1,0 +1,178 @@
+"""The issuers of one process, ready to sign: read again whenever the configuration changed anywhere.
+
+What is remembered is used only while the :class:`~intaglio.db.listen.Watch` is current and the configuration that was
+read is the newest it heard of. So a removed issuer or a replaced certificate counts on every process within a second,
+and a process that hears nothing signs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import select
+
+from intaglio.asn1 import der
+from intaglio.asn1.signature_schemes import signature_scheme
+from intaglio.authority.models import certificate as certificate_table
+from intaglio.core.clock import rfc3339
+from intaglio.core.errors import IntaglioError, TimedOut, Unavailable
+from intaglio.core.logging import get_logger
+from intaglio.db.engine import Transaction
+from intaglio.db.journal import journal_head
+from intaglio.keystore.service import Signer
+from intaglio.platform import live_settings
+from intaglio.timestamping.context import Timestamps
+from intaglio.timestamping.settings import Timestamping
+from intaglio.timestamping.storage import load_issuers
+from intaglio.timestamping.tokens import TokenMaker, token_maker
+from intaglio.timestamping.values import IssuerRecord, SignerKey
+from intaglio.x509.certificates import CertificateInfo, read_certificate
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class ReadySigner:
+    """A key with its certificate, and how it signs. ``inline`` signatures are made in the event loop."""
+
+    id: UUID
+    certificate: CertificateInfo
+    certificate_id: UUID | None
+    inline: bool
+    sign: Callable[[bytes], bytes] = field(repr=False)
+
+    def require_usable(self, now: datetime) -> None:
+        """Raise Unavailable unless the certificate is valid now."""
+        if not self.certificate.not_before <= now <= self.certificate.not_after:
+            raise Unavailable(
+                f"The certificate of the timestamp issuer is valid from {rfc3339(self.certificate.not_before)} to "
+                f"{rfc3339(self.certificate.not_after)}.",
+                code="tsa-certificate-expired",
+            )
+
+
+@dataclass(frozen=True)
+class ReadyIssuer:
+    """An issuer of this process. ``signer`` and ``maker`` are None while it cannot sign, because of ``trouble``."""
+
+    record: IssuerRecord
+    hashes: frozenset[str]
+    policy: bytes
+    signer: ReadySigner | None
+    maker: TokenMaker | None = field(repr=False)
+    trouble: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+
+class IssuerDirectory:
+    """The issuers and settings of this process."""
+
+    def __init__(self, timestamps: Timestamps) -> None:
+        self._timestamps = timestamps
+        self._lock = asyncio.Lock()
+        self._epoch = -1
+        self.issuers: Mapping[str, ReadyIssuer] = {}
+        self.settings = Timestamping()
+
+    @property
+    def current(self) -> bool:
+        """Whether what is in memory may be used."""
+        watch = self._timestamps.watch
+        return watch.current and watch.epoch <= self._epoch
+
+    async def catch_up(self) -> None:
+        """Read what the configuration is now, unless that is known. Raises Unavailable, TimedOut."""
+        if not self._timestamps.watch.current:
+            raise Unavailable(
+                "This process does not hear of changes at the moment.", code="database-unavailable", retry_after=1
+            )
+        if not self.current:
+            await self.refresh(only_if_old=True)
+
+    async def refresh(self, *, only_if_old: bool = False) -> None:
+        """Read what the configuration is now. Raises Unavailable, TimedOut."""
+        database = self._timestamps.authority.database
+        try:
+            async with asyncio.timeout(database.timeout), self._lock:
+                if not (only_if_old and self.current):
+                    async with database.read() as view:
+                        await self._read(view)
+        except TimeoutError:
+            raise TimedOut("The database did not answer in time.", code="database-timeout") from None
+
+    async def recheck_status(self) -> None:
+        """Look whether a certificate that tokens are signed with was revoked or put on hold; called when certificate
+        events were heard of."""
+        mine = {
+            issuer.signer.certificate_id
+            for issuer in self.issuers.values()
+            if issuer.signer is not None and issuer.signer.certificate_id is not None
+        }
+        if not mine:
+            return
+        c = certificate_table.c
+        async with self._timestamps.authority.database.read() as view:
+            bad = await view.scalar(select(c.id).where(c.id.in_(mine), c.status != "valid").limit(1))
+        if bad is not None:
+            self._epoch = -1  # read everything again before the next token
+
+    async def _read(self, view: Transaction) -> None:
+        # The epoch is read first: what follows is at least as new.
+        epoch = int(await view.scalar(select(journal_head.c.epoch)) or 0)
+        self.settings = await live_settings.current(view, Timestamping)
+        before, found = self.issuers, {}
+        signers: dict[UUID, tuple[Signer | None, str]] = {}
+        for record in await load_issuers(view):
+            if record.enabled:
+                key = record.signer.current
+                if record.signer.id not in signers:
+                    signers[record.signer.id] = await self._load(view, key)
+                found[record.name] = _ready(record, key, *signers[record.signer.id])
+        self.issuers, self._epoch = found, epoch
+        for name, issuer in found.items():
+            if issuer.trouble and (name not in before or before[name].trouble != issuer.trouble):
+                log.warning("a timestamp issuer cannot sign", issuer=name, reason=issuer.trouble)
+
+    async def _load(self, view: Transaction, key: SignerKey | None) -> tuple[Signer | None, str]:
+        if key is None:
+            return None, "There is no certificate yet."
+        if key.status != "valid":
+            return None, f"The certificate is {key.status}."
+        try:
+            return await self._timestamps.authority.keystore.load(view, key.key_id), ""
+        except IntaglioError as error:
+            if error.code.startswith("database"):
+                raise
+            return None, str(error)
+
+
+def _ready(record: IssuerRecord, key: SignerKey | None, signer: Signer | None, trouble: str) -> ReadyIssuer:
+    profile = record.profile
+    hashes, policy = frozenset(profile.hashes), der.oid(profile.policy)
+    if signer is None or key is None or key.certificate is None:
+        return ReadyIssuer(record, hashes, policy, None, None, trouble)
+    certificate = read_certificate(key.certificate)
+    scheme = signature_scheme(signer.algorithm, profile.digest)
+    # Whoever verifies a token has the root, or nothing would make him trust it; in tokens it would only take room.
+    between = [each.der for each in map(read_certificate, key.chain) if not each.is_self_issued]
+    maker = token_maker(
+        policy=profile.policy,
+        accuracy=profile.accuracy,
+        ordering=profile.ordering,
+        qualified=profile.qualified,
+        digest=profile.digest,
+        certificate=certificate,
+        chain=between,
+        signature_identifier=scheme.identifier,
+    )
+    ready = ReadySigner(
+        record.signer.id, certificate, key.certificate_id, signer.inline, scheme.bind(signer.private_key)
+    )
+    return ReadyIssuer(record, hashes, policy, ready, maker)

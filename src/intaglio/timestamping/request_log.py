@@ -1,0 +1,85 @@
+"""One line in the log per timestamp request, written in batches because a structured record costs more than a token.
+
+The names are those that monitoring of timestamp services looks for: ``ProcessTimeStampRequest.Granted`` and
+``ProcessTimeStampRequest.Failed``, ``endpoint``, ``tsa-timestampresponse-encoded``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+import os
+import sys
+
+from intaglio.core import clock
+from intaglio.timestamping.rejections import Failure
+from intaglio.timestamping.service import Reply
+
+_FLUSH_AFTER = 0.1  # seconds a line may wait
+_FLUSH_AT = 200  # lines
+
+_logger = logging.getLogger("intaglio.timestamping")
+
+#: How a failure is called in the log.
+_STRINGS = {
+    Failure.BAD_ALGORITHM: "BadAlgTSError",
+    Failure.BAD_REQUEST: "BadRequestTSError",
+    Failure.BAD_DATA_FORMAT: "BadDataFormatTSError",
+    Failure.TIME_NOT_AVAILABLE: "TimeNotAvailableTSError",
+    Failure.UNACCEPTED_POLICY: "UnacceptedPolicyTSError",
+    Failure.UNACCEPTED_EXTENSION: "UnacceptedExtensionTSError",
+    Failure.INFORMATION_NOT_AVAILABLE: "AddInfoNotAvailableTSError",
+    Failure.SYSTEM_FAILURE: "SystemFailureTSError",
+}
+
+
+class RequestLog:
+    """The request log of one process; writes nothing at log levels above INFO."""
+
+    def __init__(self, descriptor: int | None = None) -> None:
+        self._descriptor = descriptor
+        self._lines: list[str] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, endpoint: str, peer: str, reply: Reply, seconds: float, *, successes: bool, encoded: bool) -> None:
+        """One answered request: ``endpoint`` is the issuer's name, ``seconds`` how long it took. With ``encoded`` the
+        answer itself is written too; without ``successes`` and that, tokens that were given leave no line."""
+        if not _logger.isEnabledFor(logging.INFO) or (reply.failure is None and not successes and not encoded):
+            return
+        at = clock.now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        failed = "" if reply.failure is None else f",{_failure(reply.failure, reply)}"
+        response = f',"tsa-timestampresponse-encoded":"{base64.b64encode(reply.body).decode()}"' if encoded else ""
+        self._lines.append(
+            f'{{"event":"ProcessTimeStampRequest.{"Failed" if failed else "Granted"}",'
+            f'"msg":"ProcessTimeStampRequest.{"Failed" if failed else "Granted"}","endpoint":"{endpoint}",'
+            f'"peer":"{peer}","milliseconds":{seconds * 1000:.2f}{failed}{response},'
+            f'"logger":"intaglio.timestamping","level":"info","timestamp":"{at}"}}\n'
+        )
+        if len(self._lines) >= _FLUSH_AT:
+            self.flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_FLUSH_AFTER, self.flush)
+
+    def flush(self) -> None:
+        """Write what is waiting."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        lines, self._lines = self._lines, []
+        data = "".join(lines).encode()
+        try:
+            descriptor = sys.stderr.fileno() if self._descriptor is None else self._descriptor
+            while data:
+                data = data[os.write(descriptor, data) :]
+        except (OSError, ValueError):
+            return  # nobody reads our log any more; answering goes on
+
+
+def _failure(failure: Failure, reply: Reply) -> str:
+    """The members of a line that say why; the innermost cause is what went wrong."""
+    innermost, _, detail = reply.cause.partition(": ") if reply.cause.startswith("BadClock") else (reply.cause, "", "")
+    cause = {"msg": failure.label, "cause": {"msg": detail or reply.detail, "cause": {"msg": innermost}}}
+    log = {"tsa-pkistatus-string": _STRINGS[failure]}
+    return f'"tsa-log":{json.dumps(log)},"cause":{json.dumps(cause)}'
