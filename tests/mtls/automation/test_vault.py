@@ -13,16 +13,18 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
+from tests.mtls.automation import conftest as automation
 from tests.mtls.automation.conftest import Client, token_for
 from tests.mtls.enrolment.conftest import set_live
 from tests.support.authority import OPERATOR
 from tests.support.identities import issue, make_request, make_service
 
 from intaglio.authority.crls.issue import issue_crl
+from intaglio.core.effort import Effort
 from intaglio.core.errors import IntaglioError, InvalidInput
 from intaglio.mtls.automation import logins
 from intaglio.mtls.automation.bootstrap import CreatedToken, revoke_token
-from intaglio.mtls.automation.vault import answers, reading
+from intaglio.mtls.automation.vault import answers, pki, reading
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.identities import revoking
 from intaglio.mtls.identities.bindings import live_bindings
@@ -99,6 +101,31 @@ async def test_issue_makes_a_key(mtls: Mtls, client: Client, payments: Identity)
     answer = await asking.post("/v1/pki/issue/payments", json={}, headers=with_token(token))
     assert answer.status_code == 403
     assert "(issue-disabled)" in answer.json()["errors"][0]
+
+
+async def test_an_identity_gets_so_many_certificates_and_logins_in_a_minute(
+    mtls: Mtls, client: Client, payments: Identity
+) -> None:
+    asking, token = await by_certificate(mtls, client, payments)
+    await set_live(mtls, "automation", issues_per_minute=2)
+    answers = [await sign(asking, token) for _ in range(3)]
+    assert [each.status_code for each in answers] == [200, 200, 429]
+    assert 0 < int(answers[-1].headers["retry-after"]) <= 60
+    logins = [await asking.post("/v1/auth/cert/login", json={}) for _ in range(2)]
+    assert [each.status_code for each in logins] == [200, 429]  # the first login was one, too
+    renewal = await automation.sign(asking)
+    assert (renewal.status_code, renewal.json()["code"]) == (429, "rate_limited")
+
+
+async def test_making_keys_for_one_identity_leaves_room_for_others(
+    mtls: Mtls, client: Client, payments: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pki, "costly", Effort(budget=0.0, regained=0.001))
+    asking, token = await by_certificate(mtls, client, payments)
+    answer = await asking.put("/v1/pki/issue/payments", json={"key_type": "rsa"}, headers=with_token(token))
+    assert answer.status_code == 429
+    assert int(answer.headers["retry-after"]) > 0
+    assert (await sign(asking, token)).status_code == 200
 
 
 async def test_more_life_than_allowed_is_cut_with_a_warning(mtls: Mtls, client: Client, payments: Identity) -> None:

@@ -7,13 +7,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_asyncio
 from sqlalchemy import text
 from tests.server.management_client import Management, management
 
+from intaglio.core.effort import Effort
 from intaglio.core.secrets import MasterKey
 from intaglio.mtls.toolkit import keys
 from intaglio.mtls.toolkit.pkcs12_reader import open_pkcs12
+from intaglio.server.management.mtls import toolkit
 from intaglio.x509.certificates import read_certificate
 
 _PASSWORD, _OTHER = "correct horse battery staple", "another purple elephant dances"
@@ -30,6 +33,30 @@ async def _post(api: Management, path: str, status: int = 200, **body: Any) -> A
         answer = await http.post(f"http://management/toolkit/v1/{path}", json=body)
     assert answer.status_code == status, answer.text
     return answer.json()
+
+
+async def test_who_asks_for_much_work_has_to_wait_and_others_go_on(
+    api: Management, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Making keys and deriving them from passwords takes seconds; one caller must not take all of a server."""
+    used = 0.0
+
+    def processor_time() -> float:
+        nonlocal used
+        used += 10.0
+        return used
+
+    monkeypatch.setattr(toolkit, "costly", Effort(budget=15.0, regained=0.001, processor_time=processor_time))
+    body = {"algorithm": "P-256", "iterations": 1000}
+    alice, bob = await api.user("alice", "auditor"), await api.user("bobby", "auditor")
+    url = "http://management/toolkit/v1/keys"
+    assert (await alice.post(url, json=body)).status_code == 200
+    opening, inspecting = {"pkcs12": "MAA=", "password": "x"}, {"data": "MAA="}
+    for path, asked in (("keys", body), ("pkcs12/open", opening), ("inspect", inspecting)):
+        refused = await alice.post(f"http://management/toolkit/v1/{path}", json=asked)
+        assert (refused.status_code, refused.json()["code"]) == (429, "too-much-work")
+        assert int(refused.headers["retry-after"]) > 0
+    assert (await bob.post(url, json=body)).status_code == 200
 
 
 async def test_the_four_steps_work_over_http(api: Management) -> None:

@@ -21,6 +21,12 @@ class AutomationSettings(SettingsGroup):
     failures_per_minute: int = Field(
         default=60, ge=1, le=100_000, description="Failed logins one address may make in a minute, over all processes."
     )
+    issues_per_minute: int = Field(
+        default=600,
+        ge=1,
+        le=100_000,
+        description="Certificates, and logins, that one identity may ask for in a minute, over all processes.",
+    )
     token_minutes: int = Field(
         default=60, ge=1, le=24 * 60, description="Minutes a token of the Vault-compatible interface lives."
     )

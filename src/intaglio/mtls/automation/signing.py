@@ -12,16 +12,20 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from typing import Literal
 from uuid import UUID
 
 from intaglio.core.errors import IntaglioError, Unavailable
 from intaglio.mtls.automation import bootstrap
 from intaglio.mtls.automation.bootstrap import Redeemed
+from intaglio.mtls.automation.settings import AutomationSettings
 from intaglio.mtls.context import Mtls
+from intaglio.mtls.enrolment import limits
 from intaglio.mtls.identities.bindings import Binding
 from intaglio.mtls.identities.bundles import bundle_of
 from intaglio.mtls.identities.issuing import Ground, issue_identity
 from intaglio.mtls.identities.values import Channel, Identity, IssuedIdentity
+from intaglio.platform import live_settings
 from intaglio.x509.certificates import read_certificate
 from intaglio.x509.requests import CertificateRequest, parse_request
 
@@ -55,8 +59,9 @@ async def sign_for_holder(
 ) -> Signed:
     """Certify a new key for whoever holds a certificate of the identity, which was judged just now.
 
-    Raises what :func:`issue_identity` raises.
+    Raises RateLimited, and what :func:`issue_identity` raises.
     """
+    await count_use(mtls, identity, "issue")
     issued = await issue_identity(
         mtls, identity.principal(source), identity, wish.csr, channel=Channel.AGENT, lifetime=wish.lifetime,
         source=source, user_agent=user_agent, also_dns=wish.dns_names, renews=binding.id,
@@ -73,6 +78,7 @@ async def sign_for_token(mtls: Mtls, token: str, wish: Wish, *, source: str, use
     spki_sha256 = hashlib.sha256(request.spki).digest()
     redeemed = await bootstrap.redeem(mtls, token, "sign", source, spki_sha256=spki_sha256)
     async with _given_back(mtls, redeemed, spki_sha256):
+        await count_use(mtls, redeemed.identity, "issue")
         issued = await issue_identity(
             mtls, redeemed.identity.principal(source), redeemed.identity, request, channel=Channel.AGENT,
             lifetime=wish.lifetime, source=source, user_agent=user_agent, also_dns=wish.dns_names,
@@ -96,13 +102,21 @@ async def sign_within(
     renews: UUID | None = None,
 ) -> Signed:
     """Certify a key for an identity that was proved otherwise, by something of which ``ground`` says whether it still
-    counts; ``renews`` is the binding of the certificate that proved it, if one did. Raises what
+    counts; ``renews`` is the binding of the certificate that proved it, if one did. Raises RateLimited, and what
     :func:`issue_identity` raises."""
+    await count_use(mtls, identity, "issue")
     issued = await issue_identity(
         mtls, identity.principal(source), identity, request, channel=channel, lifetime=lifetime, source=source,
         user_agent=user_agent, also_dns=dns_names, renews=renews, ground=ground,
     )  # fmt: skip
     return await completed(mtls, issued)
+
+
+async def count_use(mtls: Mtls, identity: Identity, kind: Literal["issue", "login"]) -> None:
+    """Count what an identity asks for. Raises RateLimited beyond what one may in a minute."""
+    async with mtls.database.read() as view:
+        limit = (await live_settings.current(view, AutomationSettings)).issues_per_minute
+    await limits.count_of_identity(mtls.database, identity.id, limit, kind=kind)
 
 
 async def completed(mtls: Mtls, issued: IssuedIdentity) -> Signed:

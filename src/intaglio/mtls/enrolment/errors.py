@@ -100,9 +100,9 @@ def ca_unavailable(why: str) -> Unavailable:
     )
 
 
-def rate_limited(seconds: int) -> RateLimited:
+def rate_limited(seconds: int, who: str = "your address") -> RateLimited:
     return RateLimited(
-        "Too many requests from your address.",
+        f"Too many requests from {who}.",
         code="rate_limited",
         remedy=f"Try again in {seconds} s.",
         retry_after=seconds,

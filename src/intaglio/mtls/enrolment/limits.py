@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 from datetime import timedelta
+from uuid import UUID
 
 from sqlalchemy import case, delete, select
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -21,10 +22,12 @@ _IPV6_PREFIX = 64
 
 async def count_request(database: Database, source: str, limit: int, *, kind: str = "enrol") -> None:
     """Count one request of an address. Raises RateLimited beyond ``limit`` in a minute."""
-    async with database.transaction() as tx:
-        count, left = await _count(tx, f"{kind}:{network_of(source)}", _MINUTE)
-    if count > limit:
-        raise rate_limited(max(1, math.ceil(left.total_seconds())))
+    await _count_minute(database, f"{kind}:{network_of(source)}", limit, "your address")
+
+
+async def count_of_identity(database: Database, identity: UUID, limit: int, *, kind: str) -> None:
+    """Count one request of an identity, wherever it comes from. Raises RateLimited beyond ``limit`` in a minute."""
+    await _count_minute(database, f"{kind}:{identity}", limit, "this identity")
 
 
 async def require_unlocked(tx: Transaction, handle: str, limit: int) -> None:
@@ -53,6 +56,13 @@ async def prune(tx: Transaction) -> None:
             attempt.c.since < case((is_failure, tx.now - FAILURES_KEPT), else_=tx.now - timedelta(hours=1))
         )
     )
+
+
+async def _count_minute(database: Database, subject: str, limit: int, who: str) -> None:
+    async with database.transaction() as tx:
+        count, left = await _count(tx, subject, _MINUTE)
+    if count > limit:
+        raise rate_limited(max(1, math.ceil(left.total_seconds())), who)
 
 
 def network_of(source: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from intaglio.asn1.algorithms import KeyAlgorithm, key_algorithm_of
 from intaglio.audit.record import record
 from intaglio.authority import models as authority_models
 from intaglio.authority.access import require_organization, sees_all, visible_organizations
+from intaglio.core.effort import costly
 from intaglio.core.errors import InvalidInput, NotFound, Refused, StateConflict
 from intaglio.core.identifiers import new_id
 from intaglio.core.principal import Permission, Principal
@@ -111,7 +111,8 @@ async def import_pkcs12(
     Raises InvalidInput (``password-wrong``, ``pkcs12-unreadable``, ``pkcs12-without-key``, ``key-mismatch``,
     ``key-algorithm-not-allowed``), Refused (``encryption-unsupported``, ``credential-expired``), StateConflict.
     """
-    content = await asyncio.to_thread(open_pkcs12, data, password.get_secret_value())  # it may take seconds
+    principal.require(Permission.MTLS_IDENTITIES)
+    content = await costly.run(principal, lambda: open_pkcs12(data, password.get_secret_value()))
     if content.key is None:
         raise InvalidInput(
             "There is no private key in the PKCS #12 file.",

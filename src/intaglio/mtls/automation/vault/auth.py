@@ -8,7 +8,7 @@ from starlette.responses import Response
 from intaglio.core import clock
 from intaglio.core.errors import Forbidden
 from intaglio.core.identifiers import new_id
-from intaglio.mtls.automation import bootstrap, logins, pipelines, proving
+from intaglio.mtls.automation import bootstrap, logins, pipelines, proving, signing
 from intaglio.mtls.automation.issuer_keys import IssuerKeys
 from intaglio.mtls.automation.logins import Ground, Login, OpenedLogin
 from intaglio.mtls.automation.roles import names
@@ -85,6 +85,7 @@ class AuthRoutes:
         return login
 
     async def _open(self, request: Request, identity: Identity, method: logins.Method, ground: Ground) -> OpenedLogin:
+        await signing.count_use(self._mtls, identity, "login")
         return await logins.open_login(self._mtls, identity, method, ground, proving.source_of(request))
 
     def _told(self, opened: OpenedLogin) -> Response:

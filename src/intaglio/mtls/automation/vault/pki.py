@@ -6,7 +6,6 @@ of the caller. Of a request only the key counts; names that are asked for have t
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
@@ -25,6 +24,7 @@ from intaglio.authority.crls.stored import latest_crl
 from intaglio.authority.directory import CaView
 from intaglio.core import clock
 from intaglio.core.clock import rfc3339
+from intaglio.core.effort import costly
 from intaglio.core.errors import Forbidden, InvalidInput, NotFound, Refused
 from intaglio.core.identifiers import serial_hex
 from intaglio.mtls.automation import logins
@@ -88,7 +88,7 @@ class PkiRoutes:
                 "This kind of key is not made here.", code="key-kind-unknown",
                 remedy="Use key_type ec or rsa, and private_key_format der or pkcs8.", target="key_type",
             )  # fmt: skip
-        key = await asyncio.to_thread(generate_private_key, algorithm)
+        key = await costly.run(request.state.principal, lambda: generate_private_key(algorithm))
         signed, warnings = await self._issue(request, login, body, _request_for(key))
         style = PrivateFormat.PKCS8 if body.private_key_format == "pkcs8" else PrivateFormat.TraditionalOpenSSL
         made = _Key(body.key_type, key, style)

@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
-from starlette.concurrency import run_in_threadpool
 
 from intaglio.asn1.algorithms import KeyAlgorithm, generate_private_key, spki
 from intaglio.core import clock
+from intaglio.core.effort import costly
 from intaglio.core.errors import InvalidInput
 from intaglio.mtls.toolkit import (
     advice,
@@ -235,14 +235,14 @@ class ChoiceAdvice(BaseModel):
 
 @router.post("/keys")
 async def make_key(asker: Asker, body: NewKey) -> KeyMade:
-    """Generate a private key, encrypted."""
+    """Generate a private key, encrypted. Refused with 429 to who asks for too much at a time, like all here."""
     algorithm = KeyAlgorithm.parse(body.algorithm)
     encryption = chosen_from(pbe.Encryption, body.encryption, "encryption")
     generated = None if body.password is not None else passwords.generate()
     password = generated or _strong(body.password)
-    key = await run_in_threadpool(generate_private_key, algorithm)
-    made = await run_in_threadpool(
-        lambda: keys.encode_key(key, password, encryption=encryption, iterations=body.iterations)
+    key = await costly.run(asker, lambda: generate_private_key(algorithm))
+    made = await costly.run(
+        asker, lambda: keys.encode_key(key, password, encryption=encryption, iterations=body.iterations)
     )
     pin = sharing.spki_pin(spki(key.public_key()))
     return KeyMade(key=made.decode(), key_algorithm=algorithm.value, spki_pin=pin, password=generated)
@@ -259,7 +259,7 @@ async def make_certificate_request(asker: Asker, body: NewRequest) -> Pem:
     def make() -> bytes:
         return requests.make_request(keys.read_key(data, password), subject, names, digest)
 
-    return Pem(pem=request_pem(await run_in_threadpool(make)))
+    return Pem(pem=request_pem(await costly.run(asker, make)))
 
 
 @router.post("/certificates")
@@ -274,7 +274,7 @@ async def make_self_signed(asker: Asker, body: NewSelfSigned) -> Pem:
         key = keys.read_key(data, password)
         return certificates.self_signed(request, key, now=clock.now(), days=body.days, digest=digest, eku=eku)
 
-    return Pem(pem=pem(await run_in_threadpool(make)))
+    return Pem(pem=pem(await costly.run(asker, make)))
 
 
 @router.post("/pkcs12")
@@ -292,7 +292,7 @@ async def make_pkcs12(asker: Asker, body: NewPkcs12) -> Pkcs12Made:
         others = [each.der for each in chain]
         return encode_pkcs12(key, leaf.der, others, password, friendly_name=name, protection=protection)
 
-    made = await run_in_threadpool(make)
+    made = await costly.run(asker, make)
     same = key_password is not None and passwords.same(key_password, password)
     warnings = ["Key file and PKCS #12 have the same password; give each its own."] if same else []
     return Pkcs12Made(pkcs12=base64.b64encode(made).decode(), warnings=warnings)
@@ -302,10 +302,10 @@ async def make_pkcs12(asker: Asker, body: NewPkcs12) -> Pkcs12Made:
 async def take_pkcs12_apart(asker: Asker, body: Pkcs12Given) -> Pkcs12Opened:
     """Key, certificate and chain of a PKCS #12 file."""
     data, password = _octets(body.pkcs12, "pkcs12"), body.password.get_secret_value()
-    content = await run_in_threadpool(open_pkcs12, data, password)
-    key = None if content.key is None else (await run_in_threadpool(keys.encode_key, content.key, password)).decode()
+    content = await costly.run(asker, lambda: open_pkcs12(data, password))
+    key = None if content.key is None else await costly.run(asker, lambda: keys.encode_key(content.key, password))
     return Pkcs12Opened(
-        key=key,
+        key=None if key is None else key.decode(),
         certificate=pem(content.certificate) if content.certificate else None,
         chain=conversion.bundle(content.chain),
         friendly_name=content.friendly_name,
@@ -316,7 +316,7 @@ async def take_pkcs12_apart(asker: Asker, body: Pkcs12Given) -> Pkcs12Opened:
 async def inspect_file(asker: Asker, body: Given) -> list[InspectedObject]:
     """Say what a file is, and what is wrong with it."""
     data, password = _octets(body.data, "data"), _secret(body.password)
-    found = await run_in_threadpool(lambda: inspection.inspect(data, now=clock.now(), password=password))
+    found = await costly.run(asker, lambda: inspection.inspect(data, now=clock.now(), password=password))
     return [InspectedObject(kind=each.kind, facts=each.facts, warnings=list(each.warnings)) for each in found]
 
 
@@ -344,7 +344,7 @@ async def verify_certificate(asker: Asker, body: Verification) -> Verdict:
         ocsp=[_octets(each, "ocsp") for each in body.ocsp],
         require_status=body.require_status,
     )
-    found = await run_in_threadpool(verification.verify, leaf, others, trusted, asked)
+    found = await costly.run(asker, lambda: verification.verify(leaf, others, trusted, asked))
     return Verdict(
         valid=found.valid,
         reason=found.reason,
