@@ -17,11 +17,14 @@ class LazyGroup(TyperGroup):
     """Lists commands from a table, in its order; imports the module of a command only when that command is used."""
 
     table: ClassVar[Table]
+    #: Further names of commands, which no help shows.
+    aliases: ClassVar[Mapping[str, str]]
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.table)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        cmd_name = self.aliases.get(cmd_name, cmd_name)
         if cmd_name not in self.table:
             return None
         return TyperCommand(cmd_name, help=self.table[cmd_name][1])
@@ -32,7 +35,8 @@ class LazyGroup(TyperGroup):
 
     @classmethod
     def load(cls, name: str) -> Any:
-        """The real command behind a name of the table."""
+        """The real command behind a name of the table, or an alias."""
+        name = cls.aliases.get(name, name)
         place, text = cls.table[name]
         module, _, attribute = place.partition(":")
         command = typer.main.get_command(
@@ -43,9 +47,9 @@ class LazyGroup(TyperGroup):
         return command
 
 
-def of(table: Table) -> type[LazyGroup]:
+def of(table: Table, aliases: Mapping[str, str] | None = None) -> type[LazyGroup]:
     """The group class of a table."""
-    return type("_Group", (LazyGroup,), {"table": table})
+    return type("_Group", (LazyGroup,), {"table": table, "aliases": aliases or {}})
 
 
 def children(command: Any) -> dict[str, Any]:

@@ -1,9 +1,14 @@
-"""Printing: tables for people, JSON for programs; results to standard output, everything else to standard error."""
+"""Printing: tables for people, JSON for programs; results to standard output, everything else to standard error.
+
+Much of what is printed was chosen by strangers: names in certificates, paths of requests, files that were scanned. None
+of it may command the terminal, or look like a row of ours.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,16 +26,16 @@ class Output:
     def result(self, value: Any, text: str | None = None) -> None:
         """A result: the value as JSON, or ``text`` for people (default: as a list of its members)."""
         if self.as_json:
-            print(json.dumps(value, indent=2, ensure_ascii=False))
+            print(_json(value))
         elif text is not None:
-            print(text)
+            print(harmless(text))
         else:
             self.members(value)
 
     def table(self, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, empty: str = "None.") -> None:
         """Rows as a table: ``columns`` maps a member (dotted for nested ones) to its heading."""
         if self.as_json:
-            print(json.dumps(list(rows), indent=2, ensure_ascii=False))
+            print(_json(list(rows)))
             return
         if not rows:
             self.note(empty)
@@ -42,7 +47,8 @@ class Output:
         for heading in columns.values():
             table.add_column(heading, overflow="fold")
         for row in rows:
-            table.add_row(*(_cell(_member(row, path)) for path in columns))
+            # A line end in a value would begin something that looks like a row of its own.
+            table.add_row(*(_cell(_member(row, path)).replace("\n", "\\n") for path in columns))
         self._console().print(table)
 
     def members(self, value: Mapping[str, Any]) -> None:
@@ -60,13 +66,13 @@ class Output:
     def note(self, text: str) -> None:
         """A sentence for the person at the terminal; not part of the result."""
         if not self.as_json:
-            print(text, file=sys.stderr)
+            print(harmless(text), file=sys.stderr)
 
     def warning(self, text: str) -> None:
-        print(f"warning: {text}", file=sys.stderr)
+        print(harmless(f"warning: {text}"), file=sys.stderr)
 
     def error(self, detail: str, remedy: str = "") -> None:
-        print(f"error: {detail} {remedy}".rstrip(), file=sys.stderr)
+        print(harmless(f"error: {detail} {remedy}".rstrip()), file=sys.stderr)
 
     def refusal(self, error: IntaglioError) -> None:
         """A refusal on standard error: a sentence with its remedy, or an object with ``--json``."""
@@ -79,7 +85,7 @@ class Output:
         for target, message in error.fields:
             if message == error.detail:
                 continue
-            print(f"  {target}: {message}", file=sys.stderr)
+            print(harmless(f"  {target}: {message}"), file=sys.stderr)
         for blocking in error.extra.get("blocking", ()):
             print(f"  {_cell(blocking)}", file=sys.stderr)
 
@@ -101,6 +107,22 @@ class Output:
         return Console(width=None if sys.stdout.isatty() else 100_000, highlight=False, markup=False, emoji=False)
 
 
+#: Controls of the terminal (C0 and C1), of the direction of writing, other ends of lines, and what cannot be encoded.
+_COMMANDING = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def harmless(text: str) -> str:
+    """A text with everything that could command a terminal spelt out; line ends and tabulators stay."""
+    return _COMMANDING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def _json(value: Any) -> str:
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return _COMMANDING.sub(lambda found: json.dumps(found[0])[1:-1], text)
+
+
 def _member(row: Mapping[str, Any], path: str) -> Any:
     value: Any = row
     for name in path.split("."):
@@ -117,4 +139,4 @@ def _cell(value: Any) -> str:
         return ", ".join(f"{name}={_cell(member)}" for name, member in value.items() if member not in (None, ""))
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(_cell(member) for member in value)
-    return str(value)
+    return harmless(str(value))

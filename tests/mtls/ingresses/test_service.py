@@ -142,7 +142,7 @@ async def test_readme_names_every_file_that_the_configuration_reads(
     made = await render_ingress(mtls, OPERATOR, name, Layout(decisions="https://pki.example:8181"))
     rendered = {file.name for file in made.files}
     text = "".join(file.text for file in made.files if file.name != "README.md")
-    read = {found for found in re.findall(re.escape(made.folder) + r"/([A-Za-z0-9._-]+)", text)} - rendered
+    read = set(re.findall(re.escape(made.folder) + r"/([A-Za-z0-9._-]+)", text)) - rendered
     readme = made.file("README.md").text
     assert "decisions-ca.pem" in read
     for each in read - {"access.log", "admin.sock"}:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from intaglio.cli.mtls import logs
 from intaglio.cli.mtls.logs import _Log
+from intaglio.core.errors import InvalidInput
 
 _LINES = st.lists(st.binary(max_size=40).map(lambda line: line.replace(b"\n", b"") + b"\n"), max_size=30)
 
@@ -37,3 +42,15 @@ def test_a_line_of_megabytes_is_cut_yet_counted_whole() -> None:
     (chunk,) = log.chunks(0)
     assert chunk.octets == 3_000_005
     assert [len(line) for line in chunk.text.splitlines()] == [16_400, 3]
+
+
+def test_packed_log_that_becomes_absurdly_long_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_UNSUSPECTED", 1 << 20)
+    bomb, honest = tmp_path / "bomb.gz", tmp_path / "honest.gz"
+    bomb.write_bytes(gzip.compress(b"\0" * (32 << 20)))
+    honest.write_bytes(gzip.compress(b"".join(b"%d one line of a log\n" % number for number in range(100_000))))
+    with pytest.raises(InvalidInput) as refused, logs._opened(str(bomb)):
+        pass
+    assert refused.value.code == "log-too-large"
+    with logs._opened(str(honest)) as log:
+        assert log.size > 1 << 20

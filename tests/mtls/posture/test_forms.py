@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.mtls.posture.states import GOOD, NOW, certified, ingress
 from tests.mtls.posture.test_checks import waiver
+from tests.support.sarif import assert_sarif
 
 from intaglio.mtls.posture import forms
 from intaglio.mtls.posture.report import judged
@@ -54,6 +55,11 @@ def test_json_has_every_check_and_is_json() -> None:
     assert len(found["results"]) == 24
     assert found["made_at"] == "2026-06-01T12:00:00Z"
     assert found["barriers"][0]["proved"] is True
+
+
+def test_sarif_is_what_the_standard_wants() -> None:
+    for found in (WAIVED, judged(GOOD), judged(ingress(mode="off"))):
+        assert_sarif(json.loads(json.dumps(forms.as_sarif(found))))
 
 
 def test_sarif_suppresses_what_is_waived_and_names_the_rule() -> None:

@@ -35,7 +35,7 @@ COMMANDS: lazy.Table = {
 }
 
 app = typer.Typer(
-    cls=lazy.of(COMMANDS),
+    cls=lazy.of(COMMANDS, {"events": "event", "alerts": "alert"}),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

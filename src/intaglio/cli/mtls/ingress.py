@@ -10,6 +10,7 @@ from intaglio.cli.client import segment
 from intaglio.cli.commands import Cli, command, noun
 from intaglio.cli.files import require_absent, write_private
 from intaglio.cli.listing import All, Filter, Limit, Sort, listed
+from intaglio.cli.mtls import render
 
 app = noun("Ingresses: where client certificates are demanded, and how strictly.")
 
@@ -273,3 +274,8 @@ def _show_token(cli: Cli, made: dict[str, Any], text: str, out: str | None, *, f
         return
     write_private(out, f"{made['token']}\n", force=force)
     cli.out.result({"ingress": made["ingress"], "token_file": out}, f"{text} Its token is in {out}.")
+
+
+# ---- the same under the name one looks for first -------------------------------------------------------------------
+
+command(app, "render", example="intaglio mtls ingress render web --out web --upstream http://127.0.0.1:9000")(render.ingress)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
-import io
 import os
 import shutil
 import sys
@@ -31,6 +30,8 @@ def root() -> None:
 _CHUNK, _LINES = 350_000, 5_000
 #: A longer line is not sent whole; the server counts it as one it cannot read.
 _LONGEST = 16_400
+#: What a packed log may become: logs shrink to a tenth or a fiftieth, zeros to a thousandth.
+_UNSUSPECTED, _MOST_TIMES = 256 << 20, 100
 
 
 @command(
@@ -156,13 +157,25 @@ def _opened(path: str) -> Iterator[_Log]:
             elif path.endswith(".gz"):
                 opened = stack.enter_context(tempfile.TemporaryFile())
                 with gzip.open(path) as packed:
-                    shutil.copyfileobj(cast("IO[bytes]", packed), opened, io.DEFAULT_BUFFER_SIZE * 16)
+                    _unpack(cast("IO[bytes]", packed), opened, max(_UNSUSPECTED, _MOST_TIMES * os.path.getsize(path)))
             else:
                 opened = stack.enter_context(open(path, "rb"))
         except (OSError, EOFError) as error:
             why = getattr(error, "strerror", None) or str(error)
             raise InvalidInput(f"{path} cannot be read: {why}.", code="file-unreadable") from None
         yield _Log(opened)
+
+
+def _unpack(packed: IO[bytes], into: IO[bytes], most: int) -> None:
+    while part := packed.read(1 << 20):
+        most -= len(part)
+        if most < 0:
+            raise InvalidInput(
+                f"The log becomes more than {_MOST_TIMES} times as long when it is unpacked, as no log does.",
+                code="log-too-large",
+                remedy="Unpack it yourself if you trust it, and import that.",
+            )
+        into.write(part)
 
 
 @contextlib.contextmanager

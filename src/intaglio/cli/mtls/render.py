@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 import tarfile
 from pathlib import Path
@@ -136,13 +137,29 @@ def _seconds(value: float | None) -> str:
     return "no bound" if value is None else f"{value:g}"
 
 
+#: A file as servers name them: at most one folder deep, and never upwards.
+_NAME = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._~-]*/)?[A-Za-z0-9][A-Za-z0-9._~-]*")
+_MODES = frozenset({"600", "644", "755"})
+
+
 def _write(out: str, files: list[dict[str, Any]], *, force: bool) -> None:
+    for each in files:
+        if not _NAME.fullmatch(each["name"]) or each["mode"] not in _MODES:
+            named = f'The server named a file "{each["name"][:80]}" with mode {each["mode"][:8]}, as no server does.'
+            raise InvalidInput(named, code="answer-unusable")
     if out == "-" or out.endswith(".tar"):
         content = _tar(files)
         if out == "-":
             sys.stdout.buffer.write(content)
             return
-        descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL), 0o600)
+        how = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | (os.O_TRUNC if force else os.O_EXCL)
+        try:
+            descriptor = os.open(out, how, 0o600)
+        except FileExistsError:
+            remedy = "Choose another name, or add --force."
+            raise StateConflict(f"{out} exists.", code="file-exists", remedy=remedy) from None
+        except OSError as error:
+            raise InvalidInput(f"{out} cannot be written: {error.strerror}.", code="file-unwritable") from None
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
         return
@@ -151,7 +168,12 @@ def _write(out: str, files: list[dict[str, Any]], *, force: bool) -> None:
         raise StateConflict(f"{out} has files.", code="file-exists", remedy="Choose another name, or add --force.")
     for each in files:
         path = folder / each["name"]
-        path.parent.mkdir(parents=True, exist_ok=True)
+        for below in {path.parent, folder}:
+            below.mkdir(parents=True, exist_ok=True)
+        if path.parent != folder and path.parent.is_symlink():
+            raise StateConflict(
+                f"{path.parent} leads elsewhere.", code="folder-unsafe", remedy="Write into a new folder of your own."
+            )
         mode = int(each["mode"], 8)
         path.unlink(missing_ok=True)  # never through a link that lies there
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

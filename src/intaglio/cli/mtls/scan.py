@@ -11,6 +11,7 @@ import typer
 
 from intaglio.cli.commands import Cli, command, noun
 from intaglio.cli.files import read_bytes, read_text, write_public
+from intaglio.cli.output import harmless
 from intaglio.core.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -196,13 +197,13 @@ def _tell(
         text = forms.as_text(report)
     elif kind in ("json", "sarif"):
         value = forms.as_sarif(report, rules) if kind == "sarif" else {**forms.as_json(report), **more}
-        text = json.dumps(value, indent=2, ensure_ascii=False)
+        text = json.dumps(value, indent=2)
     else:
         raise InvalidInput(f'"{format}" is not a form of report.', code="choice-unknown", remedy="text, json or sarif.")
     if out is not None:
         write_public(out, f"{text}\n")
         cli.out.note(f"Wrote {out}: {len(report.open)} findings.")
     else:
-        print(text)
+        print(harmless(text))
     if report.failed or not report.complete:
         raise typer.Exit(1)

@@ -47,7 +47,8 @@ class Finding:
     @property
     def fingerprint(self) -> str:
         """Stays the same when lines move: rule, place and what was found."""
-        return hashlib.sha256(f"{self.rule.id}\0{self.place}\0{self.text}".encode()).hexdigest()[:32]
+        what = f"{self.rule.id}\0{self.place}\0{self.text}"
+        return hashlib.sha256(what.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
@@ -16,13 +17,15 @@ def as_text(report: Report) -> str:
     """One line per finding with its remedy below, and a summary."""
     lines = []
     for each in report.findings:
-        place = f"{each.place}:{each.line}" if each.line is not None else each.place
+        name = _one_line(each.place)
+        place = f"{name}:{each.line}" if each.line is not None else name
         waived = f" (allowed: {each.waived})" if each.waived else ""
-        lines += [f"{place}: {each.rule.severity.value}: {each.rule.title}: {each.text} [{each.rule.id}]{waived}"]
+        said = f"{each.rule.title}: {_one_line(each.text)} [{each.rule.id}]{waived}"
+        lines += [f"{place}: {each.rule.severity.value}: {said}"]
         if not each.waived:
             lines += [f"    {each.rule.remedy}"]
     for place, why in report.skipped:
-        lines.append(f"{place}: not looked at: {why}")
+        lines.append(f"{_one_line(place)}: not looked at: {_one_line(why)}")
     allowed = len(report.findings) - len(report.open)
     lines.append(f"{report.files} looked at, {len(report.open)} findings, {allowed} allowed.")
     if not report.complete:
@@ -83,6 +86,11 @@ def as_sarif(report: Report, rules: Iterable[Rule]) -> dict[str, Any]:
     }
 
 
+def _one_line(text: str) -> str:
+    """Names of files may have line ends, behind which anything could look like a finding, or like none."""
+    return text.replace("\n", "\\n").replace("\r", "\\r")
+
+
 def _rule(rule: Rule) -> dict[str, Any]:
     return {
         "id": rule.id,
@@ -95,7 +103,7 @@ def _rule(rule: Rule) -> dict[str, Any]:
 
 def _result(found: Finding, index: int) -> dict[str, Any]:
     region = {"startLine": found.line, "startColumn": found.column or 1} if found.line is not None else None
-    location: dict[str, Any] = {"artifactLocation": {"uri": quote(found.place)}}
+    location: dict[str, Any] = {"artifactLocation": {"uri": quote(os.fsencode(found.place))}}
     if region is not None:
         location["region"] = region
     result: dict[str, Any] = {
