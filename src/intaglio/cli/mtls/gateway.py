@@ -23,6 +23,7 @@ def run(
     cli: Cli,
     config: Config,
     log_level: Annotated[str | None, typer.Option(help="TRACE, DEBUG, INFO, WARN, ERROR, FATAL or OFF.")] = None,
+    metrics: Annotated[str, typer.Option(help="Loopback address for Prometheus: 127.0.0.1:9751.")] = "",
 ) -> None:
     """Run a gateway in the foreground; Ctrl-C or SIGTERM stops it in order.
 
@@ -31,7 +32,10 @@ def run(
     import uvloop
 
     from intaglio.core.logging import configure_logging
+    from intaglio.mtls.automation.agent.options import loopback
+    from intaglio.mtls.automation.agent.reporting import metrics_served
     from intaglio.mtls.proxy.config import read_config
+    from intaglio.mtls.proxy.metrics import exposition
     from intaglio.mtls.proxy.running import run_gateway
 
     found = read_config(config)
@@ -41,7 +45,12 @@ def run(
         addresses = [f"{host}:{port}" for host, port in proxy.addresses]
         cli.out.note(f"The gateway accepts on {', '.join(addresses)}; behind it is {found.upstream.url}.")
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with (
+        metrics_served(loopback(metrics) if metrics else None, exposition) as scraped,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        if scraped:
+            cli.out.note(f"Metrics are at http://{scraped[0]}:{scraped[1]}/metrics.")
         runner.run(run_gateway(found, ready))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from intaglio.core.clock import monotonic
 from intaglio.core.logging import get_logger
+from intaglio.mtls.proxy import metrics
 from intaglio.mtls.proxy.decisions import POLICY_DENIED, STATUS_UNAVAILABLE, Asked, Caller, Source, Verdict
 
 log = get_logger(__name__)
@@ -60,6 +61,7 @@ class Connections:
         """Serve a connection until it ends."""
         connection.task = asyncio.create_task(serving)
         self._open.add(connection)
+        metrics.connections.labels("open").inc()
         connection.task.add_done_callback(lambda task: self._ended(connection, task))
 
     async def recheck(self) -> int:
@@ -85,6 +87,7 @@ class Connections:
         open_ones = [each for each in connections if each in self._open and not each.cut]
         for connection in open_ones:
             connection.cut = True
+            metrics.cuts.labels(verdict.reason).inc()
             self._source.record(caller, asked, verdict, status=None)
             connection.abort()
         if open_ones:
@@ -117,6 +120,7 @@ class Connections:
 
     def _ended(self, connection: Connection, task: asyncio.Task[None]) -> None:
         self._open.discard(connection)
+        metrics.connections.labels("open").dec()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a connection ended unexpectedly", exc_info=error)
             connection.abort()

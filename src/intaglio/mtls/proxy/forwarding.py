@@ -11,7 +11,9 @@ from http import HTTPStatus
 
 import h11
 
+from intaglio.core.clock import monotonic
 from intaglio.core.logging import get_logger
+from intaglio.mtls.proxy import metrics
 from intaglio.mtls.proxy.connections import Connection
 from intaglio.mtls.proxy.decisions import Asked, Caller, Source, Verdict
 from intaglio.mtls.proxy.exchange import ClientGone, Downstream, Malformed, RequestHead, ResponseHead, TooMuch
@@ -43,15 +45,21 @@ class Forwarder:
 
     async def _answer(self, downstream: Downstream, caller: Caller, asked: Asked) -> None:
         verdict = await self._source.decide(caller, asked)
+        version = downstream.head.version
         if not verdict.passes:
             self._source.record(caller, asked, verdict, status=verdict.status)
+            metrics.requests.labels(version, str(verdict.status)).inc()
             await refuse(downstream, verdict.status, verdict.reason, verdict.detail)
             return
+        if verdict.reason:
+            metrics.observed.labels(verdict.reason).inc()
         status: int | None = None
+        began = monotonic()
         try:
             status = await self._pass_on(downstream, caller, verdict)
         except UpstreamFailed as failure:
             log.warning("the service behind the gateway failed", reason=failure.detail)
+            metrics.upstream_failures.labels(failure.code).inc()
             status = await _failed(downstream, failure.status, failure.code, failure.detail)
         except TooMuch:
             status = await _failed(downstream, 413, "too-large", "The request body exceeds the limit.")
@@ -59,6 +67,8 @@ class Forwarder:
             status = await _failed(downstream, error.status, error.code, error.detail)
         finally:
             self._source.record(caller, asked, verdict, status=status)
+            metrics.requests.labels(version, str(status or metrics.CLIENT_GONE)).inc()
+            metrics.seconds.labels(version).observe(monotonic() - began)
 
     async def _pass_on(self, downstream: Downstream, caller: Caller, verdict: Verdict) -> int:
         head = downstream.head
@@ -119,6 +129,7 @@ class Forwarder:
 
 async def refuse(downstream: Downstream, status: int, code: str, detail: str) -> None:
     """Answer with a problem document (RFC 9457)."""
+    metrics.refusals.labels("request", code).inc()
     members = {"type": "about:blank", "title": _title(status), "status": status, "detail": detail, "code": code}
     body = json.dumps(members).encode()
     headers = [(b"content-type", b"application/problem+json"), (b"cache-control", b"no-store")]

@@ -13,7 +13,7 @@ from typing import Any
 
 from intaglio.core.errors import IntaglioError
 from intaglio.core.logging import get_logger
-from intaglio.mtls.proxy import http1, http2
+from intaglio.mtls.proxy import http1, http2, metrics
 from intaglio.mtls.proxy.connections import Connection, Connections
 from intaglio.mtls.proxy.decisions import Asked, Caller, Mode, Settings, Source, Verdict, reason_of
 from intaglio.mtls.proxy.forwarding import Forwarder
@@ -127,8 +127,10 @@ class ReverseProxy:
 
     def _accept(self) -> asyncio.Protocol:
         if self._context is None or len(self.connections) + self._shaking >= self._limits.connections:
+            metrics.turned_away.labels("connections").inc()
             return _Turned()
         self._shaking += 1
+        metrics.connections.labels("handshake").inc()
         context = self._context
         engine: TlsEngine = context.engine() if isinstance(context, ObservingContext) else SslEngine(context)
 
@@ -141,6 +143,8 @@ class ReverseProxy:
         self, engine: TlsEngine, result: HandshakeResult, reason: str, peer: tuple[Any, ...] | None
     ) -> None:
         self._shaking -= 1
+        metrics.connections.labels("handshake").dec()
+        metrics.handshakes.labels(result).inc()
         if result == "accepted":
             return
         source = _host(peer)
@@ -157,6 +161,7 @@ class ReverseProxy:
         if verdict.passes or not verdict.reason:
             reason = reason_of(caller.peer.error) if caller.peer.chain or caller.peer.error else "no_certificate"
             verdict = Verdict(False, False, reason, "The handshake was refused.")
+        metrics.refusals.labels("handshake", verdict.reason).inc()
         self._source.record(caller, Asked(), verdict, status=None)
 
     def serve(self, engine: TlsEngine, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Connection:
