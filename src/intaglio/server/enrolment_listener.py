@@ -79,8 +79,8 @@ async def _begin_renewal(request: Request) -> Response:
 
 async def _renew(request: Request) -> Response:
     mtls = _mtls(request)
-    _, binding = await callers.registered(mtls, await _seen(request))
-    body = await bodies.screened(mtls, request.state.principal, await request.body(), at="renew")
+    identity, binding = await callers.registered(mtls, await _seen(request))
+    body = await bodies.screened(mtls, request.state.principal, await request.body(), at="renew", identity=identity)
     csr = bodies.read_csr(body, request.headers.get("content-type", ""))
     return _json(answers.certificate(await renewal.renew(mtls, binding, csr, _visitor(request))))
 

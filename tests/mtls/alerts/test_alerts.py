@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from sqlalchemy import select, text, update
+from sqlalchemy import select, update
 from tests.mtls.access.conftest import House
 from tests.support.authority import OPERATOR, tenant
 from tests.support.identities import issue, make_service
@@ -38,8 +38,6 @@ from intaglio.mtls.posture.values import REQUIRED_ALERTS, Status
 from intaglio.mtls.scenarios.credentials import make_authority, make_leaf
 from intaglio.platform import live_settings
 from intaglio.transport.contexts import server_context
-
-AGO = timedelta(seconds=30)  # events are looked at when they have settled
 
 
 class Sink:
@@ -70,21 +68,12 @@ async def configure(house: House, **values: Any) -> None:
 
 
 async def seen(house: House, reason: str, times: int = 1, **changes: Any) -> None:
-    """Record refused accesses, long enough ago to be looked at, and look."""
+    """Record refused accesses, and look."""
     values = {"organization_id": house.domain.organization_id, "ingress": "demo~web", "source_ip": "10.0.0.9"}
     values |= {"certificate_reason": reason, "reason": reason, "decision": "deny"}
     event = AccessEvent(clock.now(), **(values | changes))
     await record_many(house.mtls.database, [event] * times)
     async with house.mtls.database.transaction() as tx:
-        # As if they had been recorded a while ago: the time is the first part of the id.
-        early = f"{int((clock.now() - AGO).timestamp() * 1000):012x}"
-        await tx.execute(
-            text(
-                "UPDATE mtls_access_event SET id = overlay(id::text placing :early from 1 for 13)::uuid "
-                "WHERE id > CAST(:first AS uuid)"
-            ),
-            {"early": f"{early[:8]}-{early[8:]}", "first": str(alert_sources._first_id(clock.now() - AGO / 2))},
-        )
         await alert_sources.look_at_events(tx)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from typing import Annotated
 
 import typer
@@ -17,7 +18,8 @@ Id = Annotated[str, typer.Argument(metavar="ALERT", help="Id of an alert.")]
 Kind = Annotated[
     str,
     typer.Argument(
-        help="no-certificate, expired-attempt, unknown-ca, unusual-volume, expiry, revoked-attempt, rotation-failing."
+        help="no-certificate, expired-attempt, unknown-ca, unusual-volume, expiry, revoked-attempt, rotation-failing, "
+        "key-received, new-network."
     ),
 ]
 
@@ -69,6 +71,13 @@ def test(cli: Cli, kind: Kind, org: Org) -> None:
     with cli.out.waiting("Firing ..."):
         made = cli.client.post(f"/mtls/v1/alerts/kinds/{segment(kind)}/test", {"organization": org})
     cli.out.result(made, f"{made['kind']} arrived over {', '.join(made['channels'])}.")
+
+
+@command(app, "prometheus-rules", example="intaglio mtls alert prometheus-rules", local=True)
+def prometheus_rules(cli: Cli) -> None:
+    """Print alerting rules for Prometheus, which scrapes the listener `health`."""
+    rules = resources.files("intaglio.mtls.observation").joinpath("prometheus-rules.yaml").read_text()
+    cli.out.result({"rules": rules}, rules.rstrip("\n"))
 
 
 @command(app, "webhook-secret", example="intaglio mtls alert webhook-secret")

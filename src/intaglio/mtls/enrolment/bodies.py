@@ -17,6 +17,8 @@ from intaglio.mtls.context import Mtls
 from intaglio.mtls.enrolment import errors, limits
 from intaglio.mtls.enrolment.private_keys import MAX_PAYLOAD, holds_private_key
 from intaglio.mtls.enrolment.settings import EnrolmentSettings
+from intaglio.mtls.identities.values import Identity
+from intaglio.mtls.observation.alerts import key_received
 from intaglio.platform import live_settings
 
 log = get_logger(__name__)
@@ -25,8 +27,13 @@ _LONGEST_TEXT = 128 * 1024
 _JSON = "application/json"
 
 
-async def screened(mtls: Mtls, principal: Principal, body: bytes, *, at: str) -> bytes:
+async def screened(
+    mtls: Mtls, principal: Principal, body: bytes, *, at: str, identity: Identity | None = None
+) -> bytes:
     """The body, unless a private key is in it: that is an alert, and a record that says only where and from whom.
+
+    ``identity`` is who or for whom it was sent, if that is known; the alert goes to his organization, else to all that
+    have a trust domain.
 
     Raises TooLarge, InvalidInput (``private_key_received``), RateLimited.
     """
@@ -39,7 +46,13 @@ async def screened(mtls: Mtls, principal: Principal, body: bytes, *, at: str) ->
     await limits.count_request(mtls.database, principal.source, limit, kind="private-key")  # each one costs a record
     log.error("a private key was sent; it was thrown away", source=principal.source, caller=principal.name, at=at)
     async with mtls.database.transaction() as tx:
-        record(tx, principal, "enrolment.private-key-received", "request", at, outcome="refused", alert=True)
+        organization = None if identity is None else identity.domain.organization
+        record(
+            tx, principal, "enrolment.private-key-received", "request", at, outcome="refused", alert=True,
+            organization=organization,
+        )  # fmt: skip
+        owner = None if identity is None else identity.domain.organization_id
+        await key_received(tx, owner, "" if identity is None else identity.uri, at, principal.source)
     raise errors.private_key_received()
 
 

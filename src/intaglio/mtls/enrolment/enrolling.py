@@ -21,7 +21,7 @@ from intaglio.authority import models as authority_models
 from intaglio.authority.certificates import RevocationReason
 from intaglio.authority.directory import Snapshot
 from intaglio.authority.revocation import change_status_in, revocation
-from intaglio.core.errors import IntaglioError, StateConflict
+from intaglio.core.errors import IntaglioError, NotFound, StateConflict
 from intaglio.core.principal import SYSTEM
 from intaglio.db.engine import Row, Transaction
 from intaglio.mtls.context import Mtls
@@ -63,6 +63,16 @@ async def submit_request(mtls: Mtls, token: str, csr: bytes | str, visitor: Visi
     if isinstance(claim, IntaglioError):
         raise claim
     return await _issue(mtls, claim, request, visitor)
+
+
+async def session_owner(mtls: Mtls, token: str) -> Identity | None:
+    """Whose session a token opens; None for one that opens none."""
+    async with mtls.database.read() as view:
+        try:
+            row = await load_session(view, token)
+        except NotFound:
+            return None
+        return await registry.load_identity(view, row["identity_id"])
 
 
 @dataclass(frozen=True)

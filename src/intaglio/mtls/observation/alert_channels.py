@@ -9,6 +9,7 @@ import hmac
 import json
 import socket
 import ssl
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -23,7 +24,9 @@ from intaglio.db.engine import Transaction
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.enrolment import mail
 from intaglio.mtls.identities.secrets import server_secret
-from intaglio.mtls.observation.alert_settings import SYSLOG_PORTS, AlertSettings
+from intaglio.mtls.observation.alert_settings import SYSLOG_PORTS, AlertSettings, addresses
+from intaglio.mtls.outbound.alerts import explained
+from intaglio.mtls.outbound.client import client as outbound_client
 from intaglio.platform import live_settings
 
 SECRET_NAME: Final = "alert-webhook"  # noqa: S105 - a name
@@ -74,13 +77,15 @@ async def webhook_secret(mtls: Mtls) -> bytes:
 
 async def send(mtls: Mtls, settings: AlertSettings, channel: str, message: Message) -> None:
     """Tell one channel. Raises an IntaglioError that says why it did not arrive."""
-    if channel not in settings.channels:
+    if channel not in (*settings.channels, *(["escalation"] if settings.escalation else [])):
         raise StateConflict(f"The channel {channel} is not set any more.", code="alert-channel-off")
     if channel == "mail":
-        to = [each.strip() for each in settings.mail_to.split(",") if each.strip()]
-        await mail.send(mtls, mail.Mail(to, _one_line(message.sentence)[:200], _text(message)))
+        await _mail(mtls, addresses(settings.mail_to), message.sentence, _text(message))
+    elif channel == "escalation":
+        since = f"Nobody acknowledged this alert for {settings.escalate_hours} hours.\n\n"
+        await _mail(mtls, settings.escalation, f"Not acknowledged: {message.sentence}", since + _text(message))
     elif channel == "webhook":
-        await _webhook(settings, message, await webhook_secret(mtls))
+        await _webhook(mtls, settings, message)
     else:
         await asyncio.to_thread(_syslog, settings, syslog_line(message, mtls.settings.hostname))
 
@@ -99,24 +104,53 @@ def syslog_line(message: Message, host: str) -> bytes:
     return f"{head} [alert@32473 {data}] {_one_line(message.detail)}".encode()[:8000]
 
 
-async def _webhook(settings: AlertSettings, message: Message, secret: bytes) -> None:
+async def _mail(mtls: Mtls, to: list[str], subject: str, text: str) -> None:
+    await mail.send(mtls, mail.Mail(to, _one_line(subject)[:200], text))
+
+
+async def _webhook(mtls: Mtls, settings: AlertSettings, message: Message) -> None:
     body = json.dumps(message.as_json(), sort_keys=True).encode()
     headers = {
         "content-type": "application/json",
-        "intaglio-signature": signature(secret, body),
+        "intaglio-signature": signature(await webhook_secret(mtls), body),
         "idempotency-key": str(message.delivery),
     }
     try:
-        context = ssl.create_default_context(cafile=settings.webhook_ca_file or None)
         async with (
-            httpx.AsyncClient(verify=context, timeout=_PATIENCE, trust_env=False, follow_redirects=False) as http,
+            _webhook_client(mtls, settings) as http,
             http.stream("POST", settings.webhook_url, content=body, headers=headers) as answer,
         ):
             status = answer.status_code
     except (httpx.HTTPError, OSError) as error:
-        raise _undelivered("webhook", f"{type(error).__name__}: {error}") from error
+        raise _undelivered("webhook", _why(error)) from error
     if not 200 <= status < 300:
         raise _undelivered("webhook", f"it answered {status}")
+
+
+@contextlib.asynccontextmanager
+async def _webhook_client(mtls: Mtls, settings: AlertSettings) -> AsyncIterator[httpx.AsyncClient]:
+    """A client that verifies the webhook; with an outbound credential it shows that, and verifies as that says."""
+    if settings.webhook_credential:
+        organization, _, name = settings.webhook_credential.partition("/")
+        async with outbound_client(mtls, organization, name) as http:
+            http.timeout = httpx.Timeout(_PATIENCE)
+            yield http
+        return
+    context = ssl.create_default_context(cafile=settings.webhook_ca_file or None)
+    async with httpx.AsyncClient(
+        verify=context, timeout=_PATIENCE, trust_env=False, follow_redirects=False
+    ) as http:
+        yield http
+
+
+def _why(error: BaseException) -> str:
+    """What went wrong; of TLS what the other side said, in words."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLError):
+            return explained(cause).why
+        cause = cause.__cause__ or cause.__context__
+    return f"{type(error).__name__}: {error}"
 
 
 def _syslog(settings: AlertSettings, line: bytes) -> None:
@@ -135,7 +169,7 @@ def _syslog(settings: AlertSettings, line: bytes) -> None:
                 stream = stack.enter_context(context.wrap_socket(stream, server_hostname=host))
             stream.sendall(f"{len(line)} ".encode() + line)  # octet counting: RFC 5425, RFC 6587 section 3.4.1
     except OSError as error:
-        raise _undelivered("syslog", f"{type(error).__name__}: {error}") from error
+        raise _undelivered("syslog", _why(error)) from error
 
 
 def _text(message: Message) -> str:

@@ -20,6 +20,8 @@ alert = Table(
     required("last_seen", Moment),
     optional("changed_by", String),
     optional("changed_at", Moment),
+    optional("opened_at", Moment),  # for the last time
+    optional("escalated_at", Moment),  # when nobody had acknowledged it
     Index(
         "uq_mtls_alert_live",
         "organization_id",
@@ -63,8 +65,8 @@ alert_delivery = Table(
     metadata,
     required("id", Uuid, primary_key=True),
     required("alert_id", Uuid, ForeignKey("mtls_alert.id", ondelete="CASCADE")),
-    required("channel", String),  # mail, webhook, syslog
-    required("cause", String),  # opened, escalated, test
+    required("channel", String),  # mail, webhook, syslog, escalation
+    required("cause", String),  # opened, escalated, unacknowledged
     required("attempts", Integer, server_default="0"),
     required("next_at", Moment),
     optional("delivered_at", Moment),
@@ -84,4 +86,18 @@ alert_progress = Table(
     metadata,
     required("name", String, primary_key=True),
     required("event_id", Uuid),
+    optional("snapshot", String),  # pg_snapshot: what was visible to the last look
+)
+
+#: The networks that identities came from.
+seen_network = Table(
+    "mtls_seen_network",
+    metadata,
+    required("organization_id", Uuid, ForeignKey("organization.id")),
+    required("identity", String),
+    required("network", String),
+    required("first_seen", Moment),
+    required("last_seen", Moment),
+    PrimaryKeyConstraint("organization_id", "identity", "network"),
+    Index("ix_mtls_seen_network_last_seen", "last_seen"),
 )

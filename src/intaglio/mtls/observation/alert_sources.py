@@ -7,22 +7,20 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, ColumnElement, and_, case, func, literal, or_, select, update
-from sqlalchemy.dialects.postgresql import insert
 
 from intaglio.authority import models as authority_models
 from intaglio.core.clock import rfc3339
 from intaglio.db.engine import Row, Transaction
 from intaglio.mtls.identities import models as identities
-from intaglio.mtls.observation.alert_models import alert, alert_progress
+from intaglio.mtls.observation.alert_models import alert
 from intaglio.mtls.observation.alerts import Sighting, open_alert
 from intaglio.mtls.observation.models import access_event
+from intaglio.mtls.observation.networks import look_at_networks
+from intaglio.mtls.observation.progress import events_since_last_look
 
-#: Events are looked at when they have settled: other processes may still be writing earlier ones.
-SETTLING = timedelta(seconds=15)
 #: Who the alerts of a test are about. Its events are told by their recorder, which no certificate can name; they open
 #: alerts only when the test itself looks.
 TEST_CALLER = "alert-test"
-_FIRST_LOOK = timedelta(hours=1)
 _BASELINE_HOURS, _SIGMAS, _LEAST = 24, 4.0, 100
 _NOTICE = timedelta(hours=72)
 _URGENT = timedelta(hours=1)
@@ -46,15 +44,11 @@ _WORDS = {
 
 async def look_at_events(tx: Transaction) -> int:
     """Open alerts for the access events that were recorded since the last look; returns for how many groups."""
-    until = _first_id(tx.now - SETTLING)
-    progress = select(alert_progress.c.event_id).where(alert_progress.c.name == "events")
-    since = await tx.scalar(progress.with_for_update()) or _first_id(tx.now - SETTLING - _FIRST_LOOK)
-    seen = await tx.all(_groups(_e.id >= since, _e.id < until, _e.recorder != "test"))
+    new = (*await events_since_last_look(tx), _e.recorder != "test")
+    seen = await tx.all(_groups(*new))
     for row in seen:
         await open_alert(tx, _sighting(row))
-    made = insert(alert_progress).values(name="events", event_id=max(since, until))
-    await tx.execute(made.on_conflict_do_update(index_elements=["name"], set_={"event_id": max(since, until)}))
-    return len(seen)
+    return len(seen) + len(await look_at_networks(tx, *new))
 
 
 async def look_at_test(tx: Transaction, organization_id: UUID, since: datetime) -> list[UUID]:
@@ -178,9 +172,3 @@ def _sighting(row: Row) -> Sighting:
         _WORDS[kind].format(source=row["source"] or "an unknown address"), row["count"], row["first_seen"],
         row["last_seen"],
     )  # fmt: skip
-
-
-def _first_id(at: datetime) -> UUID:
-    """The smallest UUIDv7 of a moment (RFC 9562 section 5.7)."""
-    milliseconds = int(at.timestamp() * 1000)
-    return UUID(f"{milliseconds:012x}70008000000000000000")

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, select, update
+from prometheus_client import Gauge
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from intaglio.audit import record as audit
@@ -25,12 +26,19 @@ from intaglio.mtls.access.ingress_values import one_of
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.observation import alert_channels, alert_sources
 from intaglio.mtls.observation.alert_channels import Message
-from intaglio.mtls.observation.alert_models import alert, alert_delivery, alert_proof
+from intaglio.mtls.observation.alert_models import alert, alert_delivery, alert_proof, seen_network
 from intaglio.mtls.observation.alert_sources import TEST_CALLER
-from intaglio.mtls.observation.alerts import KINDS, Sighting, open_alert
+from intaglio.mtls.observation.alerts import KINDS, SEVERITIES, Sighting, escalate, key_received, open_alert
 from intaglio.mtls.observation.events import AccessEvent, record_many
+from intaglio.mtls.observation.models import access_event
+from intaglio.mtls.observation.networks import forget_networks, look_at_networks
 
 log = get_logger(__name__)
+
+#: Alerts that nobody has acknowledged or closed.
+open_alerts = Gauge(
+    "intaglio_alerts_open", "Alerts that nobody acknowledged.", ["kind", "severity"], multiprocess_mode="mostrecent"
+)
 
 _INTERVAL = 10.0
 _SLOW_PASSES = 6  # volumes and ends of certificates are looked at once a minute
@@ -44,6 +52,8 @@ _REASONS = {
     "revoked-attempt": "revoked",
 }
 _VOLUME = 101
+#: Kinds that are about an identity and found in what it did.
+_IDENTITY_KINDS = ("unusual-volume", "new-network")
 
 
 async def run_alert_upkeep(mtls: Mtls) -> None:
@@ -54,10 +64,25 @@ async def run_alert_upkeep(mtls: Mtls) -> None:
         if passes % _SLOW_PASSES == 0:
             await _attempt("alerts from volumes", lambda: _alone(mtls, "volumes", alert_sources.look_at_volumes))
             await _attempt("alerts from certificates", lambda: _alone(mtls, "expiry", alert_sources.look_at_expiry))
+            await _attempt("alerts nobody acknowledged", lambda: _alone(mtls, "escalate", escalate))
             await _attempt("old alerts", lambda: _alone(mtls, "prune", _prune))
         await _attempt("deliveries of alerts", lambda: deliver(mtls))
+        await _attempt("numbers of alerts", lambda: measure(mtls))
         passes += 1
         await asyncio.sleep(_INTERVAL)
+
+
+async def measure(mtls: Mtls) -> None:
+    """Count the alerts that are not closed, for monitoring."""
+    a = alert.c
+    async with mtls.database.read() as view:
+        rows = await view.all(
+            select(a.kind, a.severity, func.count().label("n")).where(a.state == "open").group_by(a.kind, a.severity)
+        )
+    found = {(row["kind"], row["severity"]): row["n"] for row in rows}
+    for kind in KINDS:
+        for severity in SEVERITIES:
+            open_alerts.labels(kind, severity).set(found.get((kind, severity), 0))
 
 
 async def deliver(mtls: Mtls, *, alert_id: UUID | None = None) -> int:
@@ -149,7 +174,7 @@ async def test_alert(mtls: Mtls, principal: Principal, organization: str, kind: 
             remedy="Set one: intaglio settings set alerts.mail_to=... (or alerts.webhook_url, alerts.syslog).",
         )
     began = clock.now()
-    if kind in _REASONS or kind == "unusual-volume":
+    if kind in _REASONS or kind in _IDENTITY_KINDS:
         await record_many(mtls.database, _events(found.id, kind, began))
     async with mtls.database.transaction() as tx:
         alert_id = await _fired(tx, found.id, kind, began)
@@ -164,10 +189,24 @@ async def _fired(tx: Transaction, organization_id: UUID, kind: str, began: datet
     if kind in _REASONS:
         return (await alert_sources.look_at_test(tx, organization_id, began))[0]
     if kind == "unusual-volume":
-        return (await alert_sources.look_at_volumes(tx, only=_volume_caller(organization_id, began)))[0]
+        return (await alert_sources.look_at_volumes(tx, only=_test_caller(organization_id, began)))[0]
+    if kind == "new-network":
+        return await _fired_by_network(tx, organization_id, _test_caller(organization_id, began))
+    if kind == "key-received":
+        return (await key_received(tx, organization_id, TEST_CALLER, "a test of the alert", "127.0.0.1"))[0]
     words = "This is a test of the alert."
     seen = Sighting(organization_id, kind, TEST_CALLER, "", "info", words, 1, began, began)
     return await open_alert(tx, seen)
+
+
+async def _fired_by_network(tx: Transaction, organization_id: UUID, caller: str) -> UUID:
+    """Look at the event of somebody who was known from elsewhere for long."""
+    long_ago = tx.now - timedelta(days=60)
+    known = {"organization_id": organization_id, "identity": caller, "network": "198.51.100.0/24"}
+    await tx.execute(insert(seen_network).values(**known, first_seen=long_ago, last_seen=long_ago))
+    (opened,) = await look_at_networks(tx, access_event.c.identity == caller)
+    await tx.execute(delete(seen_network).where(seen_network.c.identity == caller))
+    return opened
 
 
 async def _prove(
@@ -212,12 +251,13 @@ def _events(organization_id: UUID, kind: str, at: datetime) -> list[AccessEvent]
     same: dict[str, Any] = {"organization_id": organization_id, "claimed": TEST_CALLER, "decision": "deny"}
     same |= {"recorder": "test"}
     same |= {"source_ip": "127.0.0.1", "detail": "Recorded by a test of the alert."}
-    if kind == "unusual-volume":
-        return [AccessEvent(at, identity=_volume_caller(organization_id, at), **same)] * _VOLUME
+    if kind in _IDENTITY_KINDS:
+        times = _VOLUME if kind == "unusual-volume" else 1
+        return [AccessEvent(at, identity=_test_caller(organization_id, at), **same)] * times
     return [AccessEvent(at, reason=_REASONS[kind], certificate_reason=_REASONS[kind], **same)]
 
 
-def _volume_caller(organization_id: UUID, at: datetime) -> str:
+def _test_caller(organization_id: UUID, at: datetime) -> str:
     """An identity of its own for every test, so that none is the baseline of the next."""
     return f"{TEST_CALLER}:{organization_id}:{at.timestamp():.6f}"
 
@@ -227,6 +267,7 @@ def _volume_caller(organization_id: UUID, at: datetime) -> str:
 
 async def _prune(tx: Transaction) -> None:
     await tx.execute(delete(alert).where(alert.c.state == "closed", alert.c.last_seen < tx.now - _KEPT))
+    await forget_networks(tx)
 
 
 async def _alone(mtls: Mtls, name: str, look: Callable[[Transaction], Awaitable[object]]) -> None:

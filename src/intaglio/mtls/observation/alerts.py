@@ -16,6 +16,7 @@ from sqlalchemy import Select, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from intaglio.audit import record as audit
+from intaglio.authority import locks
 from intaglio.authority import models as authority_models
 from intaglio.authority.access import memberships_of, require_organization, sees_all
 from intaglio.core.clock import rfc3339
@@ -25,6 +26,7 @@ from intaglio.core.principal import Permission, Principal
 from intaglio.db.engine import Row, Transaction
 from intaglio.mtls.access.ingress_values import one_of
 from intaglio.mtls.context import Mtls
+from intaglio.mtls.identities import models as identities
 from intaglio.mtls.observation import alert_channels
 from intaglio.mtls.observation.alert_models import alert, alert_delivery, alert_mute
 
@@ -37,6 +39,8 @@ KINDS: Final[Mapping[str, str]] = {
     "expiry": "A certificate in use is about to end and was not renewed.",
     "revoked-attempt": "A revoked certificate was presented.",
     "rotation-failing": "A certificate that renews itself is overdue.",
+    "key-received": "Somebody's private key was sent to us.",
+    "new-network": "An identity came from a network that it was never seen in.",
 }
 SEVERITIES: Final = ("info", "warning", "critical")
 _LONGEST_MUTE = timedelta(days=31)
@@ -100,7 +104,7 @@ async def open_alert(tx: Transaction, seen: Sighting, *, add: bool = True) -> UU
         values = {name: getattr(seen, name) for name in seen.__dataclass_fields__}
         values["count"] = min(seen.count, _MOST_COUNTED)
         alert_id = new_id()
-        await tx.execute(insert(alert).values(id=alert_id, state="open", **values))
+        await tx.execute(insert(alert).values(id=alert_id, state="open", opened_at=tx.now, **values))
         await _tell(tx, seen, alert_id, "opened")
         return alert_id
     worse = SEVERITIES.index(seen.severity) > SEVERITIES.index(row["severity"])
@@ -109,11 +113,44 @@ async def open_alert(tx: Transaction, seen: Sighting, *, add: bool = True) -> UU
     changed: dict[str, Any] = {"count": min(count, _MOST_COUNTED)}
     changed |= {"last_seen": max(seen.last_seen, row["last_seen"]), "detail": seen.detail}
     if worse:
-        changed |= {"severity": seen.severity, "state": "open"}
+        changed |= {"severity": seen.severity, "state": "open", "opened_at": tx.now}
     await tx.execute(update(alert).where(alert.c.id == row["id"]).values(**changed))
     if worse:
         await _tell(tx, seen, row["id"], "escalated")
     return row["id"]  # type: ignore[no-any-return]
+
+
+async def key_received(
+    tx: Transaction, organization_id: UUID | None, subject: str, at: str, source: str
+) -> list[UUID]:
+    """Open the alert that somebody's private key was sent to us: to the organization whose he is, or to every one with
+    a trust domain when nobody knows. ``at`` is where it was sent to."""
+    await locks.lock(tx, "mtls-alerts", "key-received")
+    told: list[UUID] = [] if organization_id is None else [organization_id]
+    if organization_id is None:
+        told = [row["organization_id"] for row in await tx.all(_with_trust_domain())]
+    detail = f"A private key was sent to {at} from {source or 'an unknown address'}. It was thrown away; "
+    detail += "its owner has to make a new one."
+    return [
+        await open_alert(tx, Sighting(each, "key-received", subject, "", "critical", detail, 1, tx.now, tx.now))
+        for each in told
+    ]
+
+
+async def escalate(tx: Transaction) -> int:
+    """Have the second list told of alerts that nobody acknowledged in time; each once. Returns how many."""
+    settings = await alert_channels.settings_of(tx)
+    if not settings.escalation:
+        return 0
+    a, m = alert.c, alert_mute.c
+    muted = select(m.kind).where(m.organization_id == a.organization_id, m.kind == a.kind, m.until > tx.now)
+    overdue = func.coalesce(a.opened_at, a.first_seen) <= tx.now - timedelta(hours=settings.escalate_hours)
+    waiting = select(a.id).where(a.state == "open", a.escalated_at.is_(None), overdue, ~muted.exists())
+    found = await tx.all(waiting.order_by(a.id).limit(_MOST_LISTED).with_for_update(skip_locked=True))
+    for row in found:
+        await tx.execute(update(alert).where(a.id == row["id"]).values(escalated_at=tx.now))
+        await _deliver_to(tx, row["id"], "escalation", "unacknowledged")
+    return len(found)
 
 
 async def list_alerts(mtls: Mtls, principal: Principal, organization: str) -> list[Alert]:
@@ -196,10 +233,19 @@ async def _tell(tx: Transaction, seen: Sighting, alert_id: UUID, cause: str) -> 
     if await is_muted(tx, seen.organization_id, seen.kind):
         return
     for channel in (await alert_channels.settings_of(tx)).channels:
-        made = insert(alert_delivery).values(
-            id=new_id(), alert_id=alert_id, channel=channel, cause=f"{cause} {seen.severity}", next_at=tx.now
-        )
-        await tx.execute(made.on_conflict_do_nothing(index_elements=["alert_id", "channel", "cause"]))
+        await _deliver_to(tx, alert_id, channel, f"{cause} {seen.severity}")
+
+
+async def _deliver_to(tx: Transaction, alert_id: UUID, channel: str, cause: str) -> None:
+    made = insert(alert_delivery).values(
+        id=new_id(), alert_id=alert_id, channel=channel, cause=cause, next_at=tx.now
+    )
+    await tx.execute(made.on_conflict_do_nothing(index_elements=["alert_id", "channel", "cause"]))
+
+
+def _with_trust_domain() -> Select[Any]:
+    t = identities.trust_domain.c
+    return select(t.organization_id).where(t.state.in_(("active", "rotating"))).distinct().order_by(t.organization_id)
 
 
 def _query() -> Select[Any]:

@@ -38,6 +38,9 @@ access_event = Table(
     required("path", String, server_default=""),
     required("policy", String, server_default=""),  # {name}@{version}
     required("detail", String, server_default=""),
+    # The transaction that recorded it: what was not visible in an earlier snapshot is new, however late it came.
+    optional("recorded_by", BigInteger, server_default=text("((pg_current_xact_id())::text)::bigint")),
+    Index("ix_mtls_access_event_recorded_by", "recorded_by"),
     Index("ix_mtls_access_event_organization_id", "organization_id", "at", "id"),
     Index("ix_mtls_access_event_ingress_id", "ingress_id", "at"),
     Index("ix_mtls_access_event_identity", "identity", "at", postgresql_where=text("identity <> ''")),

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from intaglio.mtls.enrolment import answers, bodies, enrolling, policy, self_service, sessions, trust_files
 from intaglio.mtls.enrolment.sessions import Visitor
 from intaglio.mtls.enrolment.settings import EnrolmentSettings
+from intaglio.mtls.identities.values import Identity
 from intaglio.platform import live_settings
 from intaglio.server.management.access import source_of, visitor
 from intaglio.server.management.mtls.given import GivenMtls
@@ -105,7 +106,7 @@ async def begin_session(mtls: GivenMtls, request: Request, response: Response) -
 async def submit_request(mtls: GivenMtls, request: Request, response: Response, session: str) -> Certificate:
     """Have the request of a session certified. The same request again gets the same certificate."""
     response.headers["cache-control"] = "no-store"
-    body = await _screened(mtls, request, "csr")
+    body = await _screened(mtls, request, "csr", await enrolling.session_owner(mtls, session))
     csr = bodies.read_csr(body, request.headers.get("content-type", ""))
     issued = await enrolling.submit_request(mtls, session, csr, _visitor(request))
     return Certificate.model_validate(answers.certificate(issued))
@@ -157,5 +158,5 @@ def _visitor(request: Request) -> Visitor:
     return Visitor(source_of(request), request.headers.get("user-agent", ""))
 
 
-async def _screened(mtls: GivenMtls, request: Request, at: str) -> bytes:
-    return await bodies.screened(mtls, visitor(request), await request.body(), at=at)
+async def _screened(mtls: GivenMtls, request: Request, at: str, owner: Identity | None = None) -> bytes:
+    return await bodies.screened(mtls, visitor(request), await request.body(), at=at, identity=owner)

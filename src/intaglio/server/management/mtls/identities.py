@@ -8,6 +8,7 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from intaglio.mtls.enrolment import bodies
 from intaglio.mtls.identities import issuing, lifetimes, registry, revoking
 from intaglio.mtls.identities.values import Channel
 from intaglio.mtls.identities.values import Identity as Found
@@ -205,6 +206,7 @@ async def issue_identity_certificate(
 ) -> IssuedCertificate:
     """Issue a certificate by hand; reports point at those, since nothing renews them."""
     found = await registry.get_identity(mtls, asker, identity)
+    await bodies.screened(mtls, asker, body.csr.encode(), at="identities", identity=found)
     issued = await issuing.issue_identity(
         mtls,
         asker,

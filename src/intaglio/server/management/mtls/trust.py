@@ -11,6 +11,7 @@ from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from intaglio.authority.bootstrap import platform_root
+from intaglio.mtls.enrolment import bodies
 from intaglio.mtls.identities import cert_manager, design, edges, lifetimes, registry, subordinates
 from intaglio.server.management.access import Asked, Asker, Given
 from intaglio.server.management.lists import Items
@@ -163,6 +164,7 @@ async def certify_subordinate_ca(
     mtls: GivenMtls, asker: Asker, domain: str, body: SubordinateWish
 ) -> Subordinate:
     """Certify a CA below a trust domain whose key is elsewhere, such as in a Kubernetes cluster."""
+    await bodies.screened(mtls, asker, body.csr.encode(), at="subordinates")
     lifetime = lifetimes.duration_of(body.lifetime, target="lifetime")
     made = await subordinates.certify_subordinate(
         mtls, asker, domain, body.csr, purpose=body.purpose, lifetime=lifetime
