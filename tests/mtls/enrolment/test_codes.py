@@ -10,6 +10,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 from tests.mtls.enrolment.conftest import EMAIL, VISITOR, Mailbox, begin, set_live
+from tests.mtls.identities.test_registry import make_member
 from tests.support.authority import OPERATOR, tenant
 from tests.support.identities import make_domain, make_service
 
@@ -34,6 +35,7 @@ from intaglio.mtls.enrolment.people import Person, find_or_add
 from intaglio.mtls.enrolment.policy import public_policy
 from intaglio.mtls.enrolment.sessions import begin_session
 from intaglio.mtls.enrolment.stored_secrets import Secret, set_secret
+from intaglio.mtls.identities.registry import NewIdentity, add_identity
 from intaglio.mtls.identities.values import Identity, TrustDomain
 
 ANOTHER = Principal("operator", "second", OPERATOR.permissions, source="unix")
@@ -122,6 +124,19 @@ async def test_codes_need_the_permission(mtls: Mtls, alice: Identity, code: Crea
         find_or_add(mtls, nobody, Person(email="x@example.com")),
     ):
         assert await refused(attempt) == "permission-missing"
+
+
+async def test_who_makes_codes_cannot_give_people_other_addresses(mtls: Mtls, alice: Identity) -> None:
+    """The address of a code comes into the registry and into certificates, and by it others know the person."""
+    officer = await make_member(mtls, "officer", Permission.MTLS_ENROL)
+    assert (await create_code(mtls, officer, NewCode(alice))).text
+    assert (await create_code(mtls, officer, NewCode(alice, emails=["ALICE@example.com"]))).text
+    for emails in (["ceo@example.com"], ["alice@example.com", "ceo@example.com"]):
+        assert await refused(create_code(mtls, officer, NewCode(alice, emails=emails))) == "email-not-registered"
+    keeper = await make_member(mtls, "keeper", Permission.MTLS_ENROL, Permission.MTLS_IDENTITIES)
+    assert (await create_code(mtls, keeper, NewCode(alice, emails=["alice@example.org"]))).text
+    device = await add_identity(mtls, OPERATOR, NewIdentity("prod.example", "device", "printer"))
+    assert (await create_code(mtls, officer, NewCode(device, emails=["helpdesk@example.com"]))).text
 
 
 async def test_codes_are_listed_by_state(mtls: Mtls, alice: Identity) -> None:

@@ -71,14 +71,17 @@ async def create_code(mtls: Mtls, principal: Principal, wanted: NewCode) -> Crea
     """Make a code for a user or device. Needs ``mtls.enrol`` in the organization of its trust domain.
 
     Where the settings ask for the approval of a second person, the code is good for nothing until then, and mail waits
-    for it. Raises Forbidden, NotFound, InvalidInput, Refused (``lifetime-above-ceiling``, ``identity-not-enrollable``),
-    StateConflict (``mail-not-configured``), Unavailable (``mail-unavailable``: the code exists, to be sent again).
+    for it. An address that the registry does not have for a user is put there when the code is used, so it needs
+    ``mtls.identities``, too. Raises Forbidden (``email-not-registered``), NotFound, InvalidInput, Refused
+    (``lifetime-above-ceiling``, ``identity-not-enrollable``), StateConflict (``mail-not-configured``), Unavailable
+    (``mail-unavailable``: the code exists, to be sent again).
     """
     identity = wanted.identity
     async with mtls.database.transaction() as tx:
         await require_organization(tx, principal, identity.domain.organization, Permission.MTLS_ENROL)
         settings = await live_settings.current(tx, EnrolmentSettings)
         values = _checked(wanted, settings)
+        _require_registered(principal, identity, wanted.emails)
         if wanted.deliver and not await mail.is_configured(tx):
             raise _mail_not_configured()
         made = await _insert(tx, mtls, principal, identity, values, approved=not settings.approval)
@@ -234,6 +237,17 @@ def _checked(wanted: NewCode, settings: EnrolmentSettings) -> dict[str, object]:
         "note": wanted.note,
         "by_mail": emails[0] if wanted.deliver else "",
     }
+
+
+def _require_registered(principal: Principal, identity: Identity, emails: Sequence[str]) -> None:
+    """Raise Forbidden for addresses that only whoever keeps the registry may give to a user."""
+    foreign = [address for address in emails if address and address.strip().lower() != identity.email.lower()]
+    if identity.kind is Kind.USER and foreign and not principal.may(Permission.MTLS_IDENTITIES):
+        raise Forbidden(
+            f'The registry has another address for "{identity.name}" than {foreign[0][:80]}.',
+            code="email-not-registered",
+            remedy="Leave the addresses out, or have somebody with mtls.identities change the one in the registry.",
+        )
 
 
 async def _insert(
