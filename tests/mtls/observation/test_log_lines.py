@@ -216,3 +216,35 @@ def _read_or_bad(format: str, line: str) -> None:
             assert len(text) <= 500
             assert text.isprintable()
         assert found.at.tzinfo is UTC
+
+
+_HEAD = '192.0.2.7 - - [21/Nov/2026:09:00:00 +0100] "GET /a HTTP/1.1" 200 5 '
+_TRUTH = " TLSv1.3 TLS_AES_256_GCM_SHA384 NONE - -"
+
+
+@pytest.mark.parametrize("headers", ['"SUCCESS" "CN=admin"', '"0123ABCD01" "SUCCESS"', '"TLSv1.0" "FAILED:revoked"'])
+@pytest.mark.parametrize("format", ["nginx", "apache"])
+def test_what_a_client_says_of_itself_is_not_taken_for_its_certificate(format: str, headers: str) -> None:
+    found = read(format, _HEAD + headers + _TRUTH)
+    assert found.reason is ReasonCode.NO_CERTIFICATE
+    assert (found.serial, found.subject, found.tls_version) == (b"", "", "TLSv1.3")
+
+
+def test_line_in_which_a_client_may_have_said_that_it_was_verified_is_bad() -> None:
+    with pytest.raises(BadLine):
+        parse_line("nginx", f'{_HEAD}"-" "curl" "SUCCESS"{_TRUTH}')
+
+
+def test_of_two_serial_numbers_none_is_believed() -> None:
+    line = f'{_HEAD}"-" "curl" "0123ABCD01" TLSv1.3 TLS_AES_256_GCM_SHA384 SUCCESS 0123ABCD02'
+    assert read("nginx", line).serial == b""
+
+
+@pytest.mark.parametrize("agent", ["spiffe://edge.example/svc/admin", 'x" "198.51.100.1" "spiffe://edge.example/svc/a'])
+def test_who_a_client_says_it_is_through_envoy_does_not_count(agent: str) -> None:
+    head = '[2026-11-21T08:00:00.123Z] "GET /a HTTP/2" 200 - 0 5 3 2 "203.0.113.9, 192.0.2.7" '
+    rest = f'"{agent}" "id" "198.51.100.2" "10.0.0.1:80" '
+    with pytest.raises(BadLine):
+        parse_line("envoy", f"{head}{rest}-")
+    found = read("envoy", f'{head}{rest}"spiffe://edge.example/svc/caller"')
+    assert (found.uri, found.source_ip) == ("spiffe://edge.example/svc/caller", "192.0.2.7")

@@ -155,7 +155,10 @@ def _text(said: Mapping[str, Any], name: str) -> str:
 
 def _combined(text: str) -> Entry | None:
     """The combined log format, with TLS variables behind it in any order: version, cipher, verification, serial number,
-    subject and issuer. A log without them says nothing about certificates and cannot be used."""
+    subject and issuer. A log without them says nothing about certificates and cannot be used.
+
+    What clients say of themselves (referrer, user agent, further headers) is never taken for any of them.
+    """
     parts = [(matched[1], matched[2], matched[3]) for matched in _TOKEN.finditer(text)]
     if len(parts) < 7 or parts[3][1] is None or parts[4][0] is None:
         raise BadLine("it is neither JSON nor the combined format")
@@ -163,7 +166,7 @@ def _combined(text: str) -> Entry | None:
     status = parts[5][2] or ""
     if not _STATUS.fullmatch(status):
         raise BadLine("it has no status")
-    rest = [part for group in parts[7:] for part in group if part is not None]
+    rest = [part for group in parts[9:] for part in group if part is not None]
     found = _tls_words(rest)
     if "verify" not in found:
         raise BadLine("it does not say whether a certificate was verified ($ssl_client_verify)")
@@ -193,9 +196,12 @@ def _tls_words(rest: list[str]) -> dict[str, str]:
             if re.fullmatch(r"[A-Z0-9_-]{5,60}", following):
                 found.setdefault("cipher", following)
         elif word in ("SUCCESS", "NONE", "GENEROUS") or word.startswith("FAILED"):
-            found.setdefault("verify", word)
+            if "verify" in found:
+                raise BadLine("it says twice whether a certificate was verified; one of them may be a client's word")
+            found["verify"] = word
         elif _SERIAL_ALONE.fullmatch(word):
-            found.setdefault("serial", word)
+            # Of several, nobody can tell which one a client has said.
+            found["serial"] = "" if "serial" in found else word
         elif "=" in word and re.match(r"/?(?:CN|O|OU|C|ST|L|serialNumber|emailAddress|DC)=", word):
             found.setdefault("subject" if "subject" not in found else "issuer", word)
     return found
@@ -205,18 +211,21 @@ _ENVOY = re.compile(r'\[([0-9TZ:.+-]{20,40})\] "([A-Z]{1,20}) (\S{1,8192}) [^"]{
 
 
 def _envoy_text(text: str) -> Entry | None:
-    """Envoy's default format. It names no certificate by itself: a SPIFFE ID or the XFCC at its end is taken for it."""
+    """Envoy's default format. It names no certificate by itself: a SPIFFE ID or the XFCC at its end is taken for it,
+    and nothing before, since Envoy logs what clients say without escaping it."""
     matched = _ENVOY.fullmatch(text)
     if matched is None:
         raise BadLine("it is neither JSON nor Envoy's default format")
     rest = [part for token in _TOKEN.finditer(matched[5]) for part in token.groups() if part is not None]
-    sources = [word for word in rest if _is_address(word)]
-    uri = spiffe_in(matched[5])
+    # The first quoted field is X-Forwarded-For, whose last address Envoy itself has put there.
+    forwarded = re.search(r'"([^"]*)"', matched[5])
+    source = forwarded[1].rpartition(",")[2].strip() if forwarded else ""
+    uri = spiffe_in(rest[-1]) if rest else ""
     if not uri:
         raise BadLine("it names no certificate; log %DOWNSTREAM_PEER_URI_SAN%")
     return Entry(
         at=moment(matched[1].replace("Z", "+00:00")),
-        source_ip=address(sources[0]) if sources else "",
+        source_ip=address(source) if _is_address(source) else "",
         uri=uri,
         verified=False,
         method=matched[2],
