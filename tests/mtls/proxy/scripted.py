@@ -19,8 +19,12 @@ class Received:
     head: bytes
 
     @property
+    def method(self) -> str:
+        return self.head.split(b" ")[0].decode("latin-1")
+
+    @property
     def target(self) -> str:
-        return self.head.split(b" ")[1].decode()
+        return self.head.split(b" ")[1].decode("latin-1")
 
     def values(self, name: str) -> list[str]:
         return re.findall(rf"(?im)^{re.escape(name)}: *(.*?)\r$", self.head.decode("latin-1"))
