@@ -25,6 +25,7 @@ COMMANDS: lazy.Table = {
     "keytool": ("keytool", "Keys, requests, certificates and PKCS #12 files, without a server."),
     "mtls": ("mtls", "Mutual TLS identity: who may connect, proved by certificates."),
     "crl": ("crl", "Certificate revocation lists."),
+    "tsa": ("tsa", "Timestamps: issuers, the clock, stamping and verifying files."),
     "profile": ("profile", "Certificate profiles."),
     "user": ("user", "Users."),
     "role": ("role", "Roles and permissions."),
