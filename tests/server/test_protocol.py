@@ -192,6 +192,36 @@ async def _cut_off(start: bytes, parts: list[bytes], app: ASGIApp) -> bool:
     return closed
 
 
+_LARGE = 10 << 20
+
+
+@pytest.mark.parametrize(
+    ("left", "kept"),
+    [
+        pytest.param([_LARGE] * 4, False, id="takes nothing"),
+        pytest.param([_LARGE - octets for octets in range(0, 400, 100)], False, id="takes a few octets"),
+        pytest.param([_LARGE - octets for octets in range(0, 4 << 20, 1 << 20)], True, id="takes it slowly"),
+        pytest.param([1000, 0, 1000, 0], True, id="takes all"),
+    ],
+)
+async def test_answer_that_is_not_taken_is_not_kept_for_ever(left: list[int], kept: bool) -> None:
+    async def large(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": bytes(_LARGE)})
+
+    config = Config(large, ws="none", lifespan="off", interface="asgi3", log_config=None, access_log=False)
+    wire, connection = _Wire(), HttpProtocol(config, ServerState(), {}, asyncio.get_running_loop())
+    connection.connection_made(wire)
+    connection.data_received(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(wire.written) > _LARGE
+    for number, wire.waiting in enumerate(left):
+        connection.close_if_slow(number * protocol.TAKE_TIMEOUT * 0.6)
+    assert wire.closed is not kept
+    connection.connection_lost(None)
+
+
 async def test_a_trailer_is_no_header() -> None:
     seen: list[Scope] = []
 
@@ -226,6 +256,7 @@ class _Wire(asyncio.Transport):
         super().__init__()
         self.written = b""
         self.closed = False
+        self.waiting = 0  # octets the client has not taken
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return ("127.0.0.1", 1) if name in ("peername", "sockname") else default
@@ -240,6 +271,9 @@ class _Wire(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return self.closed
+
+    def get_write_buffer_size(self) -> int:
+        return self.waiting
 
     def can_write_eof(self) -> bool:
         return True

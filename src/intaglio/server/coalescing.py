@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+_WORTH_JOINING = 1 << 16  # octets; what is larger may be the one copy of an answer for many clients, and stays that
+
 
 class CoalescingTransport(asyncio.Transport):
     """A transport that gathers the writes of one turn of ``loop`` and hands them to ``transport`` together."""
@@ -17,6 +19,7 @@ class CoalescingTransport(asyncio.Transport):
         self._transport = transport
         self._loop = loop
         self._gathered: list[bytes] = []
+        self.written = 0  # octets so far
         # Read often, never changed.
         self.get_extra_info = transport.get_extra_info  # type: ignore[method-assign]
         self.pause_reading = transport.pause_reading  # type: ignore[method-assign]
@@ -27,12 +30,16 @@ class CoalescingTransport(asyncio.Transport):
         if not self._gathered:
             self._loop.call_soon(self.flush)
         self._gathered.append(bytes(data))
+        self.written += len(data)
 
     def flush(self) -> None:
         """Send what was gathered."""
         gathered, self._gathered = self._gathered, []
-        if gathered and not self._transport.is_closing():
-            self._transport.write(gathered[0] if len(gathered) == 1 else b"".join(gathered))
+        if len(gathered) > 1 and sum(map(len, gathered)) <= _WORTH_JOINING:
+            gathered = [b"".join(gathered)]
+        for each in gathered:
+            if not self._transport.is_closing():
+                self._transport.write(each)
 
     def close(self) -> None:
         self.flush()

@@ -22,6 +22,8 @@ from intaglio.transport.tls_stream import TlsEngine, TlsTransport
 
 HEAD_TIMEOUT = 10.0  # seconds from the first octet of a request (or the connection) to the end of its head
 HEAD_LIMIT = 1 << 16  # octets of request line and headers
+TAKE_TIMEOUT = 60.0  # seconds a client has to take the next part of an answer
+_TAKE = 1 << 16  # octets of such a part, or what is left
 _FRAMING = 16  # octets of chunk sizes and extensions that may come with an octet of the body
 
 _TLS_VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
@@ -54,9 +56,11 @@ class HttpProtocol(HttpToolsProtocol):
         self._arrived = 0  # octets of the segment that is being parsed
         self._surplus = 0  # octets since the head that were no body, less what chunks may cost
         self._extensions: dict[str, Any] = {}
+        self._taken: tuple[float, int] | None = None  # when, how many octets; None while nothing waits to be taken
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(CoalescingTransport(transport, self.loop))
+        self._out = CoalescingTransport(transport, self.loop)
+        super().connection_made(self._out)
         self.head_since = self.loop.time()
         if isinstance(transport, TlsTransport):
             self._extensions["tls"] = tls_extension(transport.get_extra_info("ssl_object"))
@@ -103,8 +107,17 @@ class HttpProtocol(HttpToolsProtocol):
         self._refuse(400, "not-http", "The request is not valid HTTP/1.1.")
 
     def close_if_slow(self, now: float) -> None:
-        """Drop the connection when the head of a request has been under way for too long (slow-loris clients)."""
+        """Drop the connection when the head of a request has been under way for too long (slow-loris clients), or the
+        client does not take its answer: one that waits is memory, and large ones are there for anybody to ask for."""
         if self.head_since is not None and now - self.head_since > HEAD_TIMEOUT:
+            self.transport.abort()
+        waiting = self._out.get_write_buffer_size()
+        taken = self._out.written - waiting
+        if not waiting:
+            self._taken = None
+        elif self._taken is None or taken - self._taken[1] >= _TAKE:
+            self._taken = now, taken
+        elif now - self._taken[0] > TAKE_TIMEOUT:
             self.transport.abort()
 
     def _refuse(self, status: int, code: str, detail: str) -> None:
