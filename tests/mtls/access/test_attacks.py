@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
 import pytest
-from tests.mtls.access.conftest import House
+import pytest_asyncio
+from tests.mtls.access.conftest import House, until
 from tests.mtls.access.test_endpoint import Asking, b64, escaped
 from tests.support.authority import OPERATOR
 
+from intaglio.authority.context import Authority
 from intaglio.core import clock
 from intaglio.core.errors import Refused
-from intaglio.mtls.access import policies, trials
+from intaglio.db.listen import Watch
+from intaglio.gateway.service import Gateway
+from intaglio.mtls.access import decider, policies, trials
 from intaglio.mtls.access.cedar import PolicyRequest, check_policy, compile_policy
 from intaglio.mtls.access.decision import Facts, ReasonCode
 from intaglio.mtls.access.ingress_values import IngressChanges
 from intaglio.mtls.access.ingresses import edit_ingress
+from intaglio.mtls.access.modes import change_mode
 from intaglio.mtls.access.observed import event_of
 from intaglio.mtls.access.policies import NewPolicy
 from intaglio.mtls.access.short_form import to_cedar
+from intaglio.mtls.context import Mtls
 from intaglio.mtls.observation.events import record_many
 
 _RULE = "permit(principal, action, resource) when {{ {} }};"
@@ -163,3 +170,61 @@ async def test_trial_run_over_thousands_of_requests_keeps_nobody_waiting(house: 
     waiting.cancel()
     assert found.distinct == 5_000
     assert seen[0] > 10, "nothing else was done meanwhile"
+
+
+# ---- several processes -----------------------------------------------------------------------------------------------
+
+
+@pytest_asyncio.fixture
+async def other(house: House) -> AsyncIterator[House]:
+    """Another process that decides, with everything of its own but the database."""
+    ours = house.mtls
+    authority = Authority(ours.settings, ours.database, ours.authority.keystore)
+    await authority.start()
+    mtls = Mtls(authority, Gateway(authority), ours.master_key, Watch(ours.database))
+    await mtls.watch.start()
+    yield House(mtls, house.domain, house.payments)
+    await mtls.close()
+    await mtls.watch.stop()
+    await authority.stop()
+
+
+async def _changes(house: House) -> AsyncIterator[bool]:
+    """Change an ingress in one process; yields whether a good certificate is to be let in."""
+    await edit_ingress(house.mtls, OPERATOR, "web", IngressChanges(ip_rule=["192.0.2.0/24"]))
+    yield False
+    await edit_ingress(house.mtls, OPERATOR, "web", IngressChanges(ip_rule="none"))
+    yield True
+    await _active(house, "deny")
+    yield False
+    await _active(house, "allow")
+    yield True
+    await change_mode(house.mtls, OPERATOR, "web", "permissive")
+    await _active(house, "deny")
+    yield True
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+async def test_change_in_one_process_counts_in_the_others(
+    house: House, other: House, monkeypatch: pytest.MonkeyPatch, deaf: bool
+) -> None:
+    await _active(house, "allow")
+    ingress = await house.ingress(policy="pay")
+    await other.settled()
+    assert (await other.decide(ingress, house.payments.certificate)).allowed
+    if deaf:
+        # It can ask the database, and is not told of changes: all connections but those it has are taken, say.
+        await other.mtls.watch.stop()
+        await until(lambda: not other.mtls.watch.current)
+        monkeypatch.setattr(decider, "_AGE", 0.01)
+        monkeypatch.setattr(decider, "_HASTE", 20.0)
+
+    async def allowed() -> bool:
+        return (await other.decide(ingress, house.payments.certificate)).allowed
+
+    async for expected in _changes(house):
+        await until(lambda expected=expected: _is(allowed, expected))
+
+
+async def _is(asked: Callable[[], Awaitable[bool]], expected: bool) -> bool:
+    return await asked() is expected

@@ -16,6 +16,7 @@ from itertools import pairwise
 
 from intaglio.authority.context import MAX_CLOCK_OFFSET, Authority
 from intaglio.authority.live_status import Key, Status, StatusSource
+from intaglio.core.clock import monotonic
 from intaglio.core.errors import IntaglioError, InvalidInput, NotFound, TimedOut, Unavailable
 from intaglio.core.logging import get_logger
 from intaglio.db.listen import Watch
@@ -42,6 +43,8 @@ log = get_logger(__name__)
 MOST_CHAINS, LARGEST_CHAIN = 8_192, 8 * 1024
 MOST_POLICY_ANSWERS, LONGEST_PATH = 20_000, 256
 PATIENCE = 2.0  # seconds a decision waits for a database that was silent lately
+_AGE = 1.0  # seconds the configuration is used unread while changes are not heard of
+_HASTE = 0.5  # seconds a decision waits to have it read then
 _FOLLOW = 0.25  # seconds between looks at what changed, while somebody wants to know
 _MOST_NAMES = 20
 
@@ -55,6 +58,7 @@ class Decider:
         self._status = StatusSource(authority.database, watch, self._status_changed)
         self._configuration: AccessConfiguration | None = None
         self._loading = asyncio.Lock()
+        self._looked = float("-inf")  # when the configuration was read last, or should have been
         self._judged: Bounded[tuple[bytes, tuple[bytes, ...]], Judged] = Bounded(MOST_CHAINS)
         self._answers: Bounded[tuple[object, ...], PolicyOutcome] = Bounded(MOST_POLICY_ANSWERS)
         self._subscribers: list[Callable[[], None]] = []
@@ -102,11 +106,15 @@ class Decider:
     async def configuration(self) -> AccessConfiguration:
         """The configuration of this moment; while the database is silent, the last one that was read.
 
-        Raises Unavailable while none was ever read.
+        While changes are not heard of, yet the database may still answer, it is read once a second. Raises Unavailable
+        while none was ever read.
         """
         found, epoch = self._configuration, self._watch.epoch
-        if found is not None and epoch >= 0 and (found.epoch == epoch or not self._watch.current):
-            return found
+        if found is not None and epoch >= 0:
+            if self._watch.current and found.epoch == epoch:
+                return found
+            if not self._watch.current and (monotonic() < self._looked + _AGE or self._loading.locked()):
+                return found
         return await self._load()
 
     def subscribe(self, call: Callable[[], None]) -> Callable[[], None]:
@@ -130,16 +138,19 @@ class Decider:
     async def _load(self) -> AccessConfiguration:
         async with self._loading:
             # Read before the rest: what changes meanwhile is then noticed at the next look.
-            epoch = self._watch.epoch
-            if self._configuration is not None and self._configuration.epoch == epoch >= 0:
+            epoch, current = self._watch.epoch, self._watch.current
+            if self._configuration is not None and current and self._configuration.epoch == epoch >= 0:
                 return self._configuration
             try:
-                snapshot = await self._authority.current()
-                async with self._authority.database.read() as view:
-                    self._configuration = await load_configuration(view, snapshot, epoch)
-            except (Unavailable, TimedOut):
+                async with asyncio.timeout(None if self._configuration is None or current else _HASTE):
+                    snapshot = await self._authority.current()
+                    async with self._authority.database.read() as view:
+                        self._configuration = await load_configuration(view, snapshot, epoch)
+            except (Unavailable, TimedOut, TimeoutError):
                 if self._configuration is None:
                     raise
+            finally:
+                self._looked = monotonic()
             return self._configuration
 
     async def _follow(self) -> None:
