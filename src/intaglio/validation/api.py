@@ -40,6 +40,11 @@ class PublicApp:
     def responder(self) -> Responder:
         return self._ocsp.responder
 
+    @property
+    def held(self) -> int:
+        """Requests that wait until a certificate is known."""
+        return self._ocsp.held
+
     async def close(self) -> None:
         await self._ocsp.close()
 

@@ -62,7 +62,8 @@ class OcspApp:
         self.responder = Responder(authority, watch, self._forget)
         # By the path of a GET, by path and body of a POST.
         self._cache: Memory[Question, Document] = Memory(CACHE_OCTETS)
-        self._held = 0
+        #: Requests that wait until a certificate is known.
+        self.held = 0
         self._refreshing: set[asyncio.Task[None]] = set()
         self._forgotten = 0  # how often answers were taken back
 
@@ -131,10 +132,10 @@ class OcspApp:
 
     async def _wait(self, question: Question, receive: Receive) -> Answer | None:
         """Look again and again whether the certificate has become known; None when the client went away."""
-        if self._held >= MAX_HELD:
+        if self.held >= MAX_HELD:
             return self.responder.failure(None if isinstance(question, str) else _place(question[0]))
         until = monotonic() + LONGEST_HOLD
-        self._held += 1
+        self.held += 1
         gone = asyncio.ensure_future(receive())
         try:
             while monotonic() < until:
@@ -146,7 +147,7 @@ class OcspApp:
                     return answer
             return await self._ask(question, hold=False)
         finally:
-            self._held -= 1
+            self.held -= 1
             gone.cancel()
 
     def _document(self, question: Question, answer: Answer) -> Document:

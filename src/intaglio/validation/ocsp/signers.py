@@ -125,6 +125,9 @@ class Signers:
         if issuer.authority_id is not None:
             async with self._authority.database.read() as view:
                 row = await _configured(view, issuer, now)
+                if row is not None and row["kind"] == "ca" and (own := _own_key(issuer)) is not None:
+                    signer = await self._authority.keystore.load(view, own)
+                    return _signing(signer, issuer.certificate.der, None, None, issuer.options, now)
                 if row is not None:
                     signer = await self._authority.keystore.load(view, row["key_id"])
                     return _signing(signer, row["certificate"], row["chain"], row["issuing_ca_id"], issuer.options, now)
@@ -138,6 +141,13 @@ class Signers:
         async with self._authority.database.read() as view:
             signer = await self._authority.keystore.load(view, record.key_id)
         return _signing(signer, record.certificate, None, record.ca_id, issuer.options, now)
+
+
+def _own_key(issuer: Issuer) -> UUID | None:
+    """The key of our CA itself, with the generation that is asked about."""
+    if issuer.ca is None or issuer.generation is None:
+        return None
+    return issuer.ca.keys[issuer.generation].key_id
 
 
 def _place(issuer: Issuer) -> tuple[object, ...]:
