@@ -56,6 +56,8 @@ class Principal:
     subject_key: bytes | None = field(default=None, repr=False)
     certificate_fingerprint: bytes | None = field(default=None, repr=False)
     token_id: UUID | None = field(default=None, repr=False, compare=False)
+    #: The certificate with which the session was opened, or that in which the token was made.
+    session_certificate_id: UUID | None = field(default=None, repr=False, compare=False)
 
     def may(self, permission: Permission) -> bool:
         return permission in self.permissions

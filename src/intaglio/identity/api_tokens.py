@@ -59,7 +59,9 @@ async def create_token(
         raise InvalidInput(f'"{owner.name}" does not hold {", ".join(sorted(beyond))}.', target="permissions")
     await _require_room(tx, owner)
     limits = None if permissions is None and narrowed >= held else narrowed & held
-    created = await insert_api_token(tx, owner, name, limits, lifetime, principal.token_id)
+    created = await insert_api_token(
+        tx, owner, name, limits, lifetime, principal.token_id, principal.session_certificate_id
+    )
     record(tx, principal, "token.create", "token", str(created.token.id), name=name, **_facts(created.token))
     return created
 
@@ -105,7 +107,7 @@ async def rotate_token(
     await _require_room(tx, owner)
     limits = None if row["permissions"] is None else permissions_of(row["permissions"])
     lifetime = row["lifetime"] or row["expires_at"] - row["created_at"]
-    successor = await insert_api_token(tx, owner, row["name"], limits, lifetime, token_id)
+    successor = await insert_api_token(tx, owner, row["name"], limits, lifetime, token_id, row["certificate_id"])
     ends = min(row["expires_at"], tx.now + overlap)
     await tx.execute(update(api_token).where(api_token.c.id == token_id).values(expires_at=ends))
     record(
@@ -151,6 +153,11 @@ async def _locked(tx: Transaction, principal: Principal, token_id: UUID) -> Mapp
 
 async def _require_not_revoked(tx: Transaction, principal: Principal) -> None:
     """The token was looked at when the request came in; it may have been revoked since."""
+    if principal.session_certificate_id is not None:
+        t = api_token.c
+        opened = select(t.id).where(t.certificate_id == principal.session_certificate_id, t.revoked_at.is_(None))
+        if await tx.scalar(opened.limit(1).with_for_update(read=True)) is None:
+            raise invalid_token()
     if principal.token_id is None:
         return
     still = select(api_token.c.id).where(api_token.c.id == principal.token_id, api_token.c.revoked_at.is_(None))

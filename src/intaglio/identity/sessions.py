@@ -59,7 +59,7 @@ async def open_session(
     """A session token for a user who has proved who he is, and when it ends unless used.
 
     One opened with a certificate ends with it: at ``not_beyond``, or when the certificate ``certificate_id`` is revoked
-    (:func:`end_sessions_of`).
+    (:func:`end_sessions_of`), and so do the tokens made in it.
     """
     await forget_ended_tokens(tx)
     expires_at = _at_most(tx.now + SESSION_LIFETIME, not_beyond)
@@ -68,11 +68,16 @@ async def open_session(
 
 
 async def end_sessions_of(tx: Transaction, certificates: Sequence[UUID] | None) -> int:
-    """End the sessions that were opened with these certificates, or with any (None); returns how many."""
+    """End the sessions that were opened with these certificates, or with any (None), and the tokens that were made in
+    them; returns how many."""
     t = api_token.c
     opened = t.certificate_id.is_not(None) if certificates is None else t.certificate_id.in_(certificates)
     ended = update(api_token).where(opened, t.revoked_at.is_(None)).values(revoked_at=tx.now)
-    return int((await tx.execute(ended)).rowcount)
+    total = 0
+    # Whoever makes a token holds on to the session until it is recorded, so another look finds it.
+    while found := int((await tx.execute(ended)).rowcount):
+        total += found
+    return total
 
 
 async def close_session(database: Database, bearer: str) -> None:
@@ -104,8 +109,9 @@ async def _identify(
     if row["permissions"] is not None:
         granted &= permissions_of(row["permissions"])
     return row, Principal(
-        "user", row["user"], granted, source, token_id=row["id"] if row["kind"] == "api" else None
-    )
+        "user", row["user"], granted, source, token_id=row["id"] if row["kind"] == "api" else None,
+        session_certificate_id=row["certificate_id"],
+    )  # fmt: skip
 
 
 async def _note_use(database: Database, row: Mapping[str, Any], now: datetime) -> None:

@@ -43,11 +43,12 @@ async def insert_api_token(
     permissions: frozenset[Permission] | None,
     lifetime: timedelta,
     parent_id: UUID | None,
+    certificate_id: UUID | None = None,
 ) -> NewToken:
-    """Write an API token that is good for ``lifetime`` from now on."""
+    """Write an API token that is good for ``lifetime`` from now on; it ends with the certificate, if one is named."""
     limits = None if permissions is None else sorted(permissions)
     return await _insert(tx, user, kind="api", name=name, permissions=limits, parent_id=parent_id, lifetime=lifetime,
-                         expires_at=tx.now + lifetime)  # fmt: skip
+                         expires_at=tx.now + lifetime, certificate_id=certificate_id)  # fmt: skip
 
 
 def with_owner() -> Select[Any]:

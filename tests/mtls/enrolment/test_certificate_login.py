@@ -111,6 +111,32 @@ async def test_a_session_ends_with_the_certificate_it_was_opened_with(
     assert (await sessions.authenticate(mtls.database, session)).name == "alice"  # opened by password
 
 
+async def test_tokens_made_in_a_session_end_with_the_certificate_too(
+    mtls: Mtls, host: Host, issued: IssuedIdentity, session: str
+) -> None:
+    """Whoever logs in with a stolen certificate must not be able to stay."""
+    await host.post("login/link", issued.certificate, session)
+    opened = (await host.post("login", issued.certificate))[1]["token"]
+    bearer, made = opened, []
+    for _ in range(2):  # in the session, and with the token that was made in it
+        principal = await sessions.authenticate(mtls.database, bearer)
+        async with mtls.database.transaction() as tx:
+            token = await api_tokens.create_token(tx, principal, "stay")
+        bearer = token.secret.get_secret_value()
+        made.append(bearer)
+    principal = await sessions.authenticate(mtls.database, bearer)
+    async with mtls.database.transaction() as tx:
+        made.append((await api_tokens.rotate_token(tx, principal, token.token.id)).secret.get_secret_value())
+    late = await sessions.authenticate(mtls.database, opened)
+    await revoking.revoke_binding(mtls, OPERATOR, issued.binding_id)
+    for each in made:
+        with pytest.raises(Unauthenticated):
+            await sessions.authenticate(mtls.database, each)
+    async with mtls.database.transaction() as tx:
+        with pytest.raises(Unauthenticated):
+            await api_tokens.create_token(tx, late, "too late")
+
+
 async def test_a_session_ends_when_its_certificate_expires(
     mtls: Mtls, host: Host, issued: IssuedIdentity, session: str
 ) -> None:
