@@ -96,6 +96,8 @@ class GatewayConfig(_Strict):
     decisions: ByFiles | ByServer | ByPlatform
     max_body: int | None = Field(default=1 << 30, gt=0)
     max_connections: int = Field(default=10_000, gt=0)
+    #: Of one address; half of all when not set. Raise it where a balancer hides the addresses of clients.
+    max_connections_per_address: int | None = Field(default=None, gt=0)
     #: Seconds that what is under way may take when the gateway is told to stop.
     shutdown_timeout: float = Field(default=10.0, ge=0, le=600)
 
@@ -109,7 +111,11 @@ class GatewayConfig(_Strict):
 
     @property
     def limits(self) -> Limits:
-        return Limits(body=self.max_body, connections=self.max_connections)
+        return Limits(
+            body=self.max_body,
+            connections=self.max_connections,
+            connections_per_address=self.max_connections_per_address,
+        )
 
     @property
     def addresses(self) -> list[tuple[str, int]]:

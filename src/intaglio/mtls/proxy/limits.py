@@ -14,7 +14,8 @@ class Limits:
     ``head`` and ``body`` are octets of one request (None: any); ``head_time`` is from its first octet to the end of its
     head, ``idle`` how long a connection may be without a request, ``stall`` how long a client may neither send the next
     part of a body nor take the next part of an answer. ``streams`` are concurrent requests of an HTTP/2 connection,
-    ``connections`` are open at once.
+    ``connections`` are open at once, handshakes under way included, ``connections_per_address`` those of one address
+    (None: half of all).
     """
 
     head: int = 1 << 16
@@ -24,6 +25,11 @@ class Limits:
     stall: float = 60.0
     streams: int = 100
     connections: int = 10_000
+    connections_per_address: int | None = None
+
+    @property
+    def of_one_address(self) -> int:
+        return self.connections_per_address or max(1, self.connections // 2)
 
 
 @dataclass

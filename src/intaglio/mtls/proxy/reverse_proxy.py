@@ -7,7 +7,8 @@ import contextlib
 import ipaddress
 import socket
 import ssl
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +23,7 @@ from intaglio.mtls.proxy.stapling import Stapling
 from intaglio.mtls.proxy.upstream import Upstream
 from intaglio.transport.contexts import server_context
 from intaglio.transport.observing import ObservingContext, ObservingEngine
-from intaglio.transport.tls_stream import HandshakeResult, PeerCertificate, SslEngine, TlsEngine, TlsStream
+from intaglio.transport.tls_stream import HandshakeResult, PeerCertificate, Report, SslEngine, TlsEngine, TlsStream
 
 log = get_logger(__name__)
 
@@ -58,6 +59,7 @@ class ReverseProxy:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._changed = asyncio.Event()
         self._shaking = 0  # handshakes under way
+        self._by_address: Counter[str] = Counter()
 
     async def start(self) -> None:
         """Accept connections from now on. Raises IntaglioError when the source has no settings."""
@@ -137,7 +139,21 @@ class ReverseProxy:
         def report(result: HandshakeResult, reason: str, peer: tuple[Any, ...] | None) -> None:
             self._handshake_ended(engine, result, reason, peer)
 
-        return TlsStream(asyncio.get_running_loop(), engine, lambda: _Stream(self, engine), report)
+        return _Guarded(asyncio.get_running_loop(), engine, lambda: _Stream(self, engine), report, self)
+
+    def admit(self, source: str) -> bool:
+        """Whether one more connection of this address may be; :meth:`leave` has to follow in any case."""
+        self._by_address[source] += 1
+        admitted = self._by_address[source] <= self._limits.of_one_address
+        if not admitted:
+            metrics.turned_away.labels("connections_per_address").inc()
+        return admitted
+
+    def leave(self, source: str) -> None:
+        """A connection of this address is gone."""
+        self._by_address[source] -= 1
+        if not self._by_address[source]:
+            del self._by_address[source]
 
     def _handshake_ended(
         self, engine: TlsEngine, result: HandshakeResult, reason: str, peer: tuple[Any, ...] | None
@@ -207,6 +223,27 @@ class _Stream(asyncio.StreamReaderProtocol):
         super().connection_lost(exc)
         if self._connection is not None and self._connection.task is not None:
             self._connection.task.cancel()
+
+
+class _Guarded(TlsStream):
+    """A connection that counts towards those of its address from the first octet to the last."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, engine: TlsEngine, make: Callable[[], asyncio.Protocol], report: Report,
+        proxy: ReverseProxy,
+    ) -> None:  # fmt: skip
+        super().__init__(loop, engine, make, report)
+        self._proxy, self._source = proxy, ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._source = _host(transport.get_extra_info("peername"))
+        if not self._proxy.admit(self._source):
+            self.transport.abort()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._proxy.leave(self._source)
+        super().connection_lost(error)
 
 
 class _Turned(asyncio.Protocol):
