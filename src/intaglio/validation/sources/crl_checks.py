@@ -1,0 +1,112 @@
+"""Whether a CRL may be believed: signed by the CA, current, newer than what is known, and about what is meant.
+
+Sources: RFC 5280 sections 5.1.2, 5.2 and 6.3.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from intaglio.core.errors import IntaglioError, Refused
+from intaglio.x509.certificates import CertificateInfo
+from intaglio.x509.crl_reading import Crl, Scope
+
+#: A CRL that says it was made later than this from now was made by a wrong clock, or is not meant to count yet.
+TOLERATED_FUTURE = timedelta(minutes=1)
+
+
+@dataclass(frozen=True)
+class Before:
+    """What is known of the CRL that was taken in last."""
+
+    number: int | None = None
+    this_update: datetime | None = None
+
+
+def check_crl(crl: Crl, issuers: Sequence[CertificateInfo], now: datetime, before: Before) -> None:
+    """Check a CRL that was just read; its signature takes time with its size.
+
+    Raises Refused: ``crl-issuer-wrong``, ``crl-signature-invalid``, ``crl-expired``, ``crl-from-the-future``,
+    ``crl-without-next-update``, ``crl-older``, ``crl-scope-unfit``.
+    """
+    _check_dates(crl, now)
+    _check_scope(crl.scope)
+    _check_newer(crl, before)
+    _check_signature(crl, issuers)
+
+
+def identity_of(crl: Crl) -> str:
+    """What tells the CRLs of one CA apart: scope and signing key. A delta has that of the CRL it goes with."""
+    scope = crl.scope
+    flags = bytes((scope.only_user, scope.only_ca, scope.only_attribute))
+    return hashlib.sha256(b"\0".join((scope.point, flags, crl.authority_key or b""))).hexdigest()
+
+
+def check_covers(scope: Scope, covers: Literal["all", "user", "ca"], *, alone: bool) -> None:
+    """Check that the only CRL of an authority is about all certificates that it is asked about.
+
+    Raises Refused (``crl-scope-unfit``).
+    """
+    restricted: Literal["user", "ca"] | None = "user" if scope.only_user else "ca" if scope.only_ca else None
+    if restricted is not None and alone and covers != restricted:
+        raise _scope_unfit(
+            f"the CRL is about {restricted} certificates only",
+            f'Add the CRL about the others, or set covers to "{restricted}" if nobody asks about them.',
+        )
+
+
+def _check_dates(crl: Crl, now: datetime) -> None:
+    if crl.this_update > now + TOLERATED_FUTURE:
+        raise _refused("crl-from-the-future", f"it is dated {crl.this_update:%Y-%m-%d %H:%M:%S}, which is yet to come")
+    if crl.next_update is None:
+        raise _refused("crl-without-next-update", "it does not say when the next one comes")
+    if crl.next_update <= now:
+        raise _refused("crl-expired", f"it expired at {crl.next_update:%Y-%m-%d %H:%M:%S}")
+
+
+def _check_scope(scope: Scope) -> None:
+    if scope.indirect:
+        raise _scope_unfit("it is an indirect CRL, with entries of other CAs", "Use the CA's own CRL.")
+    if scope.only_some_reasons:
+        raise _scope_unfit("it is about some reasons only", "Use the CA's CRL for all reasons.")
+    if scope.only_attribute:
+        raise _scope_unfit("it is about attribute certificates only", "Use the CRL about public-key certificates.")
+    if scope.only_user and scope.only_ca:
+        raise _scope_unfit("it is about nothing", "Ask the CA.")
+
+
+def _check_newer(crl: Crl, before: Before) -> None:
+    """Source: RFC 5280 section 5.2.3: numbers rise, and the same number means the same CRL."""
+    if before.number is not None and crl.number is None:
+        raise _refused("crl-older", f"it has no number, the one before had {before.number}")
+    if before.number is not None and crl.number is not None and crl.number < before.number:
+        raise _refused("crl-older", f"its number {crl.number} is lower than {before.number}, which is known")
+    if before.this_update is not None and crl.this_update < before.this_update:
+        known = f"{before.this_update:%Y-%m-%d %H:%M:%S}"
+        raise _refused("crl-older", f"it is of {crl.this_update:%Y-%m-%d %H:%M:%S}, one of {known} is known")
+
+
+def _check_signature(crl: Crl, issuers: Sequence[CertificateInfo]) -> None:
+    named = [each for each in issuers if each.subject.key == crl.issuer.key]
+    if not named:
+        raise _refused("crl-issuer-wrong", f"it is of {crl.issuer.rfc4514}, not of this CA")
+    fitting = [each for each in named if not crl.authority_key or not each.ski or each.ski == crl.authority_key]
+    if not fitting:
+        raise _refused("crl-issuer-wrong", "it was signed with a key of the CA whose certificate is not configured")
+    allowed = [each for each in fitting if each.key_usage is None or "cRLSign" in each.key_usage]
+    if not allowed:
+        raise _refused("crl-issuer-wrong", "the certificate of the CA may not sign CRLs")
+    if not any(crl.is_signed_by(each.spki) for each in {each.spki: each for each in allowed}.values()):
+        raise _refused("crl-signature-invalid", "its signature is not that of the CA, or of an algorithm not trusted")
+
+
+def _refused(code: str, why: str) -> IntaglioError:
+    return Refused(f"The CRL is not used: {why}.", code=code, remedy="What is known already stays until it ends.")
+
+
+def _scope_unfit(why: str, remedy: str) -> IntaglioError:
+    return Refused(f"The CRL is not used: {why}.", code="crl-scope-unfit", remedy=remedy)
