@@ -57,8 +57,16 @@ NEEDED: dict[Permission, set[str]] = {
         *("GET /audit", "GET /audit/1", "GET /audit/1/proof", "GET /audit/seals", "GET /audit/public-keys"),
         "GET /audit/verify",
     },
+    Permission.KEYS_MANAGE: {
+        *("GET /keys", "POST /keys", "GET /keys/none", "DELETE /keys/none"),
+        *("POST /keys/none/csr", "POST /keys/none/migrate", "GET /hsm/modules", "GET /hsm/modules/none/slots"),
+        *("GET /hsm/tokens", "POST /hsm/tokens", "GET /hsm/tokens/none", "PATCH /hsm/tokens/none"),
+        *("DELETE /hsm/tokens/none", "PUT /hsm/tokens/none/pin", "POST /hsm/tokens/none/check"),
+        *("GET /hsm/tokens/none/objects", "POST /hsm/tokens/none/objects/adopt"),
+        "DELETE /hsm/tokens/none/objects/none",
+    },
     Permission.PLATFORM_MANAGE: {
-        *("GET /settings", "GET /settings/none", "PATCH /settings/none", "GET /keys", "POST /audit/rotate-key"),
+        *("GET /settings", "GET /settings/none", "PATCH /settings/none", "POST /audit/rotate-key"),
         *("GET /server-certificates", "PUT /server-certificates/none", "DELETE /server-certificates/none"),
     },
 }
@@ -83,6 +91,11 @@ BODIES: dict[str, dict[str, Any]] = {
     "PATCH /profiles/none": {"changes": {}},
     "PATCH /settings/none": {"values": {}},
     "PUT /server-certificates/none": {"certificate": "x", "key": "x"},
+    "POST /keys": {"key_algorithm": "P-256", "provider": "pkcs11:none"},
+    "POST /keys/none/migrate": {"to": "software"},
+    "POST /hsm/tokens": {"name": "x", "module": "none", "label": "x", "pin": "1234"},
+    "PUT /hsm/tokens/none/pin": {"pin": "1234"},
+    "POST /hsm/tokens/none/objects/adopt": {"id": "00", "label": "x"},
     "POST /declaration": {"declaration": "organizations: []"},
 }
 

@@ -19,6 +19,11 @@ async def try_lock(tx: Transaction, *name: object) -> bool:
     return bool(await tx.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _key(name)}))
 
 
+def number(*name: object) -> int:
+    """The number by which PostgreSQL knows the lock ``name``."""
+    return _key(name)
+
+
 def _key(name: tuple[object, ...]) -> int:
     digest = hashlib.sha256("\0".join(map(str, name)).encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)

@@ -144,7 +144,9 @@ async def _replace(authority: Authority, tx: Transaction, ca: CaView, generation
     assert ca.ocsp_algorithm is not None
     if ca.certificate.not_after <= tx.now:
         raise StateConflict(f'CA "{ca.full_id}" has expired.', code="ca-expired")
-    key = await authority.keystore.generate(tx, ca.ocsp_algorithm, f"ocsp:{ca.full_id}/g{generation}")
+    label = f"ocsp:{ca.full_id}/g{generation}"
+    provider = await _provider(authority, tx, ca, generation)
+    key = await authority.keystore.generate(tx, ca.ocsp_algorithm, label, provider=provider)
     request = IssuanceInput(
         subject=_subject(ca), spki=key.spki, key_algorithm=ca.ocsp_algorithm, channel="platform", clamp_validity=True
     )
@@ -161,6 +163,15 @@ async def _replace(authority: Authority, tx: Transaction, ca: CaView, generation
     values = {column.name: getattr(signer, column.name) for column in _COLUMNS}
     await tx.execute(insert(table).values(**values, current=True))
     return signer
+
+
+async def _provider(authority: Authority, tx: Transaction, ca: CaView, generation: int) -> str:
+    """Where the signer's key is made: beside the CA's own unless the options of the CA say otherwise."""
+    if ca.options.ocsp_key_provider is not None:
+        return ca.options.ocsp_key_provider
+    key_id = ca.keys[generation].key_id
+    assert key_id is not None, "checked by _answerable"
+    return (await authority.keystore.stored(tx, key_id)).provider
 
 
 def _profile() -> CertificateProfile:

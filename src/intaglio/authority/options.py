@@ -65,6 +65,11 @@ class CaOptions(BaseModel):
     delta_crl_interval_minutes: float | None = Field(default=None, gt=0, le=60 * 24 * 31)
     crl_partitions: int = Field(default=0, ge=0, le=1024)
     ocsp_validity_minutes: float = Field(default=60, ge=1, le=60 * 24 * 14)
+    ocsp_key_provider: str | None = Field(
+        default=None,
+        max_length=80,
+        description="Where the keys of its OCSP signers are made: software, pkcs11:TOKEN; null: where its own key is.",
+    )
     keep_expired_on_crl: bool = False
     minimum_keysize: KeySizePolicy = KeySizePolicy()
     allow_issuing_below: bool = Field(

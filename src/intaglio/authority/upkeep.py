@@ -21,6 +21,7 @@ from intaglio.core.logging import get_logger
 from intaglio.core.troubles import Troubles
 from intaglio.db.journal import journal_head
 from intaglio.db.listen import Watch
+from intaglio.keystore.erasure import erase_due
 
 log = get_logger(__name__)
 
@@ -32,11 +33,12 @@ IDEMPOTENCY_RETENTION = timedelta(hours=24)
 _PASS_SECONDS = 1.0
 _WAKE_SECONDS = 0.1
 _PRUNE_SECONDS = 300.0
+_ERASE_SECONDS = 15.0
 
 
 async def run_upkeep(authority: Authority, watch: Watch, stop: asyncio.Event) -> None:
     """Keep everything up until ``stop`` is set: once a second, and at once when something was changed or revoked."""
-    pruned = float("-inf")
+    pruned = erased = float("-inf")
     while not stop.is_set():
         heard = (watch.epoch, watch.event_seq)
         started = monotonic()
@@ -44,6 +46,9 @@ async def run_upkeep(authority: Authority, watch: Watch, stop: asyncio.Event) ->
         await _attempt("OCSP signers", lambda: renew_ocsp_signers(authority))
         if started - pruned >= _PRUNE_SECONDS and await _attempt("clean-up", lambda: prune(authority)):
             pruned = started
+        if started - erased >= _ERASE_SECONDS:
+            await _attempt("erasing keys in tokens", lambda: erase_due(authority.database, authority.keystore))
+            erased = started
         await _pause(watch, stop, heard, started + _PASS_SECONDS)
 
 

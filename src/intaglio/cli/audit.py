@@ -120,10 +120,13 @@ def proof(
     write_public(out, json.dumps(cli.client.get(f"/audit/{seq}/proof"), indent=2) + "\n")
 
 
-@command(app, "rotate-key", example="intaglio audit rotate-key")
-def rotate_key(cli: Cli) -> None:
+@command(app, "rotate-key", example="intaglio audit rotate-key --provider pkcs11:main")
+def rotate_key(
+    cli: Cli,
+    provider: Annotated[str, typer.Option(help="Where the key is made: software, or pkcs11:TOKEN.")] = "software",
+) -> None:
     """Seal with a new key from now on; the old ones stay for verification."""
-    made = cli.client.post("/audit/rotate-key")
+    made = cli.client.post("/audit/rotate-key", {"provider": provider})
     cli.out.result(made, f"Sealing with key {made['key_id']} from now on.")
 
 

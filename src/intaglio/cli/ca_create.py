@@ -22,6 +22,7 @@ Administrators = Annotated[
 ]
 Auditors = Annotated[list[str] | None, typer.Option("--auditor", help="Gateway client who may look; repeat for more.")]
 KeyType = Annotated[str, typer.Option("--key", help="P-256, P-384, P-521, RSA-2048/3072/4096, Ed25519, ML-DSA-44 ...")]
+Provider = Annotated[str, typer.Option("--provider", help="Where its key is made: software, or pkcs11:TOKEN.")]
 OcspKey = Annotated[str | None, typer.Option(help="Key type of its OCSP signer; `off` for no OCSP.")]
 NotAfter = Annotated[str | None, typer.Option(metavar="DATE", help="End of validity, such as 2035-12-31.")]
 Label = Annotated[str, typer.Option(help="Name for people.")]
@@ -46,6 +47,7 @@ def root(
     administrator: Administrators,
     auditor: Auditors = None,
     key: KeyType = "P-384",
+    provider: Provider = "software",
     ocsp_key: OcspKey = None,
     not_after: NotAfter = None,
     label: Label = "",
@@ -63,6 +65,7 @@ def root(
     body = _body(
         ca, "root", subject, profile, administrator, auditor, key, ocsp_key, not_after, label, option, encoding
     )
+    body["key_provider"] = provider
     _create(cli, ca, body, credentials_dir, save_passwords, force)
 
 
@@ -81,6 +84,7 @@ def issuing(
     administrator: Administrators,
     auditor: Auditors = None,
     key: KeyType = "P-256",
+    provider: Provider = "software",
     ocsp_key: OcspKey = None,
     not_after: NotAfter = None,
     path_length: Annotated[int, typer.Option(min=0, max=8, help="CA certificates that may follow below.")] = 0,
@@ -101,6 +105,7 @@ def issuing(
     )
     body["issuer"] = issuer.rpartition("~")[2]
     body["path_length"] = path_length
+    body["key_provider"] = provider
     _create(cli, ca, body, credentials_dir, save_passwords, force)
 
 

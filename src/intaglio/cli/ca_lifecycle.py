@@ -151,10 +151,13 @@ def rekey(
     cli: Cli,
     ca: Ca,
     key: Annotated[str | None, typer.Option("--key", help="Key type; default: that of the present key.")] = None,
+    provider: Annotated[
+        str | None, typer.Option(help="Where it is made: software, or pkcs11:TOKEN; default: where the present one is.")
+    ] = None,
     not_after: NotAfter = None,
 ) -> None:
     """Give a CA a new key and a certificate for it. What the old key signed stays valid and is still answered for."""
-    body = {"key_algorithm": key, "not_after": end_of(not_after)}
+    body = {"key_algorithm": key, "key_provider": provider, "not_after": end_of(not_after)}
     with cli.out.waiting(f"Making a key for {ca}"):
         found = cli.client.post(f"/cas/{segment(ca)}/rekey", body)
     cli.out.result(found, _outcome(ca, "re-keyed", found))

@@ -92,8 +92,7 @@ class SoftwareProvider:
 
     def generate(self, key_id: UUID, algorithm: KeyAlgorithm, label: str) -> GeneratedKey:
         key = generate_private_key(algorithm)
-        encoded = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-        return GeneratedKey(key, self._master.seal(encoded, purpose=purpose_of(key_id)))
+        return GeneratedKey(key, seal_key(self._master, key_id, key))
 
     def load(self, stored: StoredKey) -> PrivateKey:
         if stored.sealed is None:
@@ -104,6 +103,12 @@ class SoftwareProvider:
 
     def destroy(self, stored: StoredKey) -> None:
         return None
+
+
+def seal_key(master: MasterKey, key_id: UUID, key: PrivateKey) -> bytes:
+    """The PKCS#8 structure of a key, sealed for its row."""
+    encoded = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    return master.seal(encoded, purpose=purpose_of(key_id))
 
 
 def purpose_of(key_id: UUID) -> str:

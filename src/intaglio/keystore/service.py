@@ -154,7 +154,9 @@ class KeyStore:
         spki = algorithms.spki(generated.private_key.public_key())
         if chosen.dispatcher is not None:
             made = StoredKey(key_id, provider, algorithm, label, spki, None, key_id.bytes)
-            tx.after_rollback(lambda: _take_back(chosen, made))
+            tx.after_rollback(lambda: take_back(chosen, made))
+            if self.tokens is not None:
+                await self.tokens.hold(tx, provider)
         await tx.execute(
             insert(private_key).values(
                 id=key_id,
@@ -342,7 +344,7 @@ def stored_key(row: Mapping[Any, Any]) -> StoredKey:
     )
 
 
-def _take_back(provider: Provider, made: StoredKey) -> None:
+def take_back(provider: Provider, made: StoredKey) -> None:
     """Destroy in its token a key whose transaction came to nothing."""
 
     def destroy() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
@@ -84,6 +85,15 @@ class Tokens:
             self._providers[name] = row["revision"], self._made(row)
         return self._providers[name][1]
 
+    async def hold(self, tx: Transaction, name: str) -> None:
+        """See that the token of a provider is not removed before this transaction, which puts a key there, has ended.
+
+        Logging in goes on meanwhile. Raises Unavailable when it has just been removed.
+        """
+        query = select(hsm_token.c.name).where(hsm_token.c.name == name.removeprefix(PREFIX))
+        if await tx.scalar(query.with_for_update(read=True, key_share=True)) is None:
+            raise Unavailable(f'The token of "{name}" was removed just now.', code="token-unavailable")
+
     async def names(self, view: Transaction) -> Sequence[str]:
         """Names of the providers there could be."""
         return [PREFIX + row["name"] for row in await view.all(select(hsm_token.c.name).order_by(hsm_token.c.name))]
@@ -149,6 +159,8 @@ class LoginGuard:
         self._revision = revision
         self._loop = loop
         self._loop_thread = threading.get_ident()
+        # Not one of the threads that may all be waiting for this login.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"login-{name}")
 
     def __call__(self, attempt: Callable[[], None]) -> None:
         """Run ``attempt`` when it is its turn. Raises what it raises, PinRefused, Unavailable."""
@@ -170,13 +182,13 @@ class LoginGuard:
         c = hsm_token.c
         mine = (c.name == self._name, c.revision == self._revision)
         async with self._database.transaction() as tx:
-            state = await tx.scalar(select(c.pin_state).where(*mine).with_for_update())
+            state = await tx.scalar(select(c.pin_state).where(*mine).with_for_update(key_share=True))
             if state is None:
                 raise errors.unavailable(self._name, "its configuration has just been changed")
             if state == "wrong":
                 raise errors.pin_wrong(self._name)
             try:
-                await asyncio.to_thread(attempt)
+                await self._loop.run_in_executor(self._thread, attempt)
             except errors.WRONG_PIN as error:
                 wrong = error
             now = "wrong" if wrong is not None else "accepted"

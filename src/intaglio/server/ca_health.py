@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import timedelta
+from uuid import UUID
 
 from intaglio.authority.directory import CaView
 from intaglio.core import clock
 from intaglio.server.health import Health, HealthRegistry
-from intaglio.server.metrics import ca_up, certificate_expiry
+from intaglio.server.metrics import ca_up, certificate_expiry, token_up
 from intaglio.server.services import Services
 
 #: A CA certificate that ends sooner than this is reported, so that there is time to renew it.
@@ -26,7 +28,8 @@ def register(services: Services, registry: HealthRegistry) -> None:
 
     async def cas() -> Health:
         snapshot = await services.authority.snapshot()
-        states = {ca.full_id: _state(ca) for ca in snapshot.cas.values() if ca.state != "deleted"}
+        away = await services.token_health.keys_out_of_reach()
+        states = {ca.full_id: _state(ca, away) for ca in snapshot.cas.values() if ca.state != "deleted"}
         issuing = {ca.full_id for ca in snapshot.cas.values() if ca.state != "deleted" and ca.kind != "external-root"}
         for gone in published - issuing:
             ca_up.labels(gone).set(math.nan)  # a label set cannot be taken back from numbers that processes share
@@ -43,15 +46,24 @@ def register(services: Services, registry: HealthRegistry) -> None:
             if ca.state != "deleted" and key is not None and key.certificate is not None:
                 certificate_expiry.labels("ca", ca.full_id).set(key.certificate.not_after.timestamp())
 
+    async def tokens() -> Health:
+        states = await services.token_health.states()
+        for name, state in states.items():
+            token_up.labels(name).set(state == "ok")
+        return Health(all(state == "ok" for state in states.values()), states)
+
     registry.register("cas", cas, critical=False)
+    registry.register("tokens", tokens, critical=False)
     services.on_config(publish_expiry)
 
 
-def _state(ca: CaView) -> str:
-    """The state of the CA, or what is about to be wrong with it."""
+def _state(ca: CaView, keys_away: Mapping[UUID, str]) -> str:
+    """The state of the CA, or what is about to be wrong with it; ``keys_away`` says which keys cannot sign and why."""
     key = ca.keys.get(ca.generation)
     if ca.state != "active" or key is None or key.certificate is None:
         return ca.state
+    if key.key_id is not None and key.key_id in keys_away:
+        return keys_away[key.key_id]
     if ca.broken_link is not None:
         return "certificate-revoked" if ca.broken_link.status == "revoked" else "certificate-held"
     left = key.certificate.not_after - clock.now()

@@ -75,6 +75,8 @@ component_up = Gauge(
 )
 #: 1 while a CA can issue, else 0; not a number once the CA is deleted. Looked at whenever this is read.
 ca_up = Gauge("intaglio_ca_up", "Whether a CA can issue.", ["ca"], multiprocess_mode="mostrecent")
+#: 1 while a token that keys are kept in works, else 0. Looked at whenever this is read.
+token_up = Gauge("intaglio_token_up", "Whether a token works.", ["token"], multiprocess_mode="mostrecent")
 #: 1 while a process hears of all changes in the database, else 0 and caches are off.
 watch_current = Gauge("intaglio_watch_current", "Whether changes are heard of.", ["process"], multiprocess_mode="max")
 #: Seconds since a process last knew itself current: how late events can be.

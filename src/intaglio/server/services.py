@@ -21,6 +21,7 @@ from intaglio.keystore.tokens import Tokens
 
 if TYPE_CHECKING:
     from intaglio.authority.context import Authority
+    from intaglio.keystore.token_health import TokenHealth
     from intaglio.mtls.context import Mtls
     from intaglio.server.timestamping import Timestamping
     from intaglio.timestamping.context import Timestamps
@@ -97,6 +98,14 @@ class Services:
         from intaglio.server.timestamping import Timestamping
 
         return Timestamping(self)
+
+    @cached_property
+    def token_health(self) -> TokenHealth:
+        """Whether the tokens that keys are kept in work."""
+        from intaglio.keystore.token_health import TokenHealth
+
+        assert self.keystore.tokens is not None, "made with them"
+        return TokenHealth(self.keystore.tokens)
 
     @property
     def database_reached(self) -> bool:

@@ -46,7 +46,7 @@ async def create_root(
     async with changing(authority, principal, Permission.CA_CONFIGURE) as change:
         plan = await _plan(change.tx, principal, organization, wanted, without_clients)
         signer = await authority.keystore.generate(
-            change.tx, wanted.key_algorithm, f"ca:{plan.full_id}", principal=principal
+            change.tx, wanted.key_algorithm, f"ca:{plan.full_id}", provider=wanted.key_provider, principal=principal
         )
         await change.locked()
         await _check_again(change.tx, principal, plan, wanted)
@@ -74,7 +74,7 @@ async def create_issuing(
         plan = await _plan(change.tx, principal, organization, wanted, without_clients)
         _issuer(change.before, plan, wanted, change.tx.now)
         signer = await authority.keystore.generate(
-            change.tx, wanted.key_algorithm, f"ca:{plan.full_id}", principal=principal
+            change.tx, wanted.key_algorithm, f"ca:{plan.full_id}", provider=wanted.key_provider, principal=principal
         )
         snapshot = await change.locked()
         await _check_again(change.tx, principal, plan, wanted)
@@ -209,7 +209,8 @@ async def _finish(
     ca = snapshot.cas[ca_id]
     made = await credentials.assign(change, snapshot, principal, ca, plan.rights, wanted.credentials.wish)
     facts: dict[str, Any] = {"kind": ca.kind, "subject": plan.subject.rfc4514, "state": ca.state}
-    facts |= {"key_algorithm": wanted.key_algorithm.value, "profiles": plan.profiles, "rights": plan.rights}
+    facts |= {"key_algorithm": wanted.key_algorithm.value, "key_provider": wanted.key_provider}
+    facts |= {"profiles": plan.profiles, "rights": plan.rights}
     if certificate is not None:
         facts |= {"fingerprint": certificate.fingerprint.hex(), "not_after": rfc3339(certificate.not_after)}
     audit.record(change.tx, principal, "ca.create", "ca", plan.full_id, organization=plan.organization.name, **facts)

@@ -54,9 +54,11 @@ async def rekey_ca(
     full_id: str,
     *,
     key_algorithm: KeyAlgorithm | None = None,
+    key_provider: str | None = None,
     not_after: datetime | None = None,
 ) -> CaDetails:
-    """Give a CA a new key, of the same type unless ``key_algorithm`` says otherwise, and a certificate for it.
+    """Give a CA a new key, of the same type unless ``key_algorithm`` and in the same place unless ``key_provider`` says
+    otherwise, and a certificate for it.
 
     Needs ``ca.configure``. Raises what :func:`renew_ca` raises.
     """
@@ -64,7 +66,12 @@ async def rekey_ca(
         ca = await _renewable(change, change.before, principal, full_id)
         algorithm = key_algorithm or ca.algorithm
         assert algorithm is not None, "checked by _renewable"
-        signer = await authority.keystore.generate(change.tx, algorithm, f"ca:{full_id}", principal=principal)
+        present = ca.key.key_id
+        assert present is not None, "checked by _renewable"
+        provider = key_provider or (await authority.keystore.stored(change.tx, present)).provider
+        signer = await authority.keystore.generate(
+            change.tx, algorithm, f"ca:{full_id}", provider=provider, principal=principal
+        )
         snapshot = await change.locked()
         ca = await _renewable(change, snapshot, principal, full_id)
         generation = max(ca.keys) + 1

@@ -56,12 +56,14 @@ class NewCa(_Value):
     """What every CA with a key of its own needs.
 
     ``subject`` is text (RFC 4514, or OpenSSL's slash form) or attributes in encoding order; it must have a CN.
+    ``key_provider`` is where its key is made: ``software``, or ``pkcs11:<token>`` for one that never leaves its token.
     ``not_after`` None means the longest validity there is. ``ocsp_key_algorithm`` is the key type of its OCSP signer:
     None for that of the CA, ``off`` for a CA without OCSP.
     """
 
     name: str = Field(description="CA id, unique in the organization.")
     key_algorithm: KeyType
+    key_provider: str = Field(default="software", max_length=80)
     subject: str | list[SubjectAttribute]
     not_after: AwareDatetime | None = None
     profiles: ProfileIds
@@ -115,7 +117,7 @@ class CaChanges(_Value):
 
 _FROZEN = {
     *("name", "kind", "type", "key_algorithm", "subject", "not_after", "not_before", "issuer", "path_length"),
-    *("ocsp_key_algorithm", "organization", "certificate"),
+    *("key_provider", "ocsp_key_algorithm", "organization", "certificate"),
 }
 
 
@@ -133,11 +135,11 @@ def setting_frozen(names: list[str]) -> Refused:
 class CaDetails(_Value):
     """A CA as shown. ``type`` is ca-root, ca-external-root, ca-issuing, ca-client or ca-platform.
 
-    ``retirement_note`` says until when its key is good by NIST IR 8547; dates, serial number and fingerprint (SHA-256,
-    both in hexadecimal) are those of its current certificate, None while it has none; ``certificate_status`` is valid,
-    held or revoked as far as a CA of ours issued it. ``path_length`` is how many further CA certificates may follow
-    below it, None for any number. ``reserved_until`` is set for a deleted CA: until then nobody gets
-    its id. ``warnings`` says what is out of date about an external root.
+    ``key_provider`` is where its current key is, ``retirement_note`` says until when that is good by NIST IR 8547;
+    dates, serial number and fingerprint (SHA-256, both in hexadecimal) are those of its current certificate, None while
+    it has none; ``certificate_status`` is valid, held or revoked as far as a CA of ours issued it. ``path_length`` is
+    how many further CA certificates may follow below it, None for any number. ``reserved_until`` is set for a deleted
+    CA: until then nobody gets its id. ``warnings`` says what is out of date about an external root.
     """
 
     id: str
@@ -150,6 +152,7 @@ class CaDetails(_Value):
     issuer: str | None
     has_key: bool
     key_algorithm: KeyAlgorithm | None
+    key_provider: str | None
     signature_algorithm: str | None
     retirement_note: str | None
     ocsp_key_algorithm: KeyAlgorithm | None

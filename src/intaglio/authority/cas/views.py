@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import select
 
@@ -18,6 +19,7 @@ from intaglio.core.errors import NotFound
 from intaglio.core.identifiers import serial_hex
 from intaglio.core.principal import Permission, Principal
 from intaglio.db.engine import Transaction
+from intaglio.keystore.models import private_key
 from intaglio.x509.certificates import CertificateInfo
 from intaglio.x509.paths import root_warnings
 
@@ -92,11 +94,25 @@ async def _all_details(view: Transaction, snapshot: Snapshot, cas: Sequence[CaVi
     rows = {row["id"]: row for row in await view.all(select(models.ca).where(c.id.in_(ids)))}
     pending = {row["ca_id"]: row["csr"] for row in await view.all(select(r.ca_id, r.csr).where(r.ca_id.in_(ids)))}
     rights = await rights_on_all(view, ids)
-    return [_details(snapshot, ca, rows[ca.id], rights.get(ca.id, {}), pending.get(ca.id)) for ca in cas]
+    providers = await _providers(view, [ca.key.key_id for ca in cas if ca.generation])
+    return [
+        _details(snapshot, ca, rows[ca.id], rights.get(ca.id, {}), pending.get(ca.id), providers) for ca in cas
+    ]
+
+
+async def _providers(view: Transaction, key_ids: Sequence[UUID | None]) -> dict[UUID | None, str]:
+    """Where private keys are, by their ids."""
+    c = private_key.c
+    return {row["id"]: row["provider"] for row in await view.all(select(c.id, c.provider).where(c.id.in_(key_ids)))}
 
 
 def _details(
-    snapshot: Snapshot, ca: CaView, row: Mapping[Any, Any], rights: Mapping[str, str], request: bytes | None
+    snapshot: Snapshot,
+    ca: CaView,
+    row: Mapping[Any, Any],
+    rights: Mapping[str, str],
+    request: bytes | None,
+    providers: Mapping[UUID | None, str],
 ) -> CaDetails:
     key = ca.key if ca.generation else None
     certificate = key.certificate if key else None
@@ -112,6 +128,7 @@ def _details(
         issuer=issuer.full_id if issuer else None,
         has_key=ca.has_key,
         key_algorithm=ca.algorithm,
+        key_provider=providers.get(key.key_id) if key else None,
         signature_algorithm=ca.algorithm.signature_name if ca.algorithm else None,
         retirement_note=ca.algorithm.retirement_note if ca.algorithm else None,
         ocsp_key_algorithm=ca.ocsp_algorithm,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from intaglio.asn1.algorithms import KeyAlgorithm, PrivateKey, sign
@@ -10,7 +11,7 @@ from intaglio.keystore.dispatch import Dispatcher
 from intaglio.keystore.pkcs11 import errors, objects
 from intaglio.keystore.pkcs11.keys import private_key
 from intaglio.keystore.pkcs11.objects import Protection, TokenObject
-from intaglio.keystore.pkcs11.token import LoginGuard, Token, TokenSettings
+from intaglio.keystore.pkcs11.token import LoginGuard, Seat, Token, TokenSettings
 from intaglio.keystore.providers import GeneratedKey, StoredKey
 
 _PROOF = b"intaglio: is this private key the one of that public key?"
@@ -89,6 +90,18 @@ class Pkcs11Provider:
     def public_key(self, reference: bytes) -> bytes:
         """SubjectPublicKeyInfo (DER) of a key pair in the token."""
         return self.token.run(lambda seat: objects.public_key(seat, reference))
+
+    def examine(self, references: Sequence[bytes]) -> None:
+        """See that the token can be used and holds these keys."""
+
+        def look(seat: Seat) -> None:
+            for reference in references:
+                seat.keys.pop(reference, None)  # what this session remembers tells nothing
+                seat.key(reference)
+            if not references:
+                seat.session.generate_random(64)
+
+        self.token.run(look)
 
     def everything(self) -> list[TokenObject]:
         """All objects of the token that the login shows."""

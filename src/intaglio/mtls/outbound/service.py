@@ -158,7 +158,7 @@ async def request(mtls: Mtls, principal: Principal, organization: str, name: str
         signer = await mtls.authority.keystore.generate(
             tx, algorithm, label, provider=wanted.provider, principal=principal
         )
-        made = make_request(signer.private_key, subject, names)
+        made = await signer.using(lambda key: make_request(key, subject, names))
         await _add(tx, principal, found, signer.key_id, state="requested", request=made)
         _note(tx, principal, "request", organization, name, subject=subject.rfc4514)
         return made

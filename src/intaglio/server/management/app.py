@@ -34,7 +34,9 @@ ROOMS: Final = (
             ("events", ("/events",)),
             ("audit", ("/audit",)),
             ("settings", ("/settings",)),
-            ("platform", ("/keys", "/platform", "/server-certificates", "/status")),
+            ("platform", ("/platform", "/server-certificates", "/status")),
+            ("keys", ("/keys",)),
+            ("hsm", ("/hsm",)),
             ("timestamping", ("/timestamping",)),
             ("declaration", ("/declaration",)),
         )

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
 from intaglio.audit.models import audit_seal
@@ -48,6 +48,14 @@ class Seal(BaseModel):
     sealed_at: datetime
     key_id: UUID
     signature: str
+
+
+class NewSealingKey(BaseModel):
+    """Where the key is made: ``software`` or ``pkcs11:<token>``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    provider: str = Field(default="software", max_length=80)
 
 
 class PublicKey(BaseModel):
@@ -98,10 +106,11 @@ async def list_audit_keys(services: Given, asker: Asker) -> Items[PublicKey]:
 
 
 @router.post("/audit/rotate-key")
-async def rotate_key(services: Given, asker: Asker) -> PublicKey:
+async def rotate_key(services: Given, asker: Asker, body: NewSealingKey | None = None) -> PublicKey:
     """Seal with a new key from now on; the old ones stay for verification."""
+    provider = body.provider if body is not None else "software"
     async with services.database.transaction() as tx:
-        signer = await rotate_audit_key(tx, services.keystore, principal=asker)
+        signer = await rotate_audit_key(tx, services.keystore, principal=asker, provider=provider)
     return PublicKey(key_id=signer.key_id, public_key=public_key_pem(signer.spki))
 
 

@@ -46,9 +46,10 @@ class Renewal(BaseModel):
 
 
 class Rekeying(Renewal):
-    """``key_algorithm`` None is the type of the present key."""
+    """``key_algorithm`` None is the type of the present key, ``key_provider`` None the place where it is."""
 
     key_algorithm: KeyType | None = None
+    key_provider: str | None = Field(default=None, max_length=80)
 
 
 class WantedCrl(BaseModel):
@@ -109,7 +110,12 @@ async def renew_ca(services: Given, asker: Asker, ca: str, body: Renewal) -> CaD
 async def rekey_ca(services: Given, asker: Asker, ca: str, body: Rekeying) -> CaDetails:
     """A new key and a certificate for it; what the old key signed stays valid and is still answered for."""
     return await renewal.rekey_ca(
-        services.authority, asker, ca, key_algorithm=body.key_algorithm, not_after=body.not_after
+        services.authority,
+        asker,
+        ca,
+        key_algorithm=body.key_algorithm,
+        key_provider=body.key_provider,
+        not_after=body.not_after,
     )
 
 

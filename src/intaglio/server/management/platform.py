@@ -6,12 +6,10 @@ import asyncio
 import contextlib
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
-from sqlalchemy import select
 
 from intaglio import __version__
 from intaglio.authority.access import visible_organizations
@@ -20,8 +18,6 @@ from intaglio.authority.cas.views import PUBLIC_KINDS
 from intaglio.core import clock
 from intaglio.core.errors import IntaglioError
 from intaglio.core.principal import SYSTEM, Permission
-from intaglio.db.listing import Listing
-from intaglio.keystore.models import private_key
 from intaglio.platform import server_identities
 from intaglio.platform.server_identities import ServerIdentityInfo
 from intaglio.server.management.access import Asked, Asker, Given
@@ -61,32 +57,6 @@ class NewIdentity(BaseModel):
     certificate: str = Field(max_length=262144)
     key: SecretStr = Field(max_length=65536)
     password: SecretStr | None = Field(default=None, max_length=1000)
-
-
-class PrivateKeyInfo(BaseModel):
-    """A private key: where it is (`software`, `pkcs11:<token>`), its type, and what it is for."""
-
-    id: UUID
-    label: str
-    algorithm: str
-    provider: str
-    created_at: datetime
-    destroyed_at: datetime | None
-
-
-_KEYS = Listing(
-    select(private_key),
-    {
-        "created": private_key.c.id,
-        "label": private_key.c.label,
-        "algorithm": private_key.c.algorithm,
-        "provider": private_key.c.provider,
-        "created_at": private_key.c.created_at,
-    },
-    identity=private_key.c.id,
-    sort="-created",
-    sortable=frozenset({"created", "label"}),
-)
 
 
 @router.get("/status")
@@ -164,19 +134,6 @@ async def remove_server_certificate(services: Given, asker: Asker, listener: str
         return
     async with services.database.transaction() as tx:
         await server_identities.remove(tx, asker, listener)
-
-
-@router.get("/keys")
-async def list_keys(services: Given, asker: Asker, asked: Asked) -> Items[PrivateKeyInfo]:
-    """The private keys of the installation, without what is secret of them, newest first."""
-    asker.require(Permission.PLATFORM_MANAGE)
-    async with services.database.read() as view:
-        found = await _KEYS.page(view, asked)
-    return Items(
-        items=[PrivateKeyInfo(**{name: row[name] for name in PrivateKeyInfo.model_fields}) for row in found.rows],
-        next_cursor=found.next_cursor,
-        total=found.total,
-    )
 
 
 async def _database_answers(services: Services) -> bool:

@@ -290,7 +290,7 @@ def _ca_changes(organization: str, wanted: DeclaredCa, known: DeclaredCa) -> tup
     return _changes(wanted, known, ("label", "profiles", "administrators", "auditors", "tenants", "options"))
 
 
-_FROZEN = ("key_algorithm", "subject", "issuer", "path_length", "ocsp_key_algorithm")
+_FROZEN = ("key_algorithm", "key_provider", "subject", "issuer", "path_length", "ocsp_key_algorithm")
 
 
 def _differs(name: str, wanted: DeclaredCa, known: DeclaredCa) -> bool:

@@ -196,6 +196,7 @@ async def _ca(services: Services, principal: Principal, ca: CaDetails) -> Declar
         "name": ca.name,
         "label": ca.label,
         "key_algorithm": ca.key_algorithm,
+        "key_provider": ca.key_provider or "software",
         "ocsp_key_algorithm": ca.ocsp_key_algorithm or "off",
         "subject": ca.subject,
         "profiles": list(ca.profiles),
