@@ -7,7 +7,7 @@ import json
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -247,6 +247,36 @@ async def test_a_body_in_chunks_of_one_octet_is_read(plain: Open) -> None:
 @given(data=st.binary(min_size=1, max_size=600))
 def test_no_octets_bring_the_tls_stream_down(make: Callable[[], TlsEngine], data: bytes) -> None:
     assert asyncio.run(_shaken(data, make())) in (["protocol-error"], ["abandoned"])
+
+
+class _Talkative:
+    """TLS that answers everything with a kilobyte, as it answers key updates (RFC 8446 section 4.6.3)."""
+
+    context: object = None
+
+    def feed(self, data: bytes, /) -> object:
+        return None
+
+    def drain(self) -> bytes:
+        return bytes(1024)
+
+    def do_handshake(self) -> None:
+        """Done at once."""
+
+    def read(self, size: int, /) -> bytes:
+        raise ssl.SSLWantReadError
+
+
+async def test_client_that_makes_tls_talk_and_does_not_listen_is_cut_off() -> None:
+    for waiting, cut in ((0, False), (1 << 20, True)):
+        wire, engine = _Wire(), cast(TlsEngine, _Talkative())
+        stream = TlsStream(asyncio.get_running_loop(), engine, asyncio.Protocol, lambda *_: None)
+        stream.connection_made(wire)
+        wire.waiting = waiting
+        for _ in range(1000):
+            stream.data_received(b"key update")
+        assert wire.closed is cut
+        stream.connection_lost(None)
 
 
 class _Wire(asyncio.Transport):

@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol
 HANDSHAKE_TIMEOUT = 10.0  # seconds a handshake may take
 _LINGER = 2.0  # seconds the peer has to read an alert before the connection is dropped
 _CHUNK = 1 << 16
+_UNHEARD = 1 << 16  # octets that TLS itself may say to a client who does not listen
 _WANTS = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 HandshakeResult = Literal["accepted", "certificate-refused", "protocol-error", "timeout", "abandoned"]
@@ -107,6 +108,7 @@ class TlsStream(asyncio.Protocol):
         self._protocol: asyncio.Protocol | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._refused = False
+        self._unheard = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
@@ -207,7 +209,18 @@ class TlsStream(asyncio.Protocol):
                 self._plain.close()
                 break
             self._protocol.data_received(data)
-        self._flush()  # answers to key updates
+        self._speak()
+
+    def _speak(self) -> None:
+        """Send what TLS itself has to say, such as answers to key updates: no protocol above holds that back while the
+        client asks for more and takes nothing."""
+        waiting = self._transport.get_write_buffer_size() > _UNHEARD
+        data = self.engine.drain()
+        self._unheard = self._unheard + len(data) if waiting else 0
+        if self._unheard > _UNHEARD:
+            self._transport.abort()
+        elif data and not self._transport.is_closing():
+            self._transport.write(data)
 
     def _flush(self) -> None:
         if (data := self.engine.drain()) and not self._transport.is_closing():
