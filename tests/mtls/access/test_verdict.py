@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from cryptography import x509
+from cryptography import x509 as pyca
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given
 from hypothesis import strategies as st
@@ -126,6 +127,25 @@ def test_changed_certificate_is_never_good(data: st.DataObject) -> None:
     changed = bytearray(_GOOD)
     changed[position] ^= data.draw(st.integers(1, 255))
     assert judge_certificate([bytes(changed)], _TRUST, clock.now()).reason is not None
+
+
+@given(st.data())
+def test_certificate_with_anything_written_into_it_is_judged(data: st.DataObject) -> None:
+    """Our reader, ``cryptography`` and OpenSSL differ in what they take for a certificate; all three look at it."""
+    position = data.draw(st.integers(0, len(_GOOD) - 1))
+    written = data.draw(st.binary(max_size=6) | st.sampled_from([b"\x13\x00", b"\x80", b"\x30\x80", b"\x03\x02\x09"]))
+    kept = position + data.draw(st.integers(0, 6))
+    changed = _GOOD[:position] + written + _GOOD[kept:]
+    if changed != _GOOD:
+        assert judge_certificate([changed], _TRUST, clock.now()).reason is not None
+
+
+def test_certificate_that_only_openssl_cannot_read_is_refused_with_a_reason() -> None:
+    leaf = pyca.load_der_x509_certificate(_GOOD)
+    start = _GOOD.rindex(leaf.signature) - 1  # how many bits of its last octet do not count
+    changed = _GOOD[:start] + b"\x09" + _GOOD[start + 1 :]
+    for chain in ([changed], [_GOOD, changed]):
+        assert judge_certificate(chain, _TRUST, clock.now()).reason is ReasonCode.BAD_SIGNATURE
 
 
 _CA = self_made(name="Fixed", ca=True)

@@ -124,9 +124,11 @@ def examine(presented: Sequence[bytes], trust: Trust) -> Examined:
         return Examined((Check("presented"), Check("chain", ReasonCode.UNKNOWN_CA, too_many)))
     try:
         leaf = read_certificate(presented[0])
-        loaded = [pyca.load_der_x509_certificate(each) for each in presented]
-    except (InvalidInput, ValueError, UnsupportedAlgorithm) as error:
-        unreadable = f"The certificate cannot be read. {error}"
+        loaded = [crypto.X509.from_cryptography(pyca.load_der_x509_certificate(each)) for each in presented]
+    except (InvalidInput, ValueError, UnsupportedAlgorithm, crypto.Error) as error:
+        # OpenSSL is stricter than we and ``cryptography`` are, and tells its trouble in tuples.
+        why = "" if isinstance(error, crypto.Error) else f" {error}"
+        unreadable = f"The certificate cannot be read.{why}"
         return Examined((Check("presented"), Check("chain", ReasonCode.BAD_SIGNATURE, unreadable)))
     verified, failure = _verify_chain(leaf, loaded, trust)
     issuer = _issuer(leaf, verified, trust)
@@ -148,12 +150,12 @@ def _position(checks: Sequence[Check], name: str) -> int:
 
 
 def _verify_chain(
-    leaf: CertificateInfo, loaded: Sequence[pyca.Certificate], trust: Trust
+    leaf: CertificateInfo, loaded: Sequence[crypto.X509], trust: Trust
 ) -> tuple[tuple[CertificateInfo, ...], str]:
     """The chain OpenSSL found, or the name of what is wrong."""
     if not trust.anchors:
         return (), "UNABLE_TO_GET_ISSUER_CERT_LOCALLY"
-    own, *others = [crypto.X509.from_cryptography(each) for each in loaded]
+    own, *others = loaded
     context = crypto.X509StoreContext(trust.store, own, others)
     try:
         found = context.get_verified_chain()
