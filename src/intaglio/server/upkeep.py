@@ -6,6 +6,7 @@ import asyncio
 
 from intaglio.mtls.access.upkeep import run_access_upkeep
 from intaglio.mtls.automation.upkeep import run_automation_upkeep
+from intaglio.mtls.drills.schedule import run_drill_upkeep
 from intaglio.mtls.enrolment.upkeep import run_enrolment_upkeep
 from intaglio.mtls.identities.unbound import run_identity_upkeep
 from intaglio.mtls.observation.alert_upkeep import run_alert_upkeep
@@ -20,3 +21,4 @@ async def run_mtls_upkeep(services: Services) -> None:
         group.create_task(run_access_upkeep(services.database))
         group.create_task(run_automation_upkeep(services.database))
         group.create_task(run_alert_upkeep(services.mtls))
+        group.create_task(run_drill_upkeep(services.mtls))

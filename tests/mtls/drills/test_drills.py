@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
@@ -15,7 +16,8 @@ from intaglio.core import clock
 from intaglio.core.errors import Forbidden, InvalidInput, NotFound, StateConflict
 from intaglio.core.principal import Permission
 from intaglio.db.listing import ListQuery
-from intaglio.mtls.drills import runbook, service
+from intaglio.mtls.access import ingresses
+from intaglio.mtls.drills import rotation, runbook, service
 from intaglio.mtls.drills.models import drill
 from intaglio.mtls.drills.probes import Network
 from intaglio.mtls.drills.rotation import rotation_drill
@@ -114,6 +116,55 @@ async def test_rotation_drill_exchanges_a_ca_while_both_count(house: House) -> N
     assert await status(house, "PC-15") is Status.FAIL  # the runbook is missing yet
     await runbook.make_runbook(house.mtls, OPERATOR, "prod.example")
     assert await status(house, "PC-15") is Status.PASS
+
+
+async def test_rotation_drill_leaves_no_ca_and_no_ingress_behind(house: House) -> None:
+    await house.ingress(type="gateway")
+    before = await cas(house)
+    await rotation_drill(house.mtls, OPERATOR, "prod.example")
+    assert await cas(house) == before
+    assert [each.name for each in await ingresses.list_ingresses(house.mtls, OPERATOR)] == ["web"]
+    made = [each for each in await domains.list_domains(house.mtls, OPERATOR) if each.name.startswith("drill-")]
+    assert [each.state for each in made] == ["retired"]
+
+
+async def test_what_a_broken_off_rotation_drill_left_is_cleared_away_by_the_next(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.ingress(type="gateway")
+    before = await cas(house)
+
+    async def dies(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rotation, "finish_rotation", dies)
+        patched.setattr(domains, "retire_domain", dies)
+        with pytest.raises(asyncio.CancelledError):
+            await rotation_drill(house.mtls, OPERATOR, "prod.example")
+    assert len(await cas(house)) == len(before) + 4
+    async with house.mtls.database.transaction() as tx:
+        await tx.execute(text("UPDATE mtls_drill SET started_at = now() - interval '1 hour'"))
+    assert (await rotation_drill(house.mtls, OPERATOR, "prod.example")).state == "passed"
+    assert await cas(house) == before
+
+
+async def test_refusal_while_no_status_is_known_is_seen_and_not_computed(house: House) -> None:
+    await house.ingress(type="gateway")
+    found = await revocation_drill(house.mtls, OPERATOR, "prod.example")
+    rows = {row.step: row for row in found.rows if "status is known" in row.step}
+    silent = rows["refuses everybody while no status is known"]
+    assert (silent.observed, silent.passed) == ("status_unavailable", True)
+    assert silent.seconds is not None
+    assert silent.seconds < 15
+    assert rows["takes it again when status is known"].observed == "accepted"
+    assert [each.name for each in await ingresses.list_ingresses(house.mtls, OPERATOR)] == ["web"]
+
+
+async def cas(house: House) -> list[str]:
+    """The CAs there are."""
+    found = (await house.mtls.authority.current()).cas.values()
+    return sorted(each.full_id for each in found if each.state != "deleted")
 
 
 async def test_rotation_drill_without_exchange_is_not_passed(house: House) -> None:

@@ -19,7 +19,7 @@ Kind = Annotated[
     str,
     typer.Argument(
         help="no-certificate, expired-attempt, unknown-ca, unusual-volume, expiry, revoked-attempt, rotation-failing, "
-        "key-received, new-network."
+        "key-received, new-network, drill-failed."
     ),
 ]
 

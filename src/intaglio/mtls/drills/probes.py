@@ -24,6 +24,8 @@ from intaglio.mtls.scenarios.credentials import Held
 from intaglio.transport.contexts import client_context
 
 ACCEPTED: Final = "accepted"
+#: Description of ingresses that exist for a drill only.
+MADE_BY_DRILL: Final = "Made by a drill; retired when it ends."
 _PATIENCE, _MOST_OCTETS, _PAUSE = 5.0, 65_536, 0.2
 #: HTTP statuses with which enforcement points refuse certificates; nginx has 400, 495 and 496 of its own.
 _REFUSING = frozenset({400, 401, 403, 495, 496})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from sqlalchemy import func, select
 
@@ -40,10 +41,12 @@ class Runbook:
     sections: tuple[Section, ...]
 
 
-async def make_runbook(mtls: Mtls, principal: Principal, domain: str) -> Runbook:
+async def make_runbook(
+    mtls: Mtls, principal: Principal, domain: str, *, unless_since: timedelta | None = None
+) -> Runbook:
     """The runbook as of now. Needs ``mtls.policy`` and ``mtls.identities``. Raises NotFound, StateConflict."""
     found = await allowed(mtls, principal, domain)
-    async with recorded(mtls, principal, found, "runbook") as (course, _):
+    async with recorded(mtls, principal, found, "runbook", unless_since=unless_since) as (course, _):
         sections = (
             await _what_there_is(mtls, found),
             await _who_has_certificates(mtls, found),

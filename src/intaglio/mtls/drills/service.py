@@ -28,7 +28,8 @@ from intaglio.db.engine import Transaction
 from intaglio.mtls.access.ingresses import list_ingresses
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.drills.models import drill
-from intaglio.mtls.drills.probes import ACCEPTED, NOWHERE, Network, Probe
+from intaglio.mtls.drills.probes import ACCEPTED, MADE_BY_DRILL, NOWHERE, Network, Probe
+from intaglio.mtls.drills.silence import SILENCE_SECONDS, door, refused_in_silence
 from intaglio.mtls.drills.values import INTERVAL, KINDS, TARGET_SECONDS, Drill, Due, Kind, Row
 from intaglio.mtls.identities import models as identities
 from intaglio.mtls.identities import registry
@@ -109,17 +110,19 @@ async def revocation_drill(
     service: str | None = None,
     network: Network = NOWHERE,
     sla: float = TARGET_SECONDS,
+    unless_since: timedelta | None = None,
 ) -> Drill:
     """Issue a certificate, see every ingress of the trust domain take it, revoke it, and measure until each refuses.
 
     It is issued for ``service``, or for an identity that is retired afterwards. Ingresses named in ``network`` are
     connected to; of others, the decisions that they enforce are asked, and for those that decide by themselves the
-    bound is computed. Needs ``mtls.policy`` and ``mtls.identities``. Raises NotFound, InvalidInput, StateConflict
+    bound is computed. What live decisions come to while no status is known is seen at an ingress made for it. Needs
+    ``mtls.policy`` and ``mtls.identities``. Raises NotFound, InvalidInput, StateConflict
     (``drill-running``, ``drill-without-ingress``), and what issuing raises.
     """
     found = await allowed(mtls, principal, domain)
     probes = await probes_of(mtls, principal, found, network)
-    async with recorded(mtls, principal, found, "revoke") as (course, drill_id):
+    async with recorded(mtls, principal, found, "revoke", unless_since=unless_since) as (course, drill_id):
         identity = (
             await course.throw_away() if service is None else await registry.get_identity(mtls, principal, service)
         )
@@ -147,6 +150,7 @@ async def _rehearse_revocation(course: Course, identity: Identity, probes: Seque
     for probe in measured:
         seen = await probe.ask(again)
         course.note("takes the certificate issued anew", ACCEPTED, seen, ingress=probe.ingress.full_name)
+    await _see_silence(course, measured, again)
     await course.revoke(binding_id)
 
 
@@ -158,9 +162,29 @@ async def _compute(course: Course, probe: Probe, sla: float) -> None:
     except IntaglioError as error:
         course.note("bound of its configuration", expected, error.detail, ingress=name, passed=False)
         return
+    if not probe.measures or probe.ingress.revocation_source != "live":
+        silent = latency.silent_seconds
+        _bound(course, "refuses everybody while no status is known (computed)", expected, name, silent, sla)
     if not probe.measures:
         _bound(course, "refuses a revoked certificate (computed)", expected, name, latency.seconds, sla)
-    _bound(course, "refuses everybody while no status is known (computed)", expected, name, latency.silent_seconds, sla)
+
+
+async def _see_silence(course: Course, probes: Sequence[Probe], held: Held) -> None:
+    """Take the status source away from an ingress made for it, once for each way to fail that is in use."""
+    live = [each.ingress for each in probes if each.ingress.revocation_source == "live"]
+    for fail_mode in sorted({each.fail_mode for each in live}):
+        async with door(course.mtls, course.principal, course.domain, fail_mode) as opened:
+            before = await when_known(opened.probe, held)
+            seen, seconds = await refused_in_silence(opened, held)
+            opened.restore()
+            after = await when_known(opened.probe, held)
+        refused = before == ACCEPTED and seen != ACCEPTED
+        for each in (each for each in live if each.fail_mode == fail_mode):
+            course.note(
+                "refuses everybody while no status is known", f"refused within {SILENCE_SECONDS:g} s", seen,
+                ingress=each.full_name, seconds=seconds, passed=refused and seconds <= SILENCE_SECONDS,
+            )  # fmt: skip
+            course.note("takes it again when status is known", ACCEPTED, after, ingress=each.full_name)
 
 
 def _bound(course: Course, step: str, expected: str, ingress: str, seconds: float | None, sla: float) -> None:
@@ -193,7 +217,8 @@ async def allowed(mtls: Mtls, principal: Principal, domain: str) -> TrustDomain:
 
 async def probes_of(mtls: Mtls, principal: Principal, domain: TrustDomain, network: Network) -> list[Probe]:
     """How every ingress of a trust domain is asked. Raises NotFound, StateConflict (``drill-without-ingress``)."""
-    ingresses = [each for each in await list_ingresses(mtls, principal, domain=domain.name) if each.mode != "off"]
+    found = await list_ingresses(mtls, principal, domain=domain.name)
+    ingresses = [each for each in found if each.mode != "off" and each.description != MADE_BY_DRILL]
     if unknown := set(network.urls) - {each.name for each in ingresses} - {each.full_name for each in ingresses}:
         raise NotFound(f'There is no ingress "{min(unknown)[:80]}" in this trust domain.', code="ingress-unknown")
     if not ingresses:
@@ -210,11 +235,12 @@ async def probes_of(mtls: Mtls, principal: Principal, domain: TrustDomain, netwo
 
 @contextlib.asynccontextmanager
 async def recorded(
-    mtls: Mtls, principal: Principal, domain: TrustDomain, kind: Kind
+    mtls: Mtls, principal: Principal, domain: TrustDomain, kind: Kind, *, unless_since: timedelta | None = None
 ) -> AsyncIterator[tuple[Course, UUID]]:
-    """Record a drill from its beginning to its end, whatever that is."""
+    """Record a drill from its beginning to its end, whatever that is. Raises StateConflict: one is running
+    (``drill-running``), or one of its kind began within ``unless_since`` (``drill-not-due``)."""
     drill_id, course = new_id(), Course(mtls, principal, domain)
-    await _begin(mtls, principal, domain, kind, drill_id)
+    await _begin(mtls, principal, domain, kind, drill_id, unless_since)
     try:
         yield course, drill_id
     except IntaglioError as error:
@@ -224,7 +250,9 @@ async def recorded(
     await _end(course, kind, drill_id)
 
 
-async def _begin(mtls: Mtls, principal: Principal, domain: TrustDomain, kind: Kind, drill_id: UUID) -> None:
+async def _begin(
+    mtls: Mtls, principal: Principal, domain: TrustDomain, kind: Kind, drill_id: UUID, unless_since: timedelta | None
+) -> None:
     d = drill.c
     async with mtls.database.transaction() as tx:
         await locks.lock(tx, "mtls-drill", domain.id)
@@ -233,6 +261,10 @@ async def _begin(mtls: Mtls, principal: Principal, domain: TrustDomain, kind: Ki
             raise StateConflict(
                 f'A drill of "{domain.name}" is running.', code="drill-running", remedy="Wait until it is over."
             )
+        if unless_since is not None:
+            lately = (d.domain_id == domain.id, d.kind == kind, d.started_at > tx.now - unless_since)
+            if await tx.scalar(select(d.id).where(*lately).limit(1)) is not None:
+                raise StateConflict(f'A drill of "{domain.name}" took place already.', code="drill-not-due")
         values: dict[str, Any] = {"id": drill_id, "organization_id": domain.organization_id, "domain_id": domain.id}
         values |= {"kind": kind, "state": "running", "rows": [], "figures": {}}
         await tx.execute(insert(drill).values(**values, started_by=principal.name, started_at=tx.now))

@@ -40,6 +40,7 @@ KINDS: Final[Mapping[str, str]] = {
     "revoked-attempt": "A revoked certificate was presented.",
     "rotation-failing": "A certificate that renews itself is overdue.",
     "key-received": "Somebody's private key was sent to us.",
+    "drill-failed": "A drill that started by itself was not passed.",
     "new-network": "An identity came from a network that it was never seen in.",
 }
 SEVERITIES: Final = ("info", "warning", "critical")
