@@ -374,6 +374,14 @@ def test_ambiguous_request_is_refused_and_the_connection_ends(gateway: RunningGa
     assert len(gateway.service.requests) == before
 
 
+def test_refused_head_request_gets_no_body(gateway: RunningGateway) -> None:
+    answer = gateway.raw(gateway.pki.client(), b"HEAD /a/../b HTTP/1.1\r\nHost: a\r\n\r\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"connection: close" in head.lower()
+    assert body == b""
+
+
 def test_body_over_the_limit_is_refused(new_gateway: NewGateway) -> None:
     gateway = new_gateway(limits=Limits(body=1000))
     with gateway.http(gateway.pki.client()) as http:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections import Counter
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.mtls.proxy.running import Pki, RunningGateway
 from tests.mtls.proxy.scripted import ScriptedService
+from tests.mtls.proxy.test_http2 import Client
 from tests.server.certificates import Credential
 
 _IDENTITY = "spiffe://example/svc/orders"
@@ -51,7 +53,8 @@ class _Pair:
         for each in self.service.received:
             assert each.values("x-intaglio-identity") == [_IDENTITY], octets
             assert len(each.values("client-cert")) == 1, octets
-            assert each.values("host") == ["a"], octets
+            assert [host.lower() for host in each.values("host")] in (["a"], ["a:443"], ["b"]), octets
+            assert not re.search(rb"(?i)^(content|transfer)_", each.head, re.MULTILINE), octets
         self.service.received.clear()
         self.gateway.source.recorded.clear()
 
@@ -175,3 +178,47 @@ _octets = st.builds(
 def test_no_mixture_of_framings_smuggles_anything(pair: _Pair, octets: bytes) -> None:
     pair.send(octets)
     pair.assert_only_decided_requests_arrived(octets)
+
+
+_H2_NAMES = [
+    "content-length", "transfer-encoding", "connection", "host", "x", "x-intaglio-identity", "client_cert", "te",
+    "cookie", "upgrade", "x: y\r\nx-intaglio-identity", "Content-Length", "expect", " x", "x\0", ":path",
+    ":authority", "",
+]  # fmt: skip
+_H2_VALUES = [
+    "0", "5", "chunked", "a", "b", "admin", "close", "x\r\nX-Intaglio-Identity: admin", "x\nTransfer-Encoding: chunked",
+    "x\0", "x\ry", "\x0b", "trailers", "", " 5", "5 ", "websocket", "a\r\n\r\nGET /admin HTTP/1.1\r\nHost: a",
+]  # fmt: skip
+_PSEUDO = st.fixed_dictionaries(
+    {},
+    optional={
+        "method": st.sampled_from(["GET", "POST", "HEAD", "OPTIONS", "GET / HTTP/1.1\r\nX:", "CONNECT", ""]),
+        "path": st.sampled_from(["/", "*", "", "http://b/", "/ HTTP/1.1\r\nX: y", "/a b", "//b", "/\r\n\r\nGET /b"]),
+        "authority": st.sampled_from(["a", "A", "b", "", "a\r\nX: y", "a@b", "a:443", "a, b"]),
+        "scheme": st.sampled_from(["https", "http", "http://b/?", "", "https\r\n"]),
+    },
+)
+_FIELDS = st.lists(st.tuples(st.sampled_from(_H2_NAMES), st.sampled_from(_H2_VALUES)), max_size=4)
+_BODIES = st.none() | st.lists(st.sampled_from([b"", _INNER, _CHUNKED, b"hello"]), max_size=3)
+
+
+@given(pseudo=_PSEUDO, fields=_FIELDS, body=_BODIES)
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_nothing_in_http2_becomes_two_requests_of_http1(
+    pair: _Pair, pseudo: dict[str, str], fields: list[tuple[str, str]], body: list[bytes] | None
+) -> None:
+    client = Client(pair.gateway, pair.client)
+    try:
+        stream = client.head(*fields, end=body is None, **{"authority": "a", **pseudo})
+        for part in body or ():
+            client.state.send_data(stream, part)
+        if body is not None:
+            client.state.end_stream(stream)
+        client.flush()
+        client.socket.settimeout(0.3)
+        client.answer(stream)
+    except OSError:
+        pass
+    finally:
+        client.socket.close()
+    pair.assert_only_decided_requests_arrived(repr((pseudo, fields, body)).encode())

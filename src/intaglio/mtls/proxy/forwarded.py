@@ -26,6 +26,7 @@ _OURS = frozenset(
      "x-client-verify", "x-ssl", "x-tls", "x-original-url", "x-rewrite-url", "x-original-method", "x-http-method",
      "x-http-method-override", "x-method-override", "x-remote-user", "remote-user", "proxy"}
 )  # fmt: skip
+_FRAMING = HOP_BY_HOP | {b"host", b"expect", b"content-length"}
 _OUR_PREFIXES = (
     "client-cert-", "x-forwarded-", "x-client-cert-", "x-ssl-", "x-tls-", "ssl-client-", "ssl-", "x-amzn-mtls-",
     "x-arr-clientcert", "x-identity-", "x-spiffe-", "x-intaglio-",
@@ -34,13 +35,13 @@ _OUR_PREFIXES = (
 
 @lru_cache(maxsize=1024)
 def is_ours(name: bytes) -> bool:
-    """Whether only the gateway may say this field.
+    """Whether only the gateway may say this field: who is calling, and where the message ends.
 
     CGI and WSGI turn hyphens into underscores, and some servers turn everything unusual into one: so every spelling
     that any of them would take for such a name counts as that name.
     """
     plain = "".join(chr(c) if chr(c).isalnum() else "-" for c in name.lower())
-    return plain in _OURS or plain.startswith(_OUR_PREFIXES)
+    return plain.encode() in _FRAMING or plain in _OURS or plain.startswith(_OUR_PREFIXES)
 
 
 def request_headers(
@@ -57,7 +58,7 @@ def request_headers(
     kept = [
         (name, value)
         for name, value in head.headers
-        if name not in HOP_BY_HOP and name not in named and name not in _REWRITTEN and not is_ours(name)
+        if name not in named and not is_ours(name)
     ]
     host = authority or head.authority
     told: list[Header] = [(b"host", host), *kept, *_forwarding(head, source)]
@@ -117,9 +118,6 @@ def client_certificate_element(chain: Sequence[bytes]) -> bytes:
     parts += [f"URI={_plain(uri)}" for uri in names.get_values_for_type(x509.UniformResourceIdentifier)]
     parts += [f"DNS={_plain(name)}" for name in names.get_values_for_type(x509.DNSName)]
     return ";".join(parts).encode("ascii", "backslashreplace")
-
-
-_REWRITTEN = frozenset({b"host", b"expect", b"content-length"})
 
 
 def _forwarding(head: RequestHead, source: str) -> list[Header]:

@@ -44,14 +44,17 @@ class _Connection:
         try:
             async with asyncio.timeout(self.limits.head_time):
                 event = await self.event()
-            if not isinstance(event, h11.Request):
-                return None
-            return _Exchange(self, _head(event))
         except h11.RemoteProtocolError as error:
-            await self._refuse(error.error_status_hint, "malformed-request", "The request is not valid HTTP/1.1.")
+            detail = "The request is not valid HTTP/1.1."
+            await self._refuse(b"", Malformed(detail, status=error.error_status_hint))
+            return None
+        if not isinstance(event, h11.Request):
+            return None
+        try:
+            return _Exchange(self, _head(event))
         except Malformed as error:
-            await self._refuse(error.status, error.code, error.detail)
-        return None
+            await self._refuse(event.method, error)
+            return None
 
     async def event(self) -> h11.Event | type[h11.PAUSED]:
         """The next event from the client. Raises ClientGone, h11.RemoteProtocolError."""
@@ -100,9 +103,9 @@ class _Connection:
         if not data and self.state.their_state in (h11.IDLE, h11.SEND_BODY):
             raise ClientGone
 
-    async def _refuse(self, status: int, code: str, detail: str) -> None:
-        head = RequestHead(b"GET", b"/", b"", (), False)
-        await refuse(_Exchange(self, head, last=True), status, code, detail)
+    async def _refuse(self, method: bytes, error: Malformed) -> None:
+        head = RequestHead(method, b"/", b"", (), False)
+        await refuse(_Exchange(self, head, last=True), error.status, error.code, error.detail)
 
 
 class _Exchange:

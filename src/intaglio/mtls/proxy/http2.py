@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import h2.config
 import h2.connection
@@ -192,6 +193,7 @@ class _Connection:
             try:
                 exchange.head = _head(headers, exchange.has_body)
             except Malformed as error:
+                exchange.head = replace(exchange.head, method=dict(headers).get(b":method", b""))
                 await refuse(exchange, error.status, error.code, error.detail)
                 return
             await self._forwarder.answer(exchange, self._client)
