@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from intaglio.mtls.context import Mtls
     from intaglio.server.timestamping import Timestamping
     from intaglio.timestamping.context import Timestamps
+    from intaglio.validation.context import Validation
 
 log = get_logger(__name__)
 
@@ -84,6 +85,13 @@ class Services:
 
         gateway = Gateway(self.authority, is_current=lambda: self.watch.current)
         return Mtls(self.authority, gateway, self.master_key, self.watch, self.refusals)
+
+    @cached_property
+    def validation(self) -> Validation:
+        """The use cases of status authorities."""
+        from intaglio.validation.context import Validation
+
+        return Validation(self.authority, self.master_key, self.watch)
 
     @cached_property
     def timestamps(self) -> Timestamps:

@@ -38,6 +38,7 @@ ROOMS: Final = (
             ("keys", ("/keys",)),
             ("hsm", ("/hsm",)),
             ("timestamping", ("/timestamping",)),
+            ("validation", ("/validation",)),
             ("declaration", ("/declaration",)),
         )
     ),

@@ -129,7 +129,7 @@ async def _fetch_crl(
 ) -> _Arrived | None:
     """A CRL that is new and passed its checks; None when the one that is known is still the newest."""
     known = before.get(part.name + DELTA if delta else part.name)
-    fetched = await _fetch_part(validation, authority, part, known, delta=delta)
+    fetched = await fetch_part(validation, authority, part, known, delta=delta)
     if known is not None and known["complete"] and (fetched is None or fetched.digest == known["digest"]):
         if fetched is not None:
             fetched.close()
@@ -154,9 +154,10 @@ def _require_current(known: Part) -> None:
         )
 
 
-async def _fetch_part(
+async def fetch_part(
     validation: Validation, authority: Authority, part: CrlPart, known: Part | None, *, delta: bool
 ) -> Fetched | None:
+    """A CRL as it is where it is read from; None when the server says that it is the known one."""
     options = authority.crl
     async with validation.database.read() as view:
         guard = await outgoing.guard_of(view)

@@ -1,0 +1,50 @@
+"""`intaglio ocsp credential`: client certificates for gateways whose events are read."""
+
+from __future__ import annotations
+
+import base64
+from typing import Annotated
+
+import typer
+
+from intaglio.cli.client import segment
+from intaglio.cli.commands import Cli, command, noun
+from intaglio.cli.files import read_bytes
+from intaglio.cli.keytool import passwords
+from intaglio.cli.listing import All, Filter, Limit, Sort, listed
+
+app = noun("Client certificates for gateways whose events are read. Keys stay in the keystore.")
+
+
+@command(app, "import", example="intaglio ocsp credential import client.p12 --password-file client.password")
+def import_(
+    cli: Cli,
+    file: Annotated[str, typer.Argument(help="PKCS #12 file with exactly one client certificate.")],
+    password_file: passwords.PasswordFile = None,
+    password_fd: passwords.PasswordFd = None,
+) -> None:
+    """Import a client certificate with its key. It is used at once wherever no credential is named."""
+    data = base64.b64encode(read_bytes(file)).decode()
+    password = passwords.existing(f"Password of {file}", password_file, password_fd)
+    made = cli.client.post("/validation/credentials", {"pkcs12": data, "password": password})
+    cli.out.result(made, f"Imported {made['DN']} as {made['id']}. Give this DN the right to read events.")
+
+
+@command(app, "list", example="intaglio ocsp credential list --json")
+def list_(cli: Cli, filter: Filter = None, sort: Sort = None, limit: Limit = 100, all: All = False) -> None:
+    """List the credentials."""
+    rows = listed(cli, "/validation/credentials", filter, sort, limit, all)
+    columns = {"id": "ID", "DN": "DN", "SN": "SN", "notAfter": "UNTIL", "latest": "LATEST"}
+    cli.out.table(rows, columns, empty="None yet. Import one with: intaglio ocsp credential import FILE.p12")
+
+
+@command(app, "delete", example="intaglio ocsp credential delete 0192f4c2-7d2e-7f43-9c58-6a1f3b9d0e11 --yes")
+def delete(
+    cli: Cli,
+    credential: Annotated[str, typer.Argument(help="Id of the credential.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete a credential, and destroy its key."""
+    cli.confirm(f"Delete the credential {credential} and destroy its key?", yes=yes)
+    cli.client.delete(f"/validation/credentials/{segment(credential)}")
+    cli.out.result({"deleted": credential}, f"Deleted {credential}.")
