@@ -171,7 +171,9 @@ async def test_a_server_certificate_is_imported_and_its_key_is_never_shown(opera
 async def test_private_keys_are_listed_without_what_is_secret(operator: AsyncClient, hierarchy: None) -> None:
     listed = await operator.get("/keys", params={"filter": "label~ca:demo", "total": True})
     assert {each["label"] for each in listed.json()["items"]} >= {"ca:demo~root", "ca:demo~issuing"}
-    assert set(listed.json()["items"][0]) == {"id", "label", "algorithm", "provider", "created_at", "destroyed_at"}
+    assert set(listed.json()["items"][0]) == {
+        *("id", "label", "algorithm", "provider", "protection", "created_at", "destroyed_at", "erasure_due"),
+    }
 
 
 async def test_status_says_how_things_are(operator: AsyncClient, hierarchy: None) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy import select, update
 
 from intaglio.audit.record import record
 from intaglio.core.errors import IntaglioError, Unavailable
-from intaglio.core.principal import SYSTEM
+from intaglio.core.principal import SYSTEM, Principal
 from intaglio.core.secrets import MasterKey
 from intaglio.core.settings import Settings
 from intaglio.db.engine import Database, Transaction
@@ -213,6 +213,18 @@ async def key_references(view: Transaction) -> dict[str, list[bytes]]:
     for row in await view.all(query):
         found.setdefault(row["provider"], []).append(bytes(row["reference"] or row["id"].bytes))
     return found
+
+
+async def client_files_changed(
+    tx: Transaction, principal: Principal, module: str, action: str, facts: Mapping[str, Any]
+) -> None:
+    """Record that the client configuration of a module was imported or exported on this host; after an import every
+    process takes up its tokens anew."""
+    record(tx, principal, action, "hsm-module", module, **facts)
+    if action.endswith(".import"):
+        statement = update(hsm_token).where(hsm_token.c.module == module)
+        await tx.execute(statement.values(revision=hsm_token.c.revision + 1, changed_at=tx.now))
+        tx.changed_configuration()
 
 
 def purpose_of(name: str) -> str:

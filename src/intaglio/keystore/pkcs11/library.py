@@ -111,6 +111,7 @@ class Library:
         self._pause = _FIRST_PAUSE
         self._last_use: dict[str, float] = {}
         self._thread = threading.local()
+        self._outdated = False
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[Loaded]:
@@ -124,6 +125,9 @@ class Library:
         with self._changed:
             if not self._changed.wait_for(lambda: not self._restarting, _QUIET):
                 raise ck.PKCS11Error("the library is being restarted")
+            if self._outdated and not self._inside:
+                self._outdated = False
+                self._begin_anew()
             if self._loaded is None:
                 self._loaded = self._load()
             loaded = self._loaded
@@ -136,6 +140,12 @@ class Library:
             with self._changed:
                 self._inside -= 1
                 self._changed.notify_all()
+
+    def reconfigured(self, module: Module) -> None:
+        """Begin anew with what is configured now, as soon as nobody is inside."""
+        with self._changed:
+            self.module = module
+            self._outdated = True
 
     def used(self, token: str) -> None:
         """Note that a token was of use just now."""
@@ -195,11 +205,17 @@ _loading = threading.Lock()
 
 
 def library(module: Module) -> Library:
-    """The library of a module; two names for one file are one library."""
+    """The library of a module, for a token that is taken up now; two names for one file are one library.
+
+    A library that serves other tokens already begins anew, since a token is also taken up when its configuration, or
+    that of its client, was changed.
+    """
     key = str(module.path.resolve())
     with _loading:
         if key not in _libraries:
             _libraries[key] = Library(module)
+        else:
+            _libraries[key].reconfigured(module)
         return _libraries[key]
 
 

@@ -17,6 +17,8 @@ from intaglio.core.errors import NotFound, Refused
 from intaglio.core.settings import Settings
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+_CKNFAST = re.compile(r"^\s*(CKNFAST_[A-Z0-9_]{1,40})\s*=\s*([^\s#]{0,200})", re.MULTILINE)
+_LONGEST_CKNFASTRC = 65536
 
 
 @dataclass(frozen=True)
@@ -160,11 +162,20 @@ def _environment(settings: Settings, name: str) -> dict[str, str]:
     preset = PRESETS.get(name)
     if preset is not None and preset.folder and (place := imported_folder(settings, name)).is_dir():
         found[preset.variable] = str((place / preset.folder).resolve())
+        found |= _cknfastrc(place / preset.folder / "cknfastrc")
     for key, value in settings.pkcs11_environment.items():
         module, colon, variable = key.rpartition(":")
         if not colon or module == name:
             found[variable] = value
     return found
+
+
+def _cknfastrc(path: Path) -> dict[str, str]:
+    """Variables of nShield's client that were imported with its Security World, such as CKNFAST_LOADSHARING=1."""
+    if not path.is_file():
+        return {}
+    text = path.read_text(errors="replace")[:_LONGEST_CKNFASTRC]
+    return dict(match.groups() for match in _CKNFAST.finditer(text))  # type: ignore[misc]
 
 
 def _title(name: str) -> str:
