@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -150,7 +151,7 @@ async def _replace(authority: Authority, tx: Transaction, ca: CaView, generation
     request = IssuanceInput(
         subject=_subject(ca), spki=key.spki, key_algorithm=ca.ocsp_algorithm, channel="platform", clamp_validity=True
     )
-    issued = await issuance.issue_in(authority, tx, SYSTEM, issuance.Order(ca, _profile(), request))
+    issued = await issuance.issue_in(authority, tx, SYSTEM, issuance.Order(ca, profile(), request))
     signer = OcspSigner(
         new_id(), ca.id, generation, key.key_id, issued.id, issued.der, issued.not_before, issued.not_after
     )
@@ -174,9 +175,15 @@ async def _provider(authority: Authority, tx: Transaction, ca: CaView, generatio
     return (await authority.keystore.stored(tx, key_id)).provider
 
 
-def _profile() -> CertificateProfile:
-    """basic-ocsp for every kind of key: the six types of the built-in profiles bind subscribers, not the CA itself."""
-    return registry.get("basic-ocsp").model_copy(update={"key_algorithms": tuple(KeyAlgorithm)})
+@cache
+def profile() -> CertificateProfile:
+    """basic-ocsp for every kind of key: the six types of the built-in profiles bind subscribers, not the platform.
+
+    Nothing in it leads to more questions: whoever believes a signer without asking (id-pkix-ocsp-nocheck) needs neither
+    CRLs nor another responder to ask about it.
+    """
+    changes = {"key_algorithms": tuple(KeyAlgorithm), "cdp": "never", "aia": "never"}
+    return registry.get("basic-ocsp").model_copy(update=changes)
 
 
 def _subject(ca: CaView) -> Name:

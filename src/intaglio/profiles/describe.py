@@ -111,7 +111,8 @@ def _extensions(profile: CertificateProfile) -> Iterator[ExtensionDescription]:
     if profile.kind != "root":
         yield _row(x509.AUTHORITY_KEY_IDENTIFIER, "the issuer's subject key identifier, copied", "issuer")
     length = "" if constraints.path_length is None else f", pathLenConstraint {constraints.path_length}"
-    yield _row(x509.BASIC_CONSTRAINTS, f"cA {str(constraints.ca).upper()}{length}", "profile", critical=True)
+    if profile.has_basic_constraints:
+        yield _row(x509.BASIC_CONSTRAINTS, f"cA {str(constraints.ca).upper()}{length}", "profile", critical=True)
     yield _row(x509.SUBJECT_KEY_IDENTIFIER, "first 160 bits of SHA-256 of the public key (RFC 7093, method 1)", "key")
     yield _row(x509.KEY_USAGE, ", ".join(profile.key_usage), "profile", critical=True)
     yield from _purposes(profile)

@@ -253,6 +253,11 @@ class CertificateProfile(_Part):
         return self.basic_constraints.ca
 
     @property
+    def has_basic_constraints(self) -> bool:
+        """Whether certificates say that they are a CA's or not; those of OCSP responders leave it out."""
+        return self.kind != "ocsp-signer"
+
+    @property
     def required_san_types(self) -> tuple[str, ...]:
         """General name types without which nothing is issued."""
         return tuple(entry.type for entry in self.san_requirements if entry.required)

@@ -236,8 +236,9 @@ def _expected(
     profile: CertificateProfile, issued: pyca.Certificate, issuer: pyca.Certificate
 ) -> Iterator[tuple[str, tuple[bool, bytes]]]:
     """OID -> (critical, value), written by `cryptography`."""
-    constraints = pyca.BasicConstraints(profile.is_ca, profile.basic_constraints.path_length)
-    yield x509.BASIC_CONSTRAINTS, (True, constraints.public_bytes())
+    if profile.has_basic_constraints:
+        constraints = pyca.BasicConstraints(profile.is_ca, profile.basic_constraints.path_length)
+        yield x509.BASIC_CONSTRAINTS, (True, constraints.public_bytes())
     yield x509.KEY_USAGE, (True, _key_usage(profile).public_bytes())
     spki = issued.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     key_id = algorithms.key_identifier(spki)

@@ -19,7 +19,7 @@ from cryptography.x509 import ocsp
 from tests.support.authority import OPERATOR
 from tests.support.foreign import REVOKED, ForeignCa, Known, key_pem, learn
 from tests.support.relying_party import issue_leaf, listening, ocsp_request
-from tests.validation.ocsp.conftest import Establish
+from tests.support.status_authorities import Establish
 
 from intaglio.authority.certificates import RevocationReason
 from intaglio.authority.context import Authority

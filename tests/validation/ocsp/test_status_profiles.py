@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from tests.support.foreign import HELD, REVOKED, ForeignCa, Known, learn
 from tests.support.relying_party import listening
-from tests.validation.ocsp.conftest import Establish
+from tests.support.status_authorities import Establish
 
 from intaglio.core import clock
 from intaglio.db.engine import Database

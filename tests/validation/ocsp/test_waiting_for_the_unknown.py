@@ -10,7 +10,7 @@ import pytest
 from cryptography.x509 import ocsp
 from tests.support.eventually import eventually
 from tests.support.foreign import ForeignCa, Known, learn
-from tests.validation.ocsp.conftest import Establish
+from tests.support.status_authorities import Establish
 from tests.validation.ocsp.test_everybody import about, post
 
 from intaglio.core.clock import monotonic

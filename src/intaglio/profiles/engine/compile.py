@@ -219,8 +219,8 @@ def _authority_extensions(profile: CertificateProfile, issuer: Issuer) -> bytes:
     encoded = x509.extension(x509.BASIC_CONSTRAINTS, True, constraints)
     if profile.kind == "root":
         return encoded
-    identifier = x509.authority_key_identifier(issuer.key_id)
-    return x509.extension(x509.AUTHORITY_KEY_IDENTIFIER, False, identifier) + encoded
+    identifier = x509.extension(x509.AUTHORITY_KEY_IDENTIFIER, False, x509.authority_key_identifier(issuer.key_id))
+    return identifier + encoded if profile.has_basic_constraints else identifier
 
 
 def _publication_extensions(profile: CertificateProfile, issuer: Issuer) -> bytes:

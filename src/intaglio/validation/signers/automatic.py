@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from intaglio.asn1.algorithms import KeyAlgorithm, load_public_key
-from intaglio.authority import issuance
+from intaglio.asn1.algorithms import load_public_key
+from intaglio.authority import issuance, ocsp_signers
 from intaglio.authority.directory import CaView, Snapshot
 from intaglio.core.errors import StateConflict
 from intaglio.core.identifiers import serial_hex
 from intaglio.core.principal import Principal
 from intaglio.db.engine import Transaction
-from intaglio.profiles import registry
 from intaglio.profiles.engine import IssuanceInput
 from intaglio.validation.context import Validation
 from intaglio.validation.signers.storage import insert_signer, load_signer, note, put_certificate, successor_key
@@ -42,9 +41,8 @@ async def certify(
         channel="platform",
         clamp_validity=True,
     )
-    # Every kind of key: the six types of the built-in profiles bind subscribers, not the platform itself.
-    profile = registry.get("basic-ocsp").model_copy(update={"key_algorithms": tuple(KeyAlgorithm)})
-    issued = await issuance.issue_in(validation.authority, tx, principal, issuance.Order(ca, profile, request))
+    order = issuance.Order(ca, ocsp_signers.profile(), request)
+    issued = await issuance.issue_in(validation.authority, tx, principal, order)
     certificate = read_certificate(issued.der)
     await put_certificate(tx, signer, certificate, [read_certificate(each) for each in ca.chain])
     facts = {"subject": certificate.subject.rfc4514, "serial": serial_hex(certificate.serial), "ca": ca.full_id}
