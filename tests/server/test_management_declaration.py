@@ -16,7 +16,7 @@ from tests.server.management_client import Management
 from intaglio.core.errors import InvalidInput, Refused
 from intaglio.server.management.declarative import document
 from intaglio.server.management.declarative.difference import difference
-from intaglio.server.management.declarative.document import Document
+from intaglio.server.management.declarative.document import Document, parse
 
 WANTED = """
 organizations:
@@ -370,5 +370,63 @@ async def test_a_declaration_shuts_nobody_out_without_evidence_and_activates_not
     answer = await operator.post("/declaration", json={"declaration": wrong})
     assert (answer.status_code, answer.json()["code"]) == (422, "policy-cases-failed")
     moved = ACCESS.replace("type: haproxy", "type: nginx")
+    answer = await operator.post("/declaration", json={"declaration": moved}, params={"dry_run": True})
+    assert (answer.status_code, answer.json()["code"]) == (422, "setting-frozen")
+
+
+PARTNERS = (
+    IDENTITIES
+    + """
+pipelines:
+- {name: deploy, identity: "service:payments@prod.example", issuer: "https://gitlab.example.com", token_uses: 3,
+   audience: "https://pki.example.com", conditions: {project_path: [finance/payments], ref: [main, release]}}
+outbound:
+- {name: bank, organization: demo, host_pattern: api.bank.example, title: Transfers, minimum_tls: "1.3"}
+"""
+)
+_OBJECTS = ("pipeline deploy", "outbound credential demo/bank")
+
+
+async def test_pipelines_and_outbound_credentials_are_declared_once(operator: AsyncClient) -> None:
+    done = await apply(operator, PARTNERS)
+    assert tuple(each["object"] for each in done["changes"][-2:]) == _OBJECTS
+    assert any("intaglio mtls outbound import" in note for note in done["notes"])
+    assert (await apply(operator, PARTNERS))["changes"] == []
+    exported = (await operator.get("/declaration")).json()["declaration"]
+    assert (await apply(operator, exported, prune=True, dry_run=True))["changes"] == []
+    read = parse(exported)
+    assert [(each.name, each.identity, each.token_uses) for each in read.pipelines or ()] == [
+        ("deploy", "service:payments@prod.example", 3)
+    ]
+    assert [(each.reference, each.title, each.minimum_tls) for each in read.outbound or ()] == [
+        ("demo/bank", "Transfers", "1.3")
+    ]
+
+
+async def test_exported_pipelines_and_outbound_credentials_can_be_made_anew(operator: AsyncClient) -> None:
+    await apply(operator, PARTNERS)
+    exported = (await operator.get("/declaration")).json()["declaration"]
+    await apply(operator, "pipelines: []", prune=True)
+    done = await apply(operator, exported)
+    assert [(each["action"], each["object"]) for each in done["changes"]] == [("create", "pipeline deploy")]
+    assert (await operator.get("/declaration")).json()["declaration"] == exported
+
+
+async def test_declared_pipelines_and_outbound_credentials_are_changed_and_removed(operator: AsyncClient) -> None:
+    await apply(operator, PARTNERS)
+    changed = PARTNERS.replace("ref: [main, release]", "ref: [main]").replace("token_uses: 3", "lifetime: PT1H")
+    done = await apply(operator, changed.replace("title: Transfers", "title: Payments"))
+    assert [(each["action"], each["object"]) for each in done["changes"]] == [("change", each) for each in _OBJECTS]
+    pipeline = (await operator.get("http://management/mtls/v1/pipelines/deploy")).json()
+    assert (pipeline["conditions"]["ref"], pipeline["lifetime"], pipeline["token_uses"]) == (["main"], "PT1H", 3)
+    assert (await operator.get("http://management/mtls/v1/outbound/demo/bank")).json()["title"] == "Payments"
+    done = await apply(operator, "pipelines: []\noutbound: []", prune=True)
+    assert [(each["action"], each["object"]) for each in done["changes"]] == [("delete", each) for each in _OBJECTS]
+    assert (await operator.get("http://management/mtls/v1/outbound/demo/bank")).json()["state"] == "retired"
+
+
+async def test_host_of_an_outbound_credential_is_fixed(operator: AsyncClient) -> None:
+    await apply(operator, PARTNERS)
+    moved = PARTNERS.replace("api.bank.example", "api.other.example")
     answer = await operator.post("/declaration", json={"declaration": moved}, params={"dry_run": True})
     assert (answer.status_code, answer.json()["code"]) == (422, "setting-frozen")

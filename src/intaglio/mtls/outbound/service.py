@@ -69,6 +69,28 @@ async def create(mtls: Mtls, principal: Principal, organization: str, wanted: Ne
         return await load(tx, organization, checked.name)
 
 
+async def edit(mtls: Mtls, principal: Principal, organization: str, wanted: NewOutbound) -> Outbound:
+    """Change title, server CA, SNI and lowest version of TLS of the partner interface ``wanted.name``. Its host stays:
+    the credential was made for that. Needs ``mtls.identities``.
+
+    Raises NotFound, InvalidInput, StateConflict (``outbound-retired``, ``host-fixed``).
+    """
+    checked = wanted.checked()
+    async with mtls.database.transaction() as tx:
+        found = await owned(tx, principal, organization, checked.name)
+        if checked.host_pattern != found.host_pattern:
+            raise StateConflict(
+                f'"{found.name}" is for {found.host_pattern}.',
+                code="host-fixed",
+                remedy="Describe another partner interface, with a credential of its own.",
+                target="host_pattern",
+            )
+        values = {name: getattr(checked, name) for name in ("title", "server_ca", "sni", "minimum_tls")}
+        await tx.execute(update(_O).where(_O.c.id == found.id).values(**values))
+        _note(tx, principal, "edit", organization, found.name, sni=checked.sni, minimum_tls=checked.minimum_tls)
+        return await load(tx, organization, found.name)
+
+
 async def listing(mtls: Mtls, principal: Principal) -> list[Outbound]:
     """The partner interfaces of the organizations one belongs to. Needs ``mtls.view``."""
     principal.require(Permission.MTLS_VIEW)

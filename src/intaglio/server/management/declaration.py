@@ -18,8 +18,9 @@ from intaglio.server.management import encoding
 from intaglio.server.management.access import Asker, Given
 from intaglio.server.management.declarative import applying, checking, document, reading
 from intaglio.server.management.declarative.applying import Taken
-from intaglio.server.management.declarative.difference import Step, difference
+from intaglio.server.management.declarative.difference import difference
 from intaglio.server.management.declarative.document import Document
+from intaglio.server.management.declarative.steps import Step
 
 router = APIRouter(tags=["declaration"])
 
@@ -27,8 +28,8 @@ LINES = "application/x-ndjson"
 
 
 class Declaration(BaseModel):
-    """YAML: organizations, CAs, custom profiles, live settings, trust domains, identities; a section that is left out
-    is left alone."""
+    """YAML: organizations, CAs, custom profiles, live settings, trust domains, identities, policies, ingresses,
+    pipelines, outbound credentials; a section that is left out is left alone."""
 
     model_config = ConfigDict(extra="forbid")
 

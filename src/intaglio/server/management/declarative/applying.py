@@ -23,7 +23,7 @@ from intaglio.mtls.access.policy_values import PolicyCase
 from intaglio.mtls.identities import domains, lifetimes, names, registry, revoking, rotation
 from intaglio.mtls.identities.values import Kind
 from intaglio.platform import live_settings
-from intaglio.server.management.declarative.difference import Section, Step
+from intaglio.server.management.declarative import partners
 from intaglio.server.management.declarative.document import (
     DeclaredDomain,
     DeclaredExternalRoot,
@@ -33,6 +33,7 @@ from intaglio.server.management.declarative.document import (
     DeclaredPolicy,
     needs_nobody,
 )
+from intaglio.server.management.declarative.steps import Section, Step
 from intaglio.server.services import Services
 
 
@@ -84,6 +85,8 @@ class _Run:
             "identity": self._put_identity,
             "policy": self._put_policy,
             "ingress": self._create_ingress if step.action == "create" else self._change_ingress,
+            "pipeline": self._put_pipeline,
+            "outbound credential": self._put_outbound,
         }
         await steps[step.section](step)
 
@@ -229,7 +232,17 @@ class _Run:
         if "mode" in changed:
             await modes.change_mode(mtls, self._principal, step.name, wanted.mode, reason="As declared.")
 
+    async def _put_pipeline(self, step: Step) -> None:
+        await partners.put_pipeline(self._services.mtls, self._principal, step)
+
+    async def _put_outbound(self, step: Step) -> None:
+        if note := await partners.put_outbound(self._services.mtls, self._principal, step):
+            self.notes.append(note)
+
     async def _delete(self, step: Step) -> None:
+        if step.section in ("pipeline", "outbound credential"):
+            await partners.delete_partner(self._services.mtls, self._principal, step)
+            return
         if step.section == "ingress":
             await ingresses.retire_ingress(self._services.mtls, self._principal, step.name)
             return

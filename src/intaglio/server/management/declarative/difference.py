@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from intaglio.authority.cas.values import setting_frozen
 from intaglio.core.errors import InvalidInput, Refused
@@ -17,39 +16,9 @@ from intaglio.server.management.declarative.document import (
     DeclaredOrganization,
     Document,
 )
+from intaglio.server.management.declarative.partners import gone_partners, partner_steps
+from intaglio.server.management.declarative.steps import FieldChange, Step, changed_fields, field_change, text
 from intaglio.x509.names import Name
-
-Section = Literal[
-    "settings", "profile", "organization", "members", "ca", "trust domain", "identity", "policy", "ingress"
-]
-Action = Literal["create", "change", "delete"]
-
-
-@dataclass(frozen=True)
-class FieldChange:
-    """One field, before and after, as people read it."""
-
-    name: str
-    before: str
-    after: str
-
-
-@dataclass(frozen=True)
-class Step:
-    """One thing to do. ``wanted`` is the declared object (None for a deletion); ``organization`` its place."""
-
-    section: Section
-    action: Action
-    name: str
-    organization: str = ""
-    wanted: Any = field(default=None, repr=False)
-    fields: tuple[FieldChange, ...] = ()
-
-    @property
-    def object(self) -> str:
-        if self.section == "ca":
-            return f"ca {self.organization}~{self.name}"
-        return f"{self.section} {self.name}"
 
 
 def difference(wanted: Document, current: Document, *, prune: bool) -> list[Step]:
@@ -77,10 +46,10 @@ def difference(wanted: Document, current: Document, *, prune: bool) -> list[Step
         gone = [str(each["id"]) for each in current.profiles or () if each["id"] not in kept]
         removals += [Step("profile", "delete", name) for name in gone]
     steps += [*_domains(wanted, current), *_identities(wanted, current)]
-    steps += [*_policies(wanted, current), *_ingresses(wanted, current)]
+    steps += [*_policies(wanted, current), *_ingresses(wanted, current), *partner_steps(wanted, current)]
     if prune:
-        # Ingresses, then identities first: a trust domain ends when it has none. CAs of trust domains go last.
-        removals = [*_gone_from_trust(wanted, current), *removals]
+        # Pipelines, ingresses, then identities: a trust domain ends when it has none. CAs of trust domains go last.
+        removals = [*gone_partners(wanted, current), *_gone_from_trust(wanted, current), *removals]
     return steps + removals
 
 
@@ -90,7 +59,7 @@ def _settings(wanted: Document, current: Document) -> Iterator[Step]:
         if known is None:
             raise InvalidInput(f'There are no settings "{group}".', code="setting-unknown", target=f"settings/{group}")
         changes = tuple(
-            FieldChange(name, _text(known.get(name)), _text(value))
+            FieldChange(name, text(known.get(name)), text(value))
             for name, value in values.items()
             if known.get(name) != value
         )
@@ -106,7 +75,7 @@ def _profiles(wanted: Document, current: Document) -> Iterator[Step]:
             yield Step("profile", "create", name, wanted=profile)
         elif known[name] != profile:
             names = sorted(set(profile) | set(known[name]))
-            changes = (_field(each, known[name].get(each), profile.get(each)) for each in names)
+            changes = (field_change(each, known[name].get(each), profile.get(each)) for each in names)
             yield Step("profile", "change", name, wanted=profile, fields=tuple(c for c in changes if c is not None))
 
 
@@ -134,7 +103,7 @@ def _domains(wanted: Document, current: Document) -> Iterator[Step]:
             }
         )
         names = ("title", "lifetimes", "ceilings", "required_attributes", "dns_suffixes", "pki_choice", "issuing_ca")
-        if changes := _changes(full, before, names):
+        if changes := changed_fields(full, before, names):
             yield Step("trust domain", "change", domain.name, domain.organization, full, changes)
 
 
@@ -158,7 +127,7 @@ def _identities(wanted: Document, current: Document) -> Iterator[Step]:
         if identity.kind == "service" and not identity.service:
             identity = identity.model_copy(update={"service": identity.name})
         names = ("display_name", "email", "team", "service", "roles", "version", "owner", "dns_names", "properties")
-        if changes := _changes(identity, before, names):
+        if changes := changed_fields(identity, before, names):
             yield Step("identity", "change", identity.reference, wanted=identity, fields=changes)
 
 
@@ -168,7 +137,7 @@ def _policies(wanted: Document, current: Document) -> Iterator[Step]:
         before = known.get(policy.reference)
         if before is None:
             yield Step("policy", "create", policy.reference, policy.organization, policy)
-        elif changes := _changes(policy, before, ("language", "source", "cases", "description")):
+        elif changes := changed_fields(policy, before, ("language", "source", "cases", "description")):
             yield Step("policy", "change", policy.reference, policy.organization, policy, changes)
 
 
@@ -190,7 +159,7 @@ def _ingresses(wanted: Document, current: Document) -> Iterator[Step]:
                 target=frozen[0],
                 extra={"fields": frozen},
             )
-        if changes := _changes(ingress, before, [name for name in _OF_INGRESSES if name in said]):
+        if changes := changed_fields(ingress, before, [name for name in _OF_INGRESSES if name in said]):
             yield Step("ingress", "change", ingress.reference, ingress.organization, ingress, changes)
 
 
@@ -235,12 +204,12 @@ def _gone_from_trust(wanted: Document, current: Document) -> list[Step]:
 def _organization(wanted: DeclaredOrganization, known: DeclaredOrganization | None) -> Iterator[Step]:
     if known is None:
         yield Step("organization", "create", wanted.name, wanted=wanted)
-    elif changes := _changes(wanted, known, ("description", "join_policy")):
+    elif changes := changed_fields(wanted, known, ("description", "join_policy")):
         yield Step("organization", "change", wanted.name, wanted=wanted, fields=changes)
     if wanted.members is not None:
         before = sorted(known.members or ()) if known else []
         if sorted(wanted.members) != before:
-            change = FieldChange("members", _text(before), _text(sorted(wanted.members)))
+            change = FieldChange("members", text(before), text(sorted(wanted.members)))
             yield Step("members", "change", wanted.name, wanted=wanted.members, fields=(change,))
     existing = {ca.name: ca for ca in known.cas} if known else {}
     for ca in _issuers_first(wanted):
@@ -286,8 +255,8 @@ def _ca_changes(organization: str, wanted: DeclaredCa, known: DeclaredCa) -> tup
             extra=refusal.extra,
         )
     if isinstance(wanted, DeclaredExternalRoot):
-        return _changes(wanted, known, ("label",))
-    return _changes(wanted, known, ("label", "profiles", "administrators", "auditors", "tenants", "options"))
+        return changed_fields(wanted, known, ("label",))
+    return changed_fields(wanted, known, ("label", "profiles", "administrators", "auditors", "tenants", "options"))
 
 
 _FROZEN = ("key_algorithm", "key_provider", "subject", "issuer", "path_length", "ocsp_key_algorithm")
@@ -303,32 +272,6 @@ def _differs(name: str, wanted: DeclaredCa, known: DeclaredCa) -> bool:
     return bool(ours != theirs)
 
 
-def _changes(wanted: Any, known: Any, names: Sequence[str]) -> tuple[FieldChange, ...]:
-    found = (_field(name, getattr(known, name), getattr(wanted, name)) for name in names)
-    return tuple(change for change in found if change is not None)
-
-
-def _field(name: str, before: Any, after: Any) -> FieldChange | None:
-    if isinstance(before, list) and isinstance(after, list) and name != "key_usage":
-        same = sorted(map(_folded, before)) == sorted(map(_folded, after))
-    else:
-        same = before == after
-    told = _rule_text if name == "ip_rule" else _text
-    return None if same else FieldChange(name, told(before), told(after))
-
-
-def _rule_text(rule: list[str] | None) -> str:
-    # No rule and a rule without networks are opposites.
-    if rule is None:
-        return "(no rule)"
-    return ", ".join(rule) or "(nobody)"
-
-
-def _folded(value: Any) -> str:
-    # Ids of profiles are spelled with - or _, and names of clients match without regard to case.
-    return str(value).casefold().replace("_", "-")
-
-
 def _deletions(organization: str, cas: Iterable[DeclaredCa]) -> list[Step]:
     """Those that are nobody's issuer any more first."""
     remaining, steps = list(cas), list[Step]()
@@ -339,15 +282,3 @@ def _deletions(organization: str, cas: Iterable[DeclaredCa]) -> list[Step]:
         gone = {ca.name for ca in leaves}
         remaining = [ca for ca in remaining if ca.name not in gone]
     return steps
-
-
-def _text(value: Any) -> str:
-    if value is None or value == "":
-        return "(nothing)"
-    if isinstance(value, list | tuple):
-        return ", ".join(str(getattr(each, "name", each)) for each in value) or "(nothing)"
-    if hasattr(value, "model_dump"):
-        return (
-            ", ".join(f"{name}={each}" for name, each in value.model_dump(exclude_defaults=True).items()) or "defaults"
-        )
-    return str(value)

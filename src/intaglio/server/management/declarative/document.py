@@ -1,4 +1,5 @@
-"""The document: organizations, CAs, custom profiles, live settings, trust domains, identities, policies, ingresses.
+"""The document: organizations, CAs, custom profiles, live settings, trust domains, identities, policies, ingresses,
+pipelines, outbound credentials.
 
 Nothing in it is secret.
 """
@@ -184,6 +185,45 @@ class DeclaredIngress(_Value):
         return f"{self.organization}~{self.name}"
 
 
+class DeclaredPipeline(_Value):
+    """Which tokens of an issuer prove an identity (``kind:name@trust-domain``).
+
+    ``conditions`` are accepted values by claim; ``lifetime`` is an ISO 8601 duration, what the trust domain gives when
+    it is left out; ``issuer_ca`` is PEM. What is left out of one that exists is left alone.
+    """
+
+    name: str
+    identity: str
+    issuer: str
+    audience: str
+    conditions: dict[str, list[str]]
+    lifetime: str | None = None
+    jwks_url: str = ""
+    issuer_ca: str = ""
+    end_with_token: bool = False
+    token_uses: int = 1
+
+
+class DeclaredOutbound(_Value):
+    """A partner interface that is called with a client certificate of ours; keys and certificates are not declared.
+
+    ``host_pattern`` is the host, or ``*.`` and a domain; ``server_ca`` is PEM, empty for those the system trusts.
+    """
+
+    name: str
+    organization: str
+    host_pattern: str
+    title: str = ""
+    server_ca: str = ""
+    sni: str = ""
+    minimum_tls: Literal["1.2", "1.3"] = "1.2"
+
+    @property
+    def reference(self) -> str:
+        """``{organization}/{name}``."""
+        return f"{self.organization}/{self.name}"
+
+
 class Document(_Value):
     """Everything that can be declared. A section that is left out is left alone."""
 
@@ -195,6 +235,8 @@ class Document(_Value):
     identities: list[DeclaredIdentity] | None = None
     policies: list[DeclaredPolicy] | None = None
     ingresses: list[DeclaredIngress] | None = None
+    pipelines: list[DeclaredPipeline] | None = None
+    outbound: list[DeclaredOutbound] | None = None
 
     @model_validator(mode="after")
     def _each_once(self) -> Document:
@@ -202,6 +244,8 @@ class Document(_Value):
         _require_unique((each.reference for each in self.identities or ()), "identity")
         _require_unique((each.reference for each in self.policies or ()), "policy")
         _require_unique((each.reference for each in self.ingresses or ()), "ingress")
+        _require_unique((each.name for each in self.pipelines or ()), "pipeline")
+        _require_unique((each.reference for each in self.outbound or ()), "outbound credential")
         _require_unique((each.name for each in self.organizations or ()), "organization")
         _require_unique((str(each.get("id")) for each in self.profiles or ()), "profile")
         return self

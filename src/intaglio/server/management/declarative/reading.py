@@ -30,6 +30,7 @@ from intaglio.server.management.declarative.document import (
     DeclaredRoot,
     Document,
 )
+from intaglio.server.management.declarative.partners import read_outbound, read_pipelines
 from intaglio.server.services import Services
 from intaglio.x509.certificates import pem
 
@@ -52,6 +53,8 @@ async def read(services: Services, principal: Principal) -> Document:
         identities=await _identities(services, principal),
         policies=await _policies(services, principal),
         ingresses=await _ingresses(services, principal),
+        pipelines=await read_pipelines(services.mtls, principal),
+        outbound=await read_outbound(services.mtls, principal),
     )
 
 
