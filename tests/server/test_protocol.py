@@ -249,6 +249,69 @@ def test_no_octets_bring_the_tls_stream_down(make: Callable[[], TlsEngine], data
     assert asyncio.run(_shaken(data, make())) in (["protocol-error"], ["abandoned"])
 
 
+_UPGRADE = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+_INNER = b"GET /inner HTTP/1.1\r\nHost: a\r\n\r\n"
+_CHUNKS = b"%x\r\n%b\r\n0\r\n\r\n" % (len(_INNER), _INNER)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize(
+    ("framing", "body"),
+    [
+        (b"Content-Length: %d\r\n" % len(_INNER), _INNER),
+        (b"Transfer-Encoding: chunked\r\n", _CHUNKS),
+        (b"Content-Length: 0\r\n", b""),
+        (b"", b""),
+    ],
+)
+async def test_body_of_a_request_that_asks_for_another_protocol_is_its_body(
+    framing: bytes, body: bytes, apart: bool
+) -> None:
+    head, second = _UPGRADE + framing + b"\r\n", _UPGRADE + b"Content-Length: 2\r\n\r\n"
+    seen = await _seen([head, body, second, b"no"] if apart else [head + body + second + b"no"])
+    assert seen == [("POST", "/", _INNER if body else b""), ("POST", "/", b"no")]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n",
+        b"GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n",
+        b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: , chunked\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+    ],
+)
+async def test_head_that_another_server_may_read_differently_is_refused(head: bytes) -> None:
+    answer = await _fed([head + b"\r\n" + _CHUNKS])
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert await _seen([head + b"\r\n" + _CHUNKS]) == []
+
+
+async def test_old_client_without_host_is_served() -> None:
+    assert await _seen([b"GET / HTTP/1.0\r\n\r\n"]) == [("GET", "/", b"")]
+
+
+async def _seen(parts: list[bytes]) -> list[tuple[str, str, bytes]]:
+    """Method, path and body of the requests that reach the application."""
+    seen = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        seen.append((scope["method"], scope["path"], body))
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    await _fed(parts, app)
+    return seen
+
+
 class _Talkative:
     """TLS that answers everything with a kilobyte, as it answers key updates (RFC 8446 section 4.6.3)."""
 

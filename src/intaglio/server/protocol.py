@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+from collections.abc import Iterable
 from typing import Any
 
+import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -56,6 +58,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._arrived = 0  # octets of the segment that is being parsed
         self._surplus = 0  # octets since the head that were no body, less what chunks may cost
         self._extensions: dict[str, Any] = {}
+        self._body_framing = b""  # the field that says where the body of the current request ends
+        self._resuming = False
         self._taken: tuple[float, int] | None = None  # when, how many octets; None while nothing waits to be taken
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -76,7 +80,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self.head_since is None and (self.cycle is None or self.cycle.response_complete):
             self.head_since = self.loop.time()
         self._arrived = len(data)
-        super().data_received(data)
+        self._parse(data)
         if self.head_since is not None:
             self._head_octets += len(data)
             if self._head_octets > HEAD_LIMIT:
@@ -87,11 +91,44 @@ class HttpProtocol(HttpToolsProtocol):
             # Endless trailers, chunk extensions, or the head of a request behind one that is still being answered.
             self.transport.abort()
 
+    def _parse(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        try:
+            while data:
+                data = self._parse_on(data)
+        except httptools.HttpParserError:
+            self.send_400_response("")
+
+    def _parse_on(self, data: bytes) -> bytes:
+        """Parse, and return what is left to be parsed.
+
+        The parser stops behind the head of a request that asks for another protocol, as if it had no body, and takes
+        whatever comes next for a request. None is spoken here, so the request is one like all others (RFC 9110 section
+        7.8): a new parser is made to read the body.
+        """
+        try:
+            self.parser.feed_data(data)
+            return b""
+        except httptools.HttpParserUpgrade as stopped:
+            left = data[stopped.args[0] :]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        if self._body_framing:
+            self._resuming = True
+            self.parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % self._body_framing)
+            self._resuming = False
+        return left
+
     def on_message_begin(self) -> None:
+        if self._resuming:
+            return
         super().on_message_begin()
         self.scope["extensions"] = self._extensions
 
     def on_headers_complete(self) -> None:
+        if self._resuming:
+            return
+        self._body_framing = _checked_framing(self.headers, self.parser.get_http_version())
         self.head_since, self._head_octets = None, 0
         self._surplus = -self._arrived
         # A copy, because the parser adds trailers to its own list: they must not pass for headers (RFC 9110 section
@@ -102,6 +139,10 @@ class HttpProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._surplus -= _FRAMING * len(body)
         super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not (self._body_framing and self.parser.should_upgrade()):
+            super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, "not-http", "The request is not valid HTTP/1.1.")
@@ -133,6 +174,27 @@ class HttpProtocol(HttpToolsProtocol):
             + body
         )
         self.transport.close()
+
+
+def _checked_framing(headers: Iterable[tuple[bytes, bytes]], version: str) -> bytes:
+    """The field that says where the body ends, empty when there is none.
+
+    Raises ValueError for a head that another server may read differently: not exactly one Host, a transfer encoding
+    other than chunked, or one in HTTP/1.0 (RFC 9112 sections 3.2 and 6.1). What else there is the parser refuses.
+    """
+    hosts, framing = 0, b""
+    for name, value in headers:
+        if name == b"host":
+            hosts += 1
+        elif name == b"content-length" and value != b"0":
+            framing = b"content-length: " + value
+        elif name == b"transfer-encoding":
+            if framing or value.lower() != b"chunked" or version != "1.1":
+                raise ValueError("the framing is ambiguous")
+            framing = b"transfer-encoding: chunked"
+    if hosts > 1 or (not hosts and version == "1.1"):
+        raise ValueError("there is not exactly one Host")
+    return framing
 
 
 def tls_extension(engine: TlsEngine) -> dict[str, object]:
