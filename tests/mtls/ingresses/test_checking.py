@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -241,3 +243,20 @@ def _outcome(kind: str, text: str) -> Checked | str:
 def _code(refused: IntaglioError) -> str:
     assert refused.code.startswith("configuration-")
     return refused.code
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "server " * 57_000, "\n" * 399_000, " \n" * 199_000, "frontend " + "x" * 390_000, "frontend\n" * 44_000,
+        "location " * 44_000 + "{", "ssl_" * 99_000, "static_resources " * 23_000, "<VirtualHost " * 30_000,
+        "frontend x\n bind " + "\"'" * 190_000, 'SSLEngine "' + "\\" * 380_000, "apiVersion" * 39_000,
+    ],
+    ids=range(12),
+)  # fmt: skip
+def test_text_made_to_take_long_takes_no_longer_than_others(text: str) -> None:
+    """Time of the processor, so that it says the same on a busy machine; what was quadratic took minutes."""
+    started = time.process_time()
+    with contextlib.suppress(InvalidInput):
+        check(text)
+    assert time.process_time() - started < 10

@@ -101,10 +101,11 @@ def _guessed(text: str) -> str:
     )
 
 
+#: None of them may cross lines without a bound: the text is a stranger's, and a search holds up the whole process.
 _MARKS = (
-    ("envoy", re.compile(r"^\s*static_resources\s*:|envoy\.extensions\.", re.MULTILINE)),
-    ("istio", re.compile(r"^apiVersion\s*:", re.MULTILINE)),
-    ("apache", re.compile(r"^\s*(?:<VirtualHost|SSLEngine|SSLVerifyClient)\b", re.MULTILINE | re.IGNORECASE)),
+    ("envoy", re.compile(r"^[ \t]*static_resources[ \t]*:|envoy\.extensions\.", re.MULTILINE)),
+    ("istio", re.compile(r"^apiVersion[ \t]*:", re.MULTILINE)),
+    ("apache", re.compile(r"^[ \t]*(?:<VirtualHost|SSLEngine|SSLVerifyClient)\b", re.MULTILINE | re.IGNORECASE)),
     ("haproxy", re.compile(r"^(?:frontend|backend|listen|defaults|global)\b(?!.*[{;])", re.MULTILINE)),
-    ("nginx", re.compile(r"\b(?:server|http|location)\b[^;{}]*\{|\bssl_[a-z_]+\s")),
+    ("nginx", re.compile(r"\b(?:server|http|location)\b[^;{}]{0,300}\{|\bssl_[a-z_]+\s")),
 )

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from intaglio.mtls.ingresses.checking.findings import Finding, finding, invalid
 
+#: HAProxy itself stops at 2048; the lexer takes quadratic time.
+_LONGEST_LINE = 8192
 _SECTIONS = frozenset(
     {"global", "defaults", "frontend", "backend", "listen", "peers", "resolvers", "userlist", "mailers", "program",
      "cache", "http-errors", "ring", "fcgi-app", "crt-store"}
@@ -106,6 +108,8 @@ def parse(text: str) -> list[Section]:
 
 def _words(raw: str, number: int) -> list[str]:
     """The words of a line: quotes, backslashes and comments as in HAProxy's manual, section 2.2."""
+    if len(raw) > _LONGEST_LINE:
+        raise invalid(f"A line has at most {_LONGEST_LINE} characters", number)
     lexer = shlex.shlex(raw, posix=True)
     lexer.whitespace_split = True
     lexer.commenters = "#"
