@@ -1,0 +1,118 @@
+"""A web server for CRLs and lists of serial numbers on the loopback, and CRLs of foreign CAs to put on it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from tests.support.foreign import ForeignCa
+
+from intaglio.core import clock
+
+
+class FileServer:
+    """Serves ``files`` by path, with entity tags. ``requests`` are the heads it got, ``silent`` lets clients wait.
+
+    ``answers`` replaces what is answered at a path by raw octets.
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.answers: dict[str, bytes] = {}
+        self.requests: list[str] = []
+        self.silent = False
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.StreamWriter] = set()
+
+    async def __aenter__(self) -> FileServer:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for writer in list(self._open):
+            writer.close()
+        await self._server.wait_closed()
+
+    @property
+    def port(self) -> int:
+        assert self._server is not None
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}/{path}"
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            self.requests.append(head)
+            if self.silent:
+                await reader.read()
+                return
+            writer.write(self._answer(head.split()[1].lstrip("/"), head))
+            await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self._open.discard(writer)
+            writer.close()
+
+    def _answer(self, path: str, head: str) -> bytes:
+        if path in self.answers:
+            return self.answers[path]
+        body = self.files.get(path)
+        if body is None:
+            return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+        if f"if-none-match: {tag}" in head.lower():
+            return f"HTTP/1.1 304 Not Modified\r\nETag: {tag}\r\nConnection: close\r\n\r\n".encode()
+        headers = f"HTTP/1.1 200 OK\r\nETag: {tag}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        return headers.encode() + body
+
+
+def crl(
+    ca: ForeignCa,
+    number: int | None = 1,
+    revoked: Mapping[int, x509.ReasonFlags | None] | None = None,
+    *,
+    base: int | None = None,
+    since: datetime | None = None,
+    life: timedelta = timedelta(days=1),
+    pem: bool = False,
+    extensions: tuple[tuple[Any, bool], ...] = (),
+    key: Any = None,
+) -> bytes:
+    """A CRL: ``revoked`` by serial number with the reason; ``base`` makes it a delta; ``key`` signs in place of the
+    CA's own."""
+    this_update = since or clock.now().replace(microsecond=0) - timedelta(minutes=1)
+    builder = x509.CertificateRevocationListBuilder().issuer_name(ca.subject)
+    builder = builder.last_update(this_update).next_update(this_update + life)
+    if number is not None:
+        builder = builder.add_extension(x509.CRLNumber(number), False)
+    if base is not None:
+        builder = builder.add_extension(x509.DeltaCRLIndicator(base), True)
+    builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.key.public_key()), False)
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical)
+    for serial, reason in (revoked or {}).items():
+        entry = x509.RevokedCertificateBuilder().serial_number(serial)
+        entry = entry.revocation_date(this_update - timedelta(hours=1))
+        if reason is not None:
+            entry = entry.add_extension(x509.CRLReason(reason), False)
+        builder = builder.add_revoked_certificate(entry.build())
+    return builder.sign(key or ca.key, hashes.SHA256()).public_bytes(Encoding.PEM if pem else Encoding.DER)
+
+
+def scope(url: str | None = None, *, user: bool = False, ca: bool = False, indirect: bool = False) -> tuple[Any, bool]:
+    """An issuing distribution point for the ``extensions`` of :func:`crl`."""
+    names = [x509.UniformResourceIdentifier(url)] if url else None
+    return x509.IssuingDistributionPoint(names, None, user, ca, None, indirect, False), True
