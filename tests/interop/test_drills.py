@@ -46,6 +46,7 @@ def test_drill_measures_a_server_of_others_in_the_handshake(domain: Domain, tmp_
     with _STARTED[type](domain, tmp_path / type, revocation="crl") as ingress, timer(ingress):
         where = f"{ingress.name}=https://localhost:{ingress.port}/"
         roots = domain.roots(tmp_path)
+        domain.product.run("settings", "set", "outgoing.networks=[127.0.0.0/8, '::1/128']")
         outcome = domain.product.attempt(
             "--json", "mtls", "drill", "revoke", domain.name, "--connect", where, "--server-ca", roots
         )

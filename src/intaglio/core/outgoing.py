@@ -17,6 +17,7 @@ import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Final
 
 from intaglio.core.errors import InvalidInput, Refused
 
@@ -94,6 +95,10 @@ class Guard:
             except OSError:
                 continue
         return await asyncio.open_connection(addresses[-1], port, ssl=tls, server_hostname=name)
+
+
+#: The guard where no network is listed.
+PUBLIC_ONLY: Final = Guard()
 
 
 def network_of(text: str) -> Network:

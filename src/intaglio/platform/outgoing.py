@@ -43,11 +43,16 @@ async def guard_of(view: Transaction) -> Guard:
 def http_client(guard: Guard, tls: ssl.SSLContext, *, timeout: httpx.Timeout | float) -> httpx.AsyncClient:
     """An HTTP client whose every connection ``guard`` has judged; ``timeout`` in seconds.
 
-    Redirects are not followed; who follows one makes a new request, which is judged again. Requests raise Refused
+    Redirects are not followed; who follows one makes a new request, which is judged again. Nothing compressed is asked
+    for: read answers with ``aiter_raw``, for some octets of a hostile one become millions. Requests raise Refused
     (``address-not-allowed``) besides what httpx raises.
     """
     return httpx.AsyncClient(
-        transport=GuardedTransport(guard, tls), timeout=timeout, follow_redirects=False, trust_env=False
+        transport=GuardedTransport(guard, tls),
+        timeout=timeout,
+        follow_redirects=False,
+        trust_env=False,
+        headers={"accept-encoding": "identity"},
     )
 
 

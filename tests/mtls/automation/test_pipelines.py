@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import gzip
 import hmac
 import json
 import ssl
@@ -96,7 +97,9 @@ class TestIssuer:
             found = None if self.away else self.served(path)
             body = found if isinstance(found, bytes) else json.dumps(found).encode()
             status = b"503 Away" if self.away else b"200 OK" if found is not None else b"404 Nothing"
-            writer.write(b"HTTP/1.1 %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % (status, len(body)) + body)
+            coding = b"content-encoding: gzip\r\n" if body[:2] == b"\x1f\x8b" else b""
+            head = b"HTTP/1.1 %b\r\ncontent-length: %d\r\n%bconnection: close\r\n\r\n" % (status, len(body), coding)
+            writer.write(head + body)
             await writer.drain()
         writer.close()
 
@@ -444,6 +447,7 @@ async def test_known_keys_count_while_the_issuer_is_away(
     [
         {"/keys": b"x" * 300_000},
         {"/keys": b"not json"},
+        {"/keys": gzip.compress(b"[" + b"1," * 30_000_000 + b"1]")},  # 60 MB in 60 KB
         {"/keys": b"[" * 50_000},
         {"/keys": {"keys": "none"}},
         {"/keys": {"keys": [{"kty": "oct", "k": "AAAA"}, 7, {"kty": "EC"}]}},

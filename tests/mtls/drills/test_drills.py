@@ -11,9 +11,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import text, update
 from tests.mtls.access.conftest import House, self_made
 from tests.support.authority import OPERATOR, tenant
+from tests.support.outgoing import list_networks
 
 from intaglio.core import clock
-from intaglio.core.errors import Forbidden, InvalidInput, NotFound, StateConflict
+from intaglio.core.errors import Forbidden, InvalidInput, NotFound, Refused, StateConflict
 from intaglio.core.principal import Permission
 from intaglio.db.listing import ListQuery
 from intaglio.mtls.access import ingresses
@@ -88,6 +89,10 @@ async def test_ingress_that_cannot_be_reached_fails_the_drill(house: House) -> N
     await house.ingress(type="gateway")
     authority, _ = self_made(ca=True)
     network = Network({"web": "https://127.0.0.1:1/"}, authority.public_bytes(Encoding.PEM))
+    with pytest.raises(Refused) as refusal:  # a drill is no way to look at what only the server can reach
+        await revocation_drill(house.mtls, OPERATOR, "prod.example", network=network)
+    assert refusal.value.code == "address-not-allowed"
+    await list_networks(house.mtls.database)
     found = await revocation_drill(house.mtls, OPERATOR, "prod.example", network=network)
     assert found.state == "failed"
     assert found.rows[0].observed.startswith("no connection")
@@ -97,6 +102,7 @@ async def test_drill_connects_to_a_gateway_and_measures_real_handshakes(house: H
     async with Stage(house.mtls, OPERATOR, "drill", lambda told: None) as stage:
         await stage.open("allow if kind == service", networks=["127.0.0.0/8"])
         url = f"https://127.0.0.1:{stage.port}/"
+        await list_networks(house.mtls.database)
         network = Network({stage.ingress: url}, stage.server_authority.pem)
         found = await revocation_drill(house.mtls, OPERATOR, DOMAIN, network=network)
     assert found.state == "passed", found.rows

@@ -146,7 +146,7 @@ async def _read(client: httpx.AsyncClient, url: str) -> Mapping[str, Any]:
             if answer.status_code != 200:
                 raise _unreachable(url, f"it answers {answer.status_code}")
             body = bytearray()
-            async for part in answer.aiter_bytes():
+            async for part in answer.aiter_raw():
                 body += part
                 if len(body) > _LARGEST:
                     raise _unreachable(url, f"the answer is longer than {_LARGEST} octets")

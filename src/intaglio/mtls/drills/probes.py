@@ -15,12 +15,14 @@ import httpx
 
 from intaglio.core import clock
 from intaglio.core.clock import monotonic
-from intaglio.core.errors import IntaglioError, InvalidInput
+from intaglio.core.errors import IntaglioError, InvalidInput, Refused
+from intaglio.core.outgoing import PUBLIC_ONLY, Guard
 from intaglio.mtls.access.ingress_values import Ingress
 from intaglio.mtls.access.values import Facts, ReasonCode
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.posture.state import inside_of
 from intaglio.mtls.scenarios.credentials import Held
+from intaglio.platform import outgoing
 from intaglio.transport.contexts import client_context
 
 ACCEPTED: Final = "accepted"
@@ -54,17 +56,27 @@ class Network:
             )
 
 
+    async def require_admitted(self, guard: Guard) -> None:
+        """Raise Refused (``address-not-allowed``) for a URL at an address that nobody may have us connect to."""
+        for url in self.urls.values():
+            parts = urlsplit(url)
+            with contextlib.suppress(OSError):  # that it has no address is seen by the drill
+                await guard.resolve(parts.hostname or "", parts.port or 443)
+
+
 NOWHERE: Final = Network({}, b"")
 
 
 @dataclass(frozen=True)
 class Probe:
-    """How one ingress is asked. ``url`` empty: its decisions are asked in this process."""
+    """How one ingress is asked. ``url`` empty: its decisions are asked in this process; otherwise ``guard`` says at
+    which addresses it is looked for."""
 
     mtls: Mtls
     ingress: Ingress
     url: str = ""
     authority: bytes = b""
+    guard: Guard = PUBLIC_ONLY
 
     @property
     def measures(self) -> bool:
@@ -97,13 +109,15 @@ class Probe:
         return str(decision.certificate_reason) if not decision.allowed else f"let in ({decision.mode})"
 
     async def _connect(self, held: Held) -> str:
-        transport = httpx.AsyncHTTPTransport(verify=client_context(self.authority, held.identity), trust_env=False)
+        tls = client_context(self.authority, held.identity)
         try:
             async with (
-                httpx.AsyncClient(transport=transport, timeout=_PATIENCE) as http,
+                outgoing.http_client(self.guard, tls, timeout=_PATIENCE) as http,
                 http.stream("GET", self.url) as answer,
             ):
                 return await _verdict(answer)
+        except Refused as error:  # the name leads elsewhere than when the drill began
+            return f"no connection: {error.code}"
         except (httpx.HTTPError, OSError, ssl.SSLError) as error:
             return f"no connection: {_words(error)}"
 
@@ -112,7 +126,7 @@ async def _verdict(answer: httpx.Response) -> str:
     if answer.status_code not in _REFUSING:
         return ACCEPTED
     body = b""
-    async for part in answer.aiter_bytes():
+    async for part in answer.aiter_raw():
         body += part
         if len(body) > _MOST_OCTETS:
             break

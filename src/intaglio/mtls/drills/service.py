@@ -39,6 +39,7 @@ from intaglio.mtls.identities.revoking import retire_identity, revoke_binding
 from intaglio.mtls.identities.values import Channel, Identity, TrustDomain
 from intaglio.mtls.ingresses.service import ingress_latency
 from intaglio.mtls.scenarios.credentials import Held, new_key, new_request
+from intaglio.platform import outgoing
 from intaglio.x509.certificates import pem
 
 _LONGEST = timedelta(minutes=15)  # what is running for longer was broken off
@@ -216,7 +217,10 @@ async def allowed(mtls: Mtls, principal: Principal, domain: str) -> TrustDomain:
 
 
 async def probes_of(mtls: Mtls, principal: Principal, domain: TrustDomain, network: Network) -> list[Probe]:
-    """How every ingress of a trust domain is asked. Raises NotFound, StateConflict (``drill-without-ingress``)."""
+    """How every ingress of a trust domain is asked.
+
+    Raises NotFound, StateConflict (``drill-without-ingress``), Refused (``address-not-allowed``).
+    """
     found = await list_ingresses(mtls, principal, domain=domain.name)
     ingresses = [each for each in found if each.mode != "off" and each.description != MADE_BY_DRILL]
     if unknown := set(network.urls) - {each.name for each in ingresses} - {each.full_name for each in ingresses}:
@@ -227,9 +231,13 @@ async def probes_of(mtls: Mtls, principal: Principal, domain: TrustDomain, netwo
             code="drill-without-ingress",
             remedy="Register one: intaglio mtls ingress add NAME.",
         )
+    async with mtls.database.read() as view:
+        guard = await outgoing.guard_of(view)
+    await network.require_admitted(guard)
     urls = network.urls
     return [
-        Probe(mtls, each, urls.get(each.full_name) or urls.get(each.name, ""), network.authority) for each in ingresses
+        Probe(mtls, each, urls.get(each.full_name) or urls.get(each.name, ""), network.authority, guard)
+        for each in ingresses
     ]
 
 

@@ -21,6 +21,7 @@ from intaglio.authority.context import Authority
 from intaglio.core.clock import monotonic
 from intaglio.core.errors import IntaglioError
 from intaglio.core.logging import get_logger
+from intaglio.core.outgoing import Guard
 from intaglio.core.principal import Principal
 from intaglio.db.engine import Database
 from intaglio.db.listen import Watch
@@ -41,6 +42,8 @@ log = get_logger(__name__)
 #: Seconds within which everybody has to be refused, of which four are the bound of live decisions.
 SILENCE_SECONDS: Final = 15.0
 _KNOWN_SECONDS = 15.0
+#: The ingress is our own, for the time of the drill.
+_OURSELVES: Final = Guard.of(["127.0.0.1"])
 _TIMEOUT = 2.0
 
 
@@ -119,7 +122,7 @@ async def door(mtls: Mtls, principal: Principal, domain: TrustDomain, fail_mode:
         await _known(apart, ingress)
         vouching = make_authority("drill server authority")
         port = await _gateway(apart, ingress, make_leaf(vouching, "drill gateway", "server").identity, undo)
-        yield Door(Probe(mtls, ingress, f"https://127.0.0.1:{port}/", vouching.pem), database)
+        yield Door(Probe(mtls, ingress, f"https://127.0.0.1:{port}/", vouching.pem, _OURSELVES), database)
 
 
 async def _apart(mtls: Mtls, database: Database, undo: contextlib.AsyncExitStack) -> Mtls:
