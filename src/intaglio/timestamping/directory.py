@@ -8,7 +8,7 @@ and a process that hears nothing signs nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -18,7 +18,7 @@ from sqlalchemy import select
 from intaglio.asn1 import der
 from intaglio.asn1.signature_schemes import signature_scheme
 from intaglio.authority.models import certificate as certificate_table
-from intaglio.core.clock import rfc3339
+from intaglio.core.clock import monotonic, rfc3339
 from intaglio.core.errors import IntaglioError, TimedOut, Unavailable
 from intaglio.core.logging import get_logger
 from intaglio.db.engine import Transaction
@@ -34,16 +34,17 @@ from intaglio.x509.certificates import CertificateInfo, read_certificate
 
 log = get_logger(__name__)
 
+_RETRY_SECONDS = 2.0
+
 
 @dataclass(frozen=True)
 class ReadySigner:
-    """A key with its certificate, and how it signs. ``inline`` signatures are made in the event loop."""
+    """A key with its certificate; ``key`` signs with the digest of the issuer."""
 
     id: UUID
     certificate: CertificateInfo
     certificate_id: UUID | None
-    inline: bool
-    sign: Callable[[bytes], bytes] = field(repr=False)
+    key: Signer
 
     def require_usable(self, now: datetime) -> None:
         """Raise Unavailable unless the certificate is valid now."""
@@ -78,6 +79,7 @@ class IssuerDirectory:
         self._timestamps = timestamps
         self._lock = asyncio.Lock()
         self._epoch = -1
+        self._retry_at: float | None = None  # when keys that could not be opened are tried again
         self.issuers: Mapping[str, ReadyIssuer] = {}
         self.settings = Timestamping()
 
@@ -85,7 +87,7 @@ class IssuerDirectory:
     def current(self) -> bool:
         """Whether what is in memory may be used."""
         watch = self._timestamps.watch
-        return watch.current and watch.epoch <= self._epoch
+        return watch.current and watch.epoch <= self._epoch and (self._retry_at is None or monotonic() < self._retry_at)
 
     async def catch_up(self) -> None:
         """Read what the configuration is now, unless that is known. Raises Unavailable, TimedOut."""
@@ -128,6 +130,7 @@ class IssuerDirectory:
         epoch = int(await view.scalar(select(journal_head.c.epoch)) or 0)
         self.settings = await live_settings.current(view, Timestamping)
         before, found = self.issuers, {}
+        self._retry_at = None
         signers: dict[UUID, tuple[Signer | None, str]] = {}
         for record in await load_issuers(view):
             if record.enabled:
@@ -150,6 +153,7 @@ class IssuerDirectory:
         except IntaglioError as error:
             if error.code.startswith("database"):
                 raise
+            self._retry_at = monotonic() + _RETRY_SECONDS
             return None, str(error)
 
 
@@ -172,7 +176,5 @@ def _ready(record: IssuerRecord, key: SignerKey | None, signer: Signer | None, t
         chain=between,
         signature_identifier=scheme.identifier,
     )
-    ready = ReadySigner(
-        record.signer.id, certificate, key.certificate_id, signer.inline, scheme.bind(signer.private_key)
-    )
+    ready = ReadySigner(record.signer.id, certificate, key.certificate_id, signer.with_scheme(scheme))
     return ReadyIssuer(record, hashes, policy, ready, maker)

@@ -6,9 +6,6 @@ What goes wrong on the way becomes a rejection. Source: RFC 3161 sections 2.2 an
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -25,8 +22,6 @@ from intaglio.timestamping.rejections import Failure, Rejection
 from intaglio.timestamping.requests import TimestampRequest, parse_request
 
 log = get_logger(__name__)
-
-_SLOW_SIGNATURES = 4  # at a time per process: by large RSA keys, and by tokens outside
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +47,6 @@ class TimestampService:
         self.gate = gate or ClockGate()
         self._serials = SerialNumbers(timestamps.authority.database, timestamps.master)
         self._times = OrderedTimes(timestamps.authority.database)
-        self._executor: ThreadPoolExecutor | None = None
         self._troubles = Troubles()
 
     async def follow_configuration(self, *, changed: bool = False) -> None:
@@ -66,8 +60,6 @@ class TimestampService:
         await self.gate.close()
         await self._serials.close()
         await self._times.close()
-        if self._executor is not None:
-            self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def issuer(self, name: str) -> ReadyIssuer | None:
         """The issuer of this name; None when there is none. Raises Unavailable, TimedOut."""
@@ -109,10 +101,8 @@ class TimestampService:
         serial = self._serials.ready(profile.serial_octets) or await self._serials.next(profile.serial_octets)
         at = await self._ordered_time(issuer) if profile.ordering else clock.now()
         unsigned = maker.unsigned(request, serial, at)
-        if signer.inline:
-            signature = signer.sign(unsigned.to_be_signed)
-        else:
-            signature = await self._in_thread(signer.sign, unsigned.to_be_signed)
+        key = signer.key
+        signature = key.sign_now(unsigned.to_be_signed) if key.inline else await key.sign(unsigned.to_be_signed)
         return maker.signed(unsigned, signature, with_certificates=request.wants_certificate)
 
     def _require_time(self, now: datetime) -> None:
@@ -131,11 +121,6 @@ class TimestampService:
                 raise
             cause = f"BadClock: {error.detail}"
             raise Rejection(Failure.TIME_NOT_AVAILABLE, _TIME_NOT_AVAILABLE, cause=cause) from None
-
-    async def _in_thread(self, sign: Callable[[bytes], bytes], data: bytes) -> bytes:
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(_SLOW_SIGNATURES, thread_name_prefix="timestamps")
-        return await asyncio.get_running_loop().run_in_executor(self._executor, sign, data)
 
     def _report(self, issuer: ReadyIssuer, error: IntaglioError) -> None:
         if self._troubles.worth_reporting((issuer.name, error.code)):
