@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import socket
@@ -448,3 +449,20 @@ def test_ipv6_client_is_named(gateway: RunningGateway) -> None:
 
 def _name(version: ssl.TLSVersion) -> str:
     return {ssl.TLSVersion.TLSv1_2: "TLSv1.2", ssl.TLSVersion.TLSv1_3: "TLSv1.3"}[version]
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 1000000", b"Transfer-Encoding: chunked"])
+def test_running_upload_of_a_revoked_client_is_cut_and_never_becomes_a_request(
+    new_gateway: NewGateway, framing: bytes
+) -> None:
+    gateway = new_gateway()
+    credential = gateway.pki.client()
+    with gateway.connect(credential) as connection:
+        connection.sendall(b"POST /upload HTTP/1.1\r\nHost: a\r\n" + framing + b"\r\n\r\n5\r\nhello\r\n")
+        gateway.until(lambda: len(gateway.proxy.connections) == 1)
+        gateway.pki.revoke(credential)
+        with contextlib.suppress(OSError):
+            while connection.recv(65536):
+                pass
+    assert gateway.get(gateway.pki.client("other"), "/after").status_code == 200
+    assert [each["target"] for each in gateway.service.requests] == ["/after"]

@@ -30,7 +30,7 @@ _READ = 1 << 16
 _RESETS_MOST, _RESETS_PER_SECOND = 200, 1  # streams that end without an answer, by the client's doing
 _IDLE_MOST, _IDLE_PER_SECOND = 1000, 20  # frames without use: SETTINGS, PING, PRIORITY, WINDOW_UPDATE, unknown ones ...
 _IDLE_PER_REQUEST = 100
-_WORTH = 1024  # octets that make a part of an answer worth a frame, and the window updates that come of it
+_WORTH = 200  # octets that make a part of an answer worth a frame, and the window updates that come of it
 _TABLE = 4096  # octets of header fields to remember for a client, however many it offers (RFC 7541 section 4.2)
 
 
