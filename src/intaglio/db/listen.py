@@ -72,6 +72,11 @@ class Watch:
         return monotonic() - self._last_heard < FRESHNESS
 
     @property
+    def heard(self) -> object:
+        """Another object whenever something new may have been heard: who has judged one need not judge it again."""
+        return self._seen
+
+    @property
     def epoch(self) -> int:
         """The last configuration epoch heard of; -1 before the first contact."""
         return self._seen.get("epoch", -1)
@@ -119,7 +124,7 @@ class Watch:
     async def _follow(self, connection: psycopg.AsyncConnection[object]) -> None:
         for channel in (CONFIG_CHANNEL, EVENT_CHANNEL, CRL_CHANNEL, STATUS_CHANNEL):
             await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
-        self._seen.clear()
+        self._seen = {}
         self.crl_notices += 1
         while True:
             await self._take_in_head(connection)

@@ -65,6 +65,7 @@ class Responder:
         self.freshness = Freshness(authority.database, watch)
         self._index: IssuerIndex | None = None
         self._clock_jumps = watch.clock_jumps
+        self._judged: object = None  # what the watch had heard when everything in memory was found to be in line
 
     async def close(self) -> None:
         await self.status.close()
@@ -74,13 +75,14 @@ class Responder:
     def current(self) -> bool:
         """Whether what is kept in memory may be used: nothing was changed that this process has not taken note of."""
         watch, index = self._watch, self._index
-        return (
-            self.status.current
-            and not self.entries.behind
-            and index is not None
-            and watch.epoch <= index.epoch
-            and watch.clock_jumps == self._clock_jumps
-        )
+        if not watch.current or watch.clock_jumps != self._clock_jumps:
+            return False
+        if watch.heard is self._judged:  # every cached answer comes by here
+            return True
+        if self.status.behind or self.entries.behind or index is None or watch.epoch > index.epoch:
+            return False
+        self._judged = watch.heard
+        return True
 
     async def catch_up(self) -> None:
         """Take note of what the watch heard, and of the configuration it speaks of. Raises Unavailable, TimedOut."""
