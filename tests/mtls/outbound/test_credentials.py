@@ -241,3 +241,31 @@ async def test_the_credential_is_shown_only_to_its_hosts(
 ) -> None:
     found = await service.create(mtls, OPERATOR, "demo", NewOutbound("x", pattern))
     assert found.allows(host) == allowed
+
+
+async def test_keys_do_not_pile_up_without_end(
+    mtls: Mtls, organization: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_MOST_CREDENTIALS", 3)
+    await service.create(mtls, OPERATOR, "demo", NewOutbound("payments-api", "api.example"))
+    for _ in range(3):
+        await service.request(mtls, OPERATOR, "demo", "payments-api", service.Wanted("CN=client"))
+    with pytest.raises(StateConflict) as refusal:
+        await service.request(mtls, OPERATOR, "demo", "payments-api", service.Wanted("CN=client"))
+    assert refusal.value.code == "too-many"
+
+
+@pytest.mark.parametrize("text", ["x\x1b[2Jx", "a\nb", "x" * 201])
+async def test_words_for_people_are_words(mtls: Mtls, organization: str, partner: Partner, text: str) -> None:
+    """What is shown in terminals and mails of others must not move their cursor."""
+    with pytest.raises(InvalidInput):
+        await service.create(mtls, OPERATOR, "demo", NewOutbound("payments-api", "api.example", text))
+    await service.create(mtls, OPERATOR, "demo", NewOutbound("payments-api", "api.example"))
+    data = partner.pkcs12("client")
+    await service.import_pkcs12(mtls, OPERATOR, "demo", "payments-api", data, SecretStr(PASSWORD))
+    for given in ({"api": text}, {"api": "x", "contact": text}):
+        with pytest.raises(InvalidInput):
+            await sharing.share(mtls, OPERATOR, "demo", "payments-api", **given)
+    await sharing.share(mtls, OPERATOR, "demo", "payments-api", api="Payments")
+    with pytest.raises(StateConflict):
+        await sharing.share(mtls, OPERATOR, "demo", "payments-api", api=" Payments ")

@@ -14,6 +14,7 @@ from intaglio.core.errors import InvalidInput, StateConflict
 from intaglio.core.principal import Principal
 from intaglio.db.engine import Transaction
 from intaglio.mtls.context import Mtls
+from intaglio.mtls.identities.names import plain_text
 from intaglio.mtls.outbound import models
 from intaglio.mtls.outbound.service import load, owned
 from intaglio.mtls.outbound.values import LONG_LIVED, Outbound
@@ -28,7 +29,8 @@ async def switch(mtls: Mtls, principal: Principal, organization: str, name: str,
     Everybody who holds the old certificate must have been given the new one and have confirmed it, or a ``reason`` says
     why not. Raises StateConflict (``nothing-to-switch-to``, ``not-confirmed`` with who is missing), InvalidInput.
     """
-    if reason and len(reason.strip()) < 5:
+    reason = plain_text(reason, target="reason")
+    if reason and len(reason) < 5:
         raise InvalidInput("A reason is a sentence.", code="reason-missing", target="reason")
     async with mtls.database.transaction() as tx:
         found = await owned(tx, principal, organization, name)

@@ -32,6 +32,7 @@ from intaglio.x509.names import Name
 
 _O, _C, _T = models.outbound, models.outbound_credential, models.outbound_trust
 _MOST = 1_000  # partner interfaces of one organization
+_MOST_CREDENTIALS = 1_000  # of one interface, retired ones too
 
 
 # ---- partner interfaces ----------------------------------------------------------------------------------------------
@@ -148,6 +149,7 @@ async def import_pkcs12(
         weak_keys.check_public_key(content.key.public_key())
     async with mtls.database.transaction() as tx:
         found = await owned(tx, principal, organization, name)
+        _require_room(found)
         info = _usable(content.certificate, tx)
         label = _label(organization, name)
         signer = await mtls.authority.keystore.adopt(tx, content.key, label, principal=principal)
@@ -174,6 +176,7 @@ async def request(mtls: Mtls, principal: Principal, organization: str, name: str
     algorithm = KeyAlgorithm.parse(wanted.key_algorithm)
     async with mtls.database.transaction() as tx:
         found = await owned(tx, principal, organization, name)
+        _require_room(found)
         if (before := found.credential("requested")) is not None:
             await _retire_credential(mtls, tx, principal, before)
         label = _label(organization, name)
@@ -209,6 +212,16 @@ async def install(mtls: Mtls, principal: Principal, organization: str, name: str
         await _settle(tx, found.id)
         _note(tx, principal, "install", organization, name, serial_number=info.serial.hex())
         return await load(tx, organization, name)
+
+
+def _require_room(found: Outbound) -> None:
+    """Raise StateConflict (``too-many``) for an interface that has had more credentials than anybody needs."""
+    if len(found.credentials) >= _MOST_CREDENTIALS:
+        raise StateConflict(
+            f'"{found.name}" has had {_MOST_CREDENTIALS} credentials.',
+            code="too-many",
+            remedy="Retire it, and describe the partner anew.",
+        )
 
 
 def _label(organization: str, name: str) -> str:

@@ -13,6 +13,7 @@ from intaglio.core.errors import InvalidInput, NotFound, StateConflict
 from intaglio.core.identifiers import new_id
 from intaglio.core.principal import Principal
 from intaglio.mtls.context import Mtls
+from intaglio.mtls.identities.names import plain_text
 from intaglio.mtls.outbound import models
 from intaglio.mtls.outbound.service import load, owned
 from intaglio.mtls.outbound.values import Credential, Outbound
@@ -30,7 +31,8 @@ async def share(
 
     Raises NotFound, InvalidInput (``api-missing``), StateConflict (``no-certificate-yet``, ``already-shared``).
     """
-    if not 0 < len(api.strip()) <= 200 or len(contact) > 200:
+    api, contact = plain_text(api, target="api"), plain_text(contact, target="contact")
+    if not api:
         raise InvalidInput("Who gets the certificate? Name the API, in at most 200 characters.", code="api-missing")
     async with mtls.database.transaction() as tx:
         found = await owned(tx, principal, organization, name)
@@ -42,8 +44,8 @@ async def share(
             insert(_T).values(
                 id=new_id(),
                 credential_id=credential.id,
-                api=api.strip(),
-                contact=contact.strip(),
+                api=api,
+                contact=contact,
                 sha256=hashlib.sha256(certificate).digest(),
                 shared_by=principal.name,
                 shared_at=tx.now,

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from intaglio.core.errors import InvalidInput
+from intaglio.mtls.identities.names import plain_text
 from intaglio.mtls.toolkit import sharing
 from intaglio.x509.certificates import CertificateInfo, read_certificate, read_certificates
 from intaglio.x509.host_names import check_dns_name, is_dns_name
@@ -19,7 +20,6 @@ CredentialState = Literal["requested", "ready", "current", "superseded", "retire
 MinimumTls = Literal["1.2", "1.3"]
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_LONGEST_TEXT = 200
 _MOST_SERVER_CAS = 50
 #: Certificates that live longer than this are announced 30 days before their end, too.
 LONG_LIVED = timedelta(days=60)
@@ -53,7 +53,7 @@ class NewOutbound:
         return NewOutbound(
             self.name,
             check_dns_name(self.host_pattern).lower() if not _is_address(self.host_pattern) else self.host_pattern,
-            self.title[:_LONGEST_TEXT],
+            plain_text(self.title, target="title"),
             _server_ca(self.server_ca),
             check_dns_name(self.sni) if self.sni else "",
             self.minimum_tls,
