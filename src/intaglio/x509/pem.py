@@ -8,7 +8,8 @@ import re
 
 from intaglio.core.errors import InvalidInput
 
-_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----(.*?)-----END \1-----", re.DOTALL)
+#: A block ends at the next five dashes, whatever they are: to look further would take time squared for many beginnings.
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----((?:[^-]++|-(?!----))*+)-----END \1-----")
 _LINE = 64
 
 

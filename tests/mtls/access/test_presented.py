@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import ssl
+import time
 from collections.abc import Callable, Iterable
 from urllib.parse import quote
 
@@ -135,3 +136,20 @@ def test_words_of_the_ingress_become_names(said: str, name: str) -> None:
 def test_certificate_with_the_word_that_there_is_none_is_refused() -> None:
     with pytest.raises(InvalidInput):
         verify_error("NONE", presented=True)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"-----BEGIN CERTIFICATE-----" + b"\n" * 64_000, b"-----BEGIN CERTIFICATE-----" + b"A " * 32_000,
+        b"-----BEGIN CERTIFICATE-----\n" * 2_300, b'Cert="' + b"\\" * 64_000, b"DNS=x;" * 10_000,
+    ],
+    ids=range(5),
+)  # fmt: skip
+def test_header_made_to_take_long_takes_no_longer_than_others(value: bytes) -> None:
+    """Time of the processor, so that it says the same on a busy machine; the first took half a minute."""
+    started = time.process_time()
+    for reading in (read.escaped_pem, read.xfcc, read.bare_pem):
+        with pytest.raises(InvalidInput):
+            reading(value)
+    assert time.process_time() - started < 5

@@ -19,7 +19,8 @@ _LONGEST_TEXT = 8192
 _SHORT = 6 * 1024  # octets of a header that is worth remembering
 
 _PEM = re.compile(
-    rb"-----BEGIN CERTIFICATE-----[\r\n\t ]+([A-Za-z0-9+/=\r\n\t ]+)-----END CERTIFICATE-----[\r\n\t ]*"
+    # Nothing is tried twice (++): both parts may be blanks, and there may be thousands of them.
+    rb"-----BEGIN CERTIFICATE-----[\r\n\t ]++([A-Za-z0-9+/=\r\n\t ]++)-----END CERTIFICATE-----[\r\n\t ]*+"
 )
 _TRIPLET = re.compile(rb"%([0-9A-Fa-f]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
