@@ -22,6 +22,7 @@ from sqlalchemy import select, update
 from tests.mtls.access.conftest import House
 from tests.support.authority import OPERATOR, tenant
 from tests.support.identities import issue, make_service
+from tests.support.outgoing import list_networks
 
 from intaglio.core import clock
 from intaglio.core.errors import InvalidInput, NotFound, StateConflict
@@ -247,9 +248,14 @@ async def test_webhook_is_signed_and_goes_to_a_verified_server_only(house: House
     (tmp_path / "ca.pem").write_bytes(authority.pem)
     url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/alerts"
     async with server:
-        await configure(house, webhook_url=url)
+        await configure(house, webhook_url=url, webhook_ca_file=str(tmp_path / "ca.pem"))
         async with house.mtls.database.transaction() as tx:
             await alerts.open_alert(tx, sighting(house))
+        assert await alert_upkeep.deliver(house.mtls) == 0  # its name leads to where only we can reach
+        await list_networks(house.mtls.database)
+        await configure(house, webhook_url=url, webhook_ca_file="")
+        async with house.mtls.database.transaction() as tx:
+            await tx.execute(update(alert_delivery).values(next_at=tx.now))
         assert await alert_upkeep.deliver(house.mtls) == 0  # nobody vouches for the server
         assert bodies == []
         await configure(house, webhook_url=url, webhook_ca_file=str(tmp_path / "ca.pem"))

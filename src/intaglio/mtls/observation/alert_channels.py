@@ -27,7 +27,7 @@ from intaglio.mtls.identities.secrets import server_secret
 from intaglio.mtls.observation.alert_settings import SYSLOG_PORTS, AlertSettings, addresses
 from intaglio.mtls.outbound.alerts import explained
 from intaglio.mtls.outbound.client import client as outbound_client
-from intaglio.platform import live_settings
+from intaglio.platform import live_settings, outgoing
 
 SECRET_NAME: Final = "alert-webhook"  # noqa: S105 - a name
 _PATIENCE = 15.0
@@ -129,7 +129,10 @@ async def _webhook(mtls: Mtls, settings: AlertSettings, message: Message) -> Non
 
 @contextlib.asynccontextmanager
 async def _webhook_client(mtls: Mtls, settings: AlertSettings) -> AsyncIterator[httpx.AsyncClient]:
-    """A client that verifies the webhook; with an outbound credential it shows that, and verifies as that says."""
+    """A client that verifies the webhook; with an outbound credential it shows that, and verifies as that says.
+
+    Its name may be in the hands of others, who must not lead us to what only we can reach.
+    """
     if settings.webhook_credential:
         organization, _, name = settings.webhook_credential.partition("/")
         async with outbound_client(mtls, organization, name) as http:
@@ -137,9 +140,9 @@ async def _webhook_client(mtls: Mtls, settings: AlertSettings) -> AsyncIterator[
             yield http
         return
     context = ssl.create_default_context(cafile=settings.webhook_ca_file or None)
-    async with httpx.AsyncClient(
-        verify=context, timeout=_PATIENCE, trust_env=False, follow_redirects=False
-    ) as http:
+    async with mtls.database.read() as view:
+        guard = await outgoing.guard_of(view)
+    async with outgoing.http_client(guard, context, timeout=_PATIENCE) as http:
         yield http
 
 
