@@ -172,6 +172,19 @@ async def test_trial_run_over_thousands_of_requests_keeps_nobody_waiting(house: 
     assert seen[0] > 10, "nothing else was done meanwhile"
 
 
+async def test_question_that_trips_the_server_is_no_silence_that_opens_a_door(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.ingress(fail_mode="open")
+
+    async def tripped(*_: Any) -> Any:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(house.decider, "decide_at", tripped)
+    refused = await Asking(house, house.tokens["web"])("/access/v1/envoy/", {"x-forwarded-for": "10.0.0.1"})
+    assert (refused.status, refused.json["code"]) == (403, "decision-failed")
+
+
 # ---- several processes -----------------------------------------------------------------------------------------------
 
 

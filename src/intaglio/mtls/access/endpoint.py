@@ -16,7 +16,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from intaglio.core import clock
-from intaglio.core.errors import IntaglioError, InvalidInput, NotFound, TooLarge, Unauthenticated
+from intaglio.core.errors import Forbidden, IntaglioError, InvalidInput, NotFound, TooLarge, Unauthenticated
+from intaglio.core.logging import get_logger
 from intaglio.core.principal import Principal
 from intaglio.mtls.access import presented as read
 from intaglio.mtls.access.adapters import ADAPTERS, UNTOLD, Headers, Question, verify_error
@@ -27,6 +28,8 @@ from intaglio.mtls.access.tokens import token_hash
 from intaglio.mtls.access.values import Decision, Facts
 from intaglio.mtls.context import Mtls
 from intaglio.x509.certificates import read_certificates
+
+log = get_logger(__name__)
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -52,6 +55,10 @@ class AccessApp:
         except IntaglioError as error:
             self._note_refusal(scope, error)
             status, answered, body = _problem(error)
+        except Exception:
+            # Not 500: an ingress that fails open takes that for silence, and a question made to trip us for a yes.
+            log.exception("a question could not be decided")
+            status, answered, body = _problem(_undecided())
         await send({"type": "http.response.start", "status": status, "headers": answered})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
@@ -113,6 +120,14 @@ class AccessApp:
         if refusals is not None and error.status < 500:
             caller = Principal("client", scope.get("intaglio.caller", "an ingress"), source=_peer(scope))
             refusals.record(caller, "access.decide", "ingress", scope.get("intaglio.route", "/"), error)
+
+
+def _undecided() -> Forbidden:
+    return Forbidden(
+        "The question could not be decided, for a fault of this server.",
+        code="decision-failed",
+        remedy="Look into its log, and report it.",
+    )
 
 
 _ROUTES = {name: PREFIX + name for name in (*ADAPTERS, "decide", "ingress")}
