@@ -145,8 +145,11 @@ _MODES = frozenset({"600", "644", "755"})
 def _write(out: str, files: list[dict[str, Any]], *, force: bool) -> None:
     for each in files:
         if not _NAME.fullmatch(each["name"]) or each["mode"] not in _MODES:
-            named = f'The server named a file "{each["name"][:80]}" with mode {each["mode"][:8]}, as no server does.'
-            raise InvalidInput(named, code="answer-unusable")
+            raise InvalidInput(
+                f'The server wants to write a file "{each["name"][:80]}" with mode {each["mode"][:8]}.',
+                code="answer-unusable",
+                remedy="Do not trust this server: files of ingresses are not named so.",
+            )
     if out == "-" or out.endswith(".tar"):
         content = _tar(files)
         if out == "-":
