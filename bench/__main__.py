@@ -17,6 +17,8 @@ FIGURES = {
     "issue": "bench.issue",
     "ocsp-cached": "bench.ocsp_cached",
     "ocsp-signed": "bench.ocsp_signed",
+    "pkcs11": "bench.tokens",
+    "tsa": "bench.timestamps",
     "million": "bench.million",
     "crl": "bench.crl",
     "memory": "bench.memory",

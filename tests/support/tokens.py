@@ -46,7 +46,8 @@ class SoftHsm:
         said = self.run("softhsm2-util", "--init-token", "--free", "--label", label, "--pin", PIN, "--so-pin", SO_PIN)
         slot = re.search(r"slot (\d+)", said)
         assert slot is not None, said
-        found = re.search(rf"Slot {slot[1]}\n.*?Serial number:\s*(\w+)", self.run("softhsm2-util", "--show-slots"), re.S)
+        shown = self.run("softhsm2-util", "--show-slots")
+        found = re.search(rf"Slot {slot[1]}\n.*?Serial number:\s*(\w+)", shown, re.S)
         assert found is not None
         return found[1]
 

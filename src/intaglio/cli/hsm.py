@@ -94,7 +94,8 @@ def add(
 ) -> None:
     """Let keys be kept in a token. It is found and logged in to first; a wrong PIN is tried once and not kept."""
     body: dict[str, Any] = {"name": token, "module": module, "label": label, "serial": serial, "slot": slot}
-    body |= {"sessions": sessions, "timeout": timeout, "load_sharing": load_sharing, "check": not unchecked, "pin": _pin(pin_file)}
+    body |= {"sessions": sessions, "timeout": timeout, "load_sharing": load_sharing, "check": not unchecked}
+    body["pin"] = _pin(pin_file)
     with cli.out.waiting(f"Logging in to {token}"):
         made = cli.client.post("/hsm/tokens", body)
     cli.out.result(made, f"Keys can be made in {made['provider']}. Try it: intaglio hsm check {token}")

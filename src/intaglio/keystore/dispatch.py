@@ -42,12 +42,10 @@ class Dispatcher:
         """What ``call`` returns or raises, run in one of the threads."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._submit(_Call(call, future, self._mailbox(loop)))
-        timer = loop.call_later(self._timeout, self._expire, future)
-        try:
-            return await future
-        finally:
-            timer.cancel()
+        mailbox = self._mailboxes.get(loop) or self._new_mailbox(loop)
+        mailbox.expect(future)
+        self._submit(_Call(call, future, mailbox))
+        return await future
 
     def start(self, call: Callable[[], object]) -> None:
         """Run ``call`` some time soon; nobody waits for it, so it must see to its own failures."""
@@ -78,15 +76,9 @@ class Dispatcher:
                 return
             call.do()
 
-    def _expire(self, future: asyncio.Future[Any]) -> None:
-        if not future.done():
-            future.set_exception(self._late())
-
-    def _mailbox(self, loop: asyncio.AbstractEventLoop) -> _Mailbox:
-        found = self._mailboxes.get(loop)
-        if found is None:
-            self._mailboxes = {each: box for each, box in self._mailboxes.items() if not each.is_closed()}
-            found = self._mailboxes[loop] = _Mailbox(loop)
+    def _new_mailbox(self, loop: asyncio.AbstractEventLoop) -> _Mailbox:
+        self._mailboxes = {each: box for each, box in self._mailboxes.items() if not each.is_closed()}
+        found = self._mailboxes[loop] = _Mailbox(loop, self._timeout, self._late)
         return found
 
 
@@ -109,12 +101,34 @@ class _Call:
 
 
 class _Mailbox:
-    """Results on their way back into one event loop."""
+    """Results on their way back into one event loop, and who still waits there."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, timeout: float, late: Callable[[], IntaglioError]) -> None:
         self._loop = loop
+        self._timeout = timeout
+        self._late = late
         self._results: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
         self._woken = False
+        # In the order of their time limits, since all have the same; one timer serves them all.
+        self._waiting: deque[tuple[float, asyncio.Future[Any]]] = deque()
+        self._watching = False
+
+    def expect(self, future: asyncio.Future[Any]) -> None:
+        """Answer ``future`` when its time is up and nothing has come."""
+        self._waiting.append((self._loop.time() + self._timeout, future))
+        if not self._watching:
+            self._watching = True
+            self._loop.call_later(self._timeout, self._expire)
+
+    def _expire(self) -> None:
+        waiting, now = self._waiting, self._loop.time()
+        while waiting and (waiting[0][0] <= now or waiting[0][1].done()):
+            _, future = waiting.popleft()
+            if not future.done():
+                future.set_exception(self._late())
+        self._watching = bool(waiting)
+        if waiting:
+            self._loop.call_later(waiting[0][0] - now, self._expire)
 
     def put(self, future: asyncio.Future[Any], result: Any, failure: BaseException | None) -> None:
         self._results.append((future, result, failure))
@@ -133,3 +147,5 @@ class _Mailbox:
                 future.set_result(result)
             else:
                 future.set_exception(failure)
+        while self._waiting and self._waiting[0][1].done():
+            self._waiting.popleft()

@@ -11,6 +11,7 @@ import asyncio
 import copy
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
@@ -84,9 +85,11 @@ class Signer:
 
     async def sign(self, data: bytes) -> bytes:
         """The same, without holding up the event loop: inline when fast, in threads when slow."""
-        if self.inline:
-            return self.sign_now(data)
-        return await self.using(lambda _: self.sign_now(data))
+        if self._dispatcher is not None:
+            return await self._dispatcher.run(partial(self._sign, data))
+        if self._executor is not None:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, self.sign_now, data)
+        return self.sign_now(data)
 
     async def using(self, call: Callable[[PrivateKey], T]) -> T:
         """What ``call`` makes of the private key, such as something signed by a builder of ``cryptography``, without

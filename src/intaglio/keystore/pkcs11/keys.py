@@ -56,20 +56,22 @@ class _Held:
         answers nonsense, is found out before anybody relies on it.
         """
 
+        token, cka_id = self._token, self._cka_id
+
         def sign(seat: Seat) -> bytes:
-            key = seat.key(self._cka_id)
+            key = seat.keys.get(cka_id) or seat.key(cka_id)
             if not isinstance(key, SignMixin):
                 raise NotSupported(
                     f'The key in the token "{self._token.name}" is not for signing.', code="token-not-capable"
                 )
-            order = make(self._token.mechanisms)
+            order = make(token.mechanisms)
             signature = encode(key.sign(order.data, mechanism=order.mechanism, mechanism_param=order.parameter))
-            if self._cka_id not in seat.proved:
+            if cka_id not in seat.proved:
                 self._prove(order, signature)
-                seat.proved.add(self._cka_id)
+                seat.proved.add(cka_id)
             return signature
 
-        return self._token.run(sign)
+        return token.run(sign)
 
     def _prove(self, order: Order, signature: bytes) -> None:
         if not verifies(self._public, order, signature):

@@ -106,7 +106,8 @@ class Library:
         self._loaded: Loaded | None = None
         self._inside = 0
         self._restarting = False
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._last_start = -_LONGEST_PAUSE
         self._pause = _FIRST_PAUSE
         self._last_use: dict[str, float] = {}
@@ -119,27 +120,51 @@ class Library:
 
         Raises PKCS11Error.
         """
-        if getattr(self._thread, "loaded", None) is not None:
-            yield self._thread.loaded
+        if (inside := self.inside) is not None:
+            yield inside
             return
-        with self._changed:
-            if not self._changed.wait_for(lambda: not self._restarting, _QUIET):
-                raise ck.PKCS11Error("the library is being restarted")
-            if self._outdated and not self._inside:
-                self._outdated = False
-                self._begin_anew()
-            if self._loaded is None:
-                self._loaded = self._load()
+        try:
+            yield self.enter()
+        finally:
+            self.leave()
+
+    @property
+    def inside(self) -> Loaded | None:
+        """The library, if this thread has entered it."""
+        return getattr(self._thread, "loaded", None)
+
+    def enter(self) -> Loaded:
+        """What :meth:`entered` does at the beginning, for those who sign thousands of times a second; :meth:`leave` has
+        to follow, also after an error. Raises PKCS11Error."""
+        self._thread.loaded = None
+        with self._lock:
             loaded = self._loaded
+            if loaded is None or self._restarting or self._outdated:
+                loaded = self._ready()
             self._inside += 1
         self._thread.loaded = loaded
-        try:
-            yield loaded
-        finally:
-            self._thread.loaded = None
-            with self._changed:
-                self._inside -= 1
+        return loaded
+
+    def leave(self) -> None:
+        """What :meth:`entered` does at the end. Does nothing in a thread that did not get in."""
+        if self.inside is None:
+            return
+        self._thread.loaded = None
+        with self._lock:
+            self._inside -= 1
+            if self._restarting:
                 self._changed.notify_all()
+
+    def _ready(self) -> Loaded:
+        """The library once it may be used; with the lock held."""
+        if not self._changed.wait_for(lambda: not self._restarting, _QUIET):
+            raise ck.PKCS11Error("the library is being restarted")
+        if self._outdated and not self._inside:
+            self._outdated = False
+            self._begin_anew()
+        if self._loaded is None:
+            self._loaded = self._load()
+        return self._loaded
 
     def reconfigured(self, module: Module) -> None:
         """Begin anew with what is configured now, as soon as nobody is inside."""

@@ -7,9 +7,10 @@ RFC 8017 section 9.2 (DigestInfo); RFC 3279 section 2.2.3 (Ecdsa-Sig-Value).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.padding import (
@@ -80,8 +81,7 @@ def kind_of(algorithm: KeyAlgorithm) -> Kind:
     return KINDS[algorithm]
 
 
-@dataclass(frozen=True)
-class Order:
+class Order(NamedTuple):
     """What a token is asked to sign: with which mechanism and parameter, which octets."""
 
     mechanism: Mechanism
@@ -101,13 +101,16 @@ _HASHES = {
     "sha512": (Mechanism.SHA512, MGF.SHA512, "2.16.840.1.101.3.4.2.3"),
 }
 
+_ECDSA, _RSA_PKCS = int(Mechanism.ECDSA), int(Mechanism.RSA_PKCS)
+_HASHERS = {"sha256": hashlib.sha256, "sha384": hashlib.sha384, "sha512": hashlib.sha512}
+
 Hash = hashes.HashAlgorithm | Prehashed
 
 
 def ecdsa(data: bytes, algorithm: Hash, able: Collection[int]) -> Order:
     """An ECDSA signature (raw r and s) over ``data``, or over the hash that it is. ``able`` are the token's
     mechanisms, empty where that is not known."""
-    if able and Mechanism.ECDSA not in able and not isinstance(algorithm, Prehashed):
+    if able and _ECDSA not in able and not isinstance(algorithm, Prehashed):
         return Order(_found(_WITH_HASH_ECDSA, algorithm.name), data)
     return Order(Mechanism.ECDSA, _digest(data, algorithm))
 
@@ -116,7 +119,7 @@ def rsa(data: bytes, padding: AsymmetricPadding, algorithm: Hash, key: RSAPublic
     """An RSASSA-PKCS1-v1_5 or RSASSA-PSS signature. Raises NotSupported for other paddings and hashes."""
     name = _hash_name(algorithm)
     if isinstance(padding, PKCS1v15):
-        if able and Mechanism.RSA_PKCS not in able and not isinstance(algorithm, Prehashed):
+        if able and _RSA_PKCS not in able and not isinstance(algorithm, Prehashed):
             return Order(_found(_WITH_HASH_RSA, name), data)
         return Order(Mechanism.RSA_PKCS, digest_info(name, _digest(data, algorithm)))
     if isinstance(padding, PSS):
@@ -137,10 +140,9 @@ def ecdsa_to_der(raw: bytes, bits: int) -> bytes:
 
     Raises Unavailable (``token-answer-wrong``) for anything else.
     """
-    size = (bits + 7) // 8
-    if len(raw) % 2 or not raw or len(raw) > 2 * size:
+    half, odd = divmod(len(raw), 2)
+    if odd or not 0 < half <= (bits + 7) // 8:
         raise Unavailable(f"The token gave an ECDSA signature of {len(raw)} octets.", code="token-answer-wrong")
-    half = len(raw) // 2
     return encode_dss_signature(int.from_bytes(raw[:half]), int.from_bytes(raw[half:]))
 
 
@@ -159,9 +161,8 @@ def _digest(data: bytes, algorithm: Hash) -> bytes:
         if len(data) != algorithm.digest_size:
             raise ValueError("the data is not a digest of the named algorithm")
         return data
-    hasher = hashes.Hash(algorithm)
-    hasher.update(data)
-    return hasher.finalize()
+    hasher = _HASHERS.get(algorithm.name)
+    return hasher(data).digest() if hasher is not None else hashlib.new(algorithm.name, data).digest()
 
 
 def _hash_name(algorithm: Hash) -> str:

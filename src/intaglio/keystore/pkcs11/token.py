@@ -13,6 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from pkcs11 import Attribute, ObjectClass, TokenFlag
@@ -35,7 +36,7 @@ _KEYS_PER_SEAT = 500
 _SUSPICION = 10.0  # seconds for which a slot that failed is the last choice
 
 #: Epoch of the library, and slot.
-Place = tuple[int, int]
+At = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Seat:
     proved: set[bytes] = field(default_factory=set)
 
     @property
-    def place(self) -> Place:
+    def at(self) -> At:
         return self.epoch, self.slot
 
     def key(self, cka_id: bytes) -> PrivateKey:
@@ -107,6 +108,13 @@ class Seat:
         return found
 
 
+@dataclass(slots=True)
+class _Place:
+    """One of the places for sessions, taken by a thread; what it holds at the end is what the next one finds."""
+
+    seat: Seat | None
+
+
 class Token:
     """One configured token in this process. Methods may be called from any thread and block."""
 
@@ -115,13 +123,15 @@ class Token:
         self.name = settings.name
         self._guard = guard
         self._library: Library = library(settings.module)
-        self._free: list[Seat] = []
-        self._permits = threading.BoundedSemaphore(settings.sessions)
+        # As many places as there may be sessions: each empty, or with an open session that is free.
+        self._places: SimpleQueue[Seat | None] = SimpleQueue()
+        for _ in range(settings.sessions):
+            self._places.put(None)
         self._lock = threading.Lock()
         self._connecting = threading.Lock()
         self._closed = False
-        self._open: Counter[Place] = Counter()
-        self._logged_in: set[Place] = set()
+        self._open: Counter[At] = Counter()
+        self._logged_in: set[At] = set()
         self._refused: IntaglioError | None = None
         self._suspect: dict[int, float] = {}  # when a slot last failed
         self._troubles = Troubles()
@@ -136,27 +146,34 @@ class Token:
         It may be run up to three times, so it must be safe to repeat after a failure. Raises Unavailable
         (``token-unavailable``, ``token-key-missing``), PinRefused, and a refusal when the token cannot do it.
         """
-        if not self._permits.acquire(timeout=self.settings.timeout):
-            raise errors.busy(self.name, self.settings.timeout)
         try:
-            result = self._persistently(operation, write)
+            held = self._places.get(timeout=self.settings.timeout)
+        except Empty:
+            raise errors.busy(self.name, self.settings.timeout) from None
+        place = _Place(held)
+        try:
+            result = self._persistently(place, operation, write)
         except IntaglioError as error:
             self._note(error)
             raise
         finally:
-            self._permits.release()
+            self._places.put(place.seat)
         if self.fault is not None:
             self._note(None)
         return result
 
     def close(self) -> None:
-        """Close the free sessions; those in use are closed when they are given back."""
-        with self._lock:
-            self._closed = True
-            seats, self._free = self._free, []
-        with contextlib.suppress(ck.PKCS11Error), self._library.entered():
-            for seat in seats:
-                self._drop(seat)
+        """Close the free sessions; one in use is closed by the thread that uses it."""
+        self._closed = True
+        for _ in range(self.settings.sessions):
+            try:
+                seat = self._places.get_nowait()
+            except Empty:
+                return
+            self._places.put(None)
+            if seat is not None:
+                with contextlib.suppress(ck.PKCS11Error), self._library.entered():
+                    self._drop(seat)
 
     def present(self) -> list[Slotted]:
         """The tokens that the settings mean, as the library sees them now. Raises PKCS11Error."""
@@ -171,14 +188,14 @@ class Token:
 
     # ---- trying again ------------------------------------------------------------------------------------------------
 
-    def _persistently(self, operation: Callable[[Seat], T], write: bool) -> T:
+    def _persistently(self, place: _Place, operation: Callable[[Seat], T], write: bool) -> T:
         failure: ck.PKCS11Error | None = None
         for last in (False, False, True):
             epoch = self._library.epoch
             if last and not self._restarted(epoch, failure):
                 break
             try:
-                return self._once(operation, write)
+                return self._once(place, operation, write)
             except errors.PERMANENT as error:
                 raise errors.refused(self.name, error) from error
             except ck.PKCS11Error as error:
@@ -190,9 +207,12 @@ class Token:
             raise errors.key_missing(self.name) from failure
         raise errors.unavailable(self.name, errors.describe(failure)) from failure
 
-    def _once(self, operation: Callable[[Seat], T], write: bool) -> T:
-        with self._library.entered() as loaded:
-            seat = self._seat(loaded, write)
+    def _once(self, place: _Place, operation: Callable[[Seat], T], write: bool) -> T:
+        library = self._library
+        try:
+            loaded = library.enter()
+            seat = self._seat(loaded, place, write)
+            place.seat = None
             sound = False
             try:
                 result = operation(seat)
@@ -201,17 +221,19 @@ class Token:
                 sound = True
                 raise
             except ck.UserNotLoggedIn:
-                self._logged_in.discard(seat.place)
+                self._logged_in.discard(seat.at)
                 raise
             finally:
-                if sound and not write:
-                    self._give_back(seat)
-                else:
-                    self._drop(seat)
                 if not sound:
                     self._suspect[seat.slot] = monotonic()
-            self._library.used(self.name)
+                if sound and not write and not self._closed:
+                    place.seat = seat
+                else:
+                    self._drop(seat)
+            library.used(self.name)
             return result
+        finally:
+            library.leave()
 
     def _restarted(self, epoch: int, failure: Exception | None) -> bool:
         """Whether the library has begun anew since ``epoch``. For one missing key nobody else is disturbed often."""
@@ -223,18 +245,14 @@ class Token:
 
     # ---- sessions ----------------------------------------------------------------------------------------------------
 
-    def _seat(self, loaded: Loaded, write: bool) -> Seat:
-        """A free session, or a new one; the caller has a permit, so there is room for it."""
-        surplus: Seat | None = None
-        with self._lock:
-            self._free = [seat for seat in self._free if seat.epoch == self._library.epoch]
-            self._open = Counter({place: n for place, n in self._open.items() if place[0] == self._library.epoch})
-            if self._free and not write:
-                return self._free.pop()
-            if self._open.total() >= self.settings.sessions and self._free:
-                surplus = self._free.pop()
-        if surplus is not None:  # gives its place to one that may write
-            self._drop(surplus)
+    def _seat(self, loaded: Loaded, place: _Place, write: bool) -> Seat:
+        """The session at this place if it is good for this, else a new one there."""
+        seat = place.seat
+        if seat is not None:
+            if seat.epoch == self._library.epoch and not write:
+                return seat
+            place.seat = None
+            self._drop(seat)
         return self._new_seat(loaded, write)
 
     def _new_seat(self, loaded: Loaded, write: bool) -> Seat:
@@ -245,7 +263,9 @@ class Token:
             session = slotted.open(rw=write)
             seat = Seat(session, slotted.slot.slot_id, self._library.epoch)
             with self._lock:
-                self._open[seat.place] += 1
+                # What was open under an earlier epoch ended with it.
+                self._open = Counter({at: n for at, n in self._open.items() if at[0] == seat.epoch})
+                self._open[seat.at] += 1
             try:
                 self._log_in(loaded, slotted, seat)
             except BaseException:
@@ -274,7 +294,7 @@ class Token:
 
     def _log_in(self, loaded: Loaded, slotted: Slotted, seat: Seat) -> None:
         """All sessions of a process on one token share its login, which ends with the last of them."""
-        if self.settings.pin is None or seat.place in self._logged_in:
+        if self.settings.pin is None or seat.at in self._logged_in:
             return
         if self._refused is not None:
             raise self._refused
@@ -288,22 +308,15 @@ class Token:
             raise self._refused from error
         except errors.UNUSABLE_PIN as error:
             raise errors.pin_unusable(self.name, "is locked or has expired") from error
-        self._logged_in.add(seat.place)
-
-    def _give_back(self, seat: Seat) -> None:
-        with self._lock:
-            if not self._closed:
-                self._free.append(seat)
-                return
-        self._drop(seat)
+        self._logged_in.add(seat.at)
 
     def _drop(self, seat: Seat) -> None:
         """End a session. Only inside the library, so that no other session can have its handle."""
         with self._lock:
-            self._open[seat.place] -= 1
-            if self._open[seat.place] <= 0:
-                del self._open[seat.place]
-                self._logged_in.discard(seat.place)
+            self._open[seat.at] -= 1
+            if self._open[seat.at] <= 0:
+                del self._open[seat.at]
+                self._logged_in.discard(seat.at)
         if seat.epoch == self._library.epoch:
             with contextlib.suppress(ck.PKCS11Error):
                 seat.session.close()
@@ -315,9 +328,9 @@ class Token:
         self.fault = error
         if error is None:
             if self._troubles.over("token"):
-                log.info("a token is back", token=self.name)
+                log.info("a token is back", name=self.name)
         elif self._troubles.worth_reporting("token"):
-            log.warning("a token cannot be used", token=self.name, code=error.code, reason=error.detail)
+            log.warning("a token cannot be used", name=self.name, code=error.code, reason=error.detail)
 
 
 def serial_of(token: Slotted) -> str:
