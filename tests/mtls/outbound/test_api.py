@@ -34,6 +34,10 @@ async def test_the_life_of_an_outbound_credential(api: Management, partner: Part
         wanted = {"organization": "demo", "name": "pay", "host_pattern": "pay.example"}
         await call("POST", "/outbound", 201, **wanted)
         assert (await call("POST", "/outbound", 409, **wanted))["code"] == "already-exists"
+        changed = await call("PATCH", "/outbound/demo/pay", title="Payments", minimum_tls="1.3")
+        assert (changed["title"], changed["minimum_tls"]) == ("Payments", "1.3")
+        assert (await call("PATCH", "/outbound/demo/pay", sni="pay.other"))["title"] == "Payments"
+        assert (await call("PATCH", "/outbound/demo/pay", 400, host_pattern="x.example"))["code"]
         first = base64.b64encode(partner.pkcs12("client", days=10)).decode()
         refused = await call("POST", "/outbound/demo/pay/import", 400, pkcs12=first, password="wrong")
         assert refused["code"] == "password-wrong"

@@ -51,6 +51,22 @@ def create(
     cli.out.result(cli.client.post("/mtls/v1/outbound", body), f"Created {target} for {host}.")
 
 
+@command(app, "edit", example="intaglio mtls outbound edit demo~payments --server-ca new-partner-ca.pem")
+def edit(
+    cli: Cli,
+    target: Target,
+    server_ca: Annotated[str | None, typer.Option(help="CA of the server (PEM).")] = None,
+    sni: Annotated[str | None, typer.Option(help="Name to ask for and to verify; '' is the host.")] = None,
+    minimum_tls: Annotated[str | None, typer.Option(help="Lowest version: 1.2 or 1.3.")] = None,
+    title: Annotated[str | None, typer.Option(help="Name for people.")] = None,
+) -> None:
+    """Change how the server is verified, or the title. The host stays: the certificate was shared for that."""
+    given = {"title": title, "sni": sni, "minimum_tls": minimum_tls}
+    given["server_ca"] = read_text(server_ca) if server_ca else None
+    body = {name: value for name, value in given.items() if value is not None}
+    cli.out.result(cli.client.patch(_path(target), body), f"Changed {target}.")
+
+
 @command(app, "list", example="intaglio mtls outbound list")
 def list_(cli: Cli, filter: Filter = None, sort: Sort = None, limit: Limit = 100, all: All = False) -> None:
     """List the partner interfaces."""

@@ -136,6 +136,15 @@ class NewOutboundCredential(_Body):
     minimum_tls: Literal["1.2", "1.3"] = "1.2"
 
 
+class OutboundChanges(_Body):
+    """What to change; the rest stays, and so does the host."""
+
+    title: str | None = None
+    server_ca: str | None = Field(default=None, max_length=200_000)
+    sni: str | None = None
+    minimum_tls: Literal["1.2", "1.3"] | None = None
+
+
 class Pkcs12Import(_Body):
     """A PKCS #12 file in base64, with its password."""
 
@@ -237,6 +246,17 @@ async def create_outbound(mtls: GivenMtls, asker: Asker, body: NewOutboundCreden
     """Describe a partner interface."""
     wanted = values.NewOutbound(**body.model_dump(exclude={"organization"}))
     return OutboundCredential.of(await service.create(mtls, asker, body.organization, wanted))
+
+
+@router.patch("/outbound/{organization}/{name}")
+async def edit_outbound(
+    mtls: GivenMtls, asker: Asker, organization: str, name: str, body: OutboundChanges
+) -> OutboundCredential:
+    """Change how the server of a partner interface is verified, and its title."""
+    known = await service.get(mtls, asker, organization, name)
+    kept = {each: getattr(known, each) for each in ("name", "host_pattern", *OutboundChanges.model_fields)}
+    wanted = values.NewOutbound(**(kept | body.model_dump(exclude_none=True)))
+    return OutboundCredential.of(await service.edit(mtls, asker, organization, wanted))
 
 
 @router.get("/outbound/{organization}/{name}")
