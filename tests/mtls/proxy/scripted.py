@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import socketserver
 import threading
 from collections.abc import Mapping
@@ -74,7 +75,12 @@ class ScriptedService:
         if not (self._lax and head.startswith(b"GET ")):
             _read_body(found, handler)
         handler.wfile.write(self._script.get(found.target, OK))
-        return "close" not in found.values("connection")
+        if "close" not in found.values("connection"):
+            return True
+        handler.connection.shutdown(socket.SHUT_WR)  # what is left unread would reset the connection otherwise
+        while handler.rfile.read1(1 << 16):
+            pass
+        return False
 
 
 def _read_body(found: Received, handler: socketserver.StreamRequestHandler) -> None:
