@@ -224,7 +224,7 @@ async def test_an_answer_by_get_can_be_cached_for_half_of_its_life(
 async def test_other_methods_and_endless_urls_are_refused(client: httpx.AsyncClient) -> None:
     refused = await client.put("/ocsp/demo/issuing", content=b"x")
     assert (refused.status_code, refused.headers["allow"]) == (405, "GET, POST")
-    assert (await client.get("/ocsp/demo/issuing/" + "A" * 20_000)).status_code == 414
+    assert (await client.get("/ocsp/demo/issuing/" + "A" * 20_000)).status_code == 431
     assert (await client.get("/ocspx")).status_code == 404
 
 

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import base64
 import contextlib
+from datetime import timedelta
+from functools import cache
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.foreign import ForeignCa
 
 from intaglio.asn1 import der
+from intaglio.core import clock
 from intaglio.core.errors import InvalidInput
-from intaglio.validation.ocsp.requests import MAX_CERTIFICATES, decode_get_path, parse_request
+from intaglio.validation.ocsp.requestors import is_authorized
+from intaglio.validation.ocsp.requests import (
+    MAX_CERTIFICATES,
+    MAX_REQUEST_OCTETS,
+    MAX_SIGNER_CERTIFICATES,
+    decode_get_path,
+    parse_request,
+)
 
 _NONCE = der.oid("1.3.6.1.5.5.7.48.1.2")
 
@@ -95,7 +107,7 @@ def test_what_may_be_ignored_is_ignored_even_when_critical() -> None:
         ("trailing data", _request() + b"\0"),
         ("no certificate", der.sequence(der.sequence(der.sequence()))),
         ("too many certificates", _request(*[der.sequence(_cert_id())] * (MAX_CERTIFICATES + 1))),
-        ("too large", _request(before=der.explicit(1, der.octet_string(bytes(9000))))),
+        ("too large", _request(before=der.explicit(1, der.octet_string(bytes(MAX_REQUEST_OCTETS))))),
         ("version 2", _request(before=der.explicit(0, der.integer(1)))),
         ("fields out of order", der.sequence(der.sequence(_extensions(_nonce(8)), der.sequence(_cert_id())))),
         ("a repeated field", _request(before=der.explicit(0, der.integer(0)) * 2)),
@@ -134,6 +146,82 @@ def test_a_damaged_request_is_understood_or_refused_and_nothing_else(data: st.Da
             del request[position]
     with contextlib.suppress(InvalidInput):
         assert parse_request(bytes(request)).certificates
+
+
+_ECDSA = der.sequence(der.oid("1.2.840.10045.4.3.2"))
+
+
+def _signed(*parts: bytes) -> bytes:
+    """A request with a Signature of these parts."""
+    tbs = der.children(der.read_tlv(_request()).content)[0].der
+    return der.sequence(tbs, der.explicit(0, der.sequence(*parts)))
+
+
+def _certs(*certificates: bytes) -> bytes:
+    return der.explicit(0, der.sequence(*certificates))
+
+
+def test_a_signature_is_read_with_its_certificates_and_what_it_is_over() -> None:
+    request = _signed(_ECDSA, der.bit_string(b"signature"), _certs(b"\x30\x00", b"\x30\x01\x05"))
+    signature = parse_request(request).signature
+    assert signature is not None
+    assert signature.signed == der.children(der.read_tlv(request).content)[0].der
+    assert (signature.algorithm, signature.value) == ("1.2.840.10045.4.3.2", b"signature")
+    assert signature.certificates == (b"\x30\x00", b"\x30\x01\x05")
+    assert signature.requestor == b""
+
+
+@pytest.mark.parametrize(
+    ("what", "parts"),
+    [
+        ("nothing", ()),
+        ("no value", (_ECDSA,)),
+        ("no algorithm", (der.bit_string(b"signature"),)),
+        ("an algorithm without a name", (der.sequence(), der.bit_string(b"signature"))),
+        ("unused bits", (_ECDSA, der.bit_string(b"\x80", 7))),
+        ("certificates untagged", (_ECDSA, der.bit_string(b"s"), der.sequence())),
+        ("one part too many", (_ECDSA, der.bit_string(b"s"), _certs(), _certs())),
+        ("too many", (_ECDSA, der.bit_string(b"s"), _certs(*[der.sequence()] * (MAX_SIGNER_CERTIFICATES + 1)))),
+    ],
+)
+def test_malformed_signatures_are_refused(what: str, parts: tuple[bytes, ...]) -> None:
+    with pytest.raises(InvalidInput):
+        parse_request(_signed(*parts))
+
+
+@given(st.data())
+def test_a_damaged_signed_request_is_understood_or_refused_and_nobody_is_authorized(data: st.DataObject) -> None:
+    ca, certificate, request = _really_signed()
+    damaged = bytearray(request)
+    for _ in range(data.draw(st.integers(1, 3))):
+        position = data.draw(st.integers(0, len(damaged) - 1))
+        damaged[position] ^= data.draw(st.integers(1, 255))
+    with contextlib.suppress(InvalidInput):
+        found = parse_request(bytes(damaged))
+        if found.signature is not None and found.signature.signed not in request:
+            assert not is_authorized(found.signature, ca, clock.now())
+
+
+def test_an_undamaged_signed_request_is_authorized_by_its_ca_only() -> None:
+    ca, _, request = _really_signed()
+    signature = parse_request(request).signature
+    assert signature is not None
+    assert is_authorized(signature, ca, clock.now())
+    assert not is_authorized(signature, ForeignCa("Requestors").pem, clock.now())
+    assert not is_authorized(signature, ca, clock.now() + timedelta(days=91))
+
+
+@cache
+def _really_signed() -> tuple[str, bytes, bytes]:
+    """The PEM of a CA, the certificate of a requestor, and a request that he signed."""
+    ca = ForeignCa("Requestors")
+    certificate, key = ca.end_entity()
+    encoded = certificate.public_bytes(Encoding.DER)
+    tbs = der.children(der.read_tlv(_request()).content)[0].der
+    signature = key.sign(tbs, ec.ECDSA(hashes.SHA256()))
+    return ca.pem, encoded, der.sequence(
+        tbs, der.explicit(0, der.sequence(_ECDSA, der.bit_string(signature), _certs(encoded)))
+    )
 
 
 @given(st.binary(min_size=1, max_size=400), st.booleans(), st.integers(0, 2), st.booleans())

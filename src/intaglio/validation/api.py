@@ -41,6 +41,11 @@ class PublicApp:
         return self._ocsp.responder
 
     @property
+    def running(self) -> int:
+        """Requests about status that are being answered, or still arriving."""
+        return self._ocsp.running
+
+    @property
     def held(self) -> int:
         """Requests that wait until a certificate is known."""
         return self._ocsp.held

@@ -39,6 +39,7 @@ ROOMS: Final = (
             ("hsm", ("/hsm",)),
             ("timestamping", ("/timestamping",)),
             ("validation", ("/validation",)),
+            ("ocsp_signers", ("/validation",)),
             ("ocsp_signers", ("/validation/responder", "/validation/signer-check", "/validation/signers")),
             ("declaration", ("/declaration",)),
         )

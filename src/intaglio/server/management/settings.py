@@ -15,9 +15,10 @@ from intaglio.platform.live_settings import SettingsGroup, Stored
 from intaglio.server.management.access import Asked, Asker, Given
 from intaglio.server.management.lists import Items, page
 from intaglio.timestamping import settings as timestamping_settings
+from intaglio.validation import settings as validation_settings
 
 #: Where groups are defined: importing these makes all of them known, whatever else a process has imported.
-_DEFINED_IN = (gateway_settings, mtls_settings, outgoing, timestamping_settings)
+_DEFINED_IN = (gateway_settings, mtls_settings, outgoing, timestamping_settings, validation_settings)
 
 router = APIRouter(tags=["settings"])
 

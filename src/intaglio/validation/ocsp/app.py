@@ -27,8 +27,19 @@ from intaglio.validation.conditional import (
     send_not_modified,
 )
 from intaglio.validation.ocsp.answers import Answer, Memory, Outcome
+from intaglio.validation.ocsp.bodies import (
+    HEAD_TOO_LARGE,
+    TOO_LARGE,
+    TOO_MANY,
+    TOO_SLOW,
+    Bodies,
+    BodyTooLarge,
+    BodyTooSlow,
+    head_octets,
+)
 from intaglio.validation.ocsp.requests import MAX_REQUEST_OCTETS, decode_get_path
 from intaglio.validation.ocsp.responder import Responder
+from intaglio.validation.settings import Ocsp
 
 #: Finished answers kept by one process, in octets.
 CACHE_OCTETS = 48 * 1024 * 1024
@@ -50,7 +61,6 @@ _PATH = re.compile(
 )
 _NOT_ALLOWED = plain("Use GET or POST.", (b"allow", b"GET, POST"))
 _TOO_LONG = plain("The URL is too long; use POST.")
-_TOO_LARGE = plain(f"An OCSP request has at most {MAX_REQUEST_OCTETS} octets.", (b"connection", b"close"))
 
 Question = str | tuple[str, bytes]
 
@@ -59,9 +69,14 @@ class OcspApp:
     """ASGI application for everything at and below ``/ocsp`` and ``/eva``."""
 
     def __init__(self, authority: Authority, watch: Watch) -> None:
+        # The server ends a request that takes too long with an answer of its own; this one has to come before that.
+        self._longest = authority.settings.request_timeout * 0.9
         self.responder = Responder(authority, watch, self._forget)
         # By the path of a GET, by path and body of a POST.
         self._cache: Memory[Question, Document] = Memory(CACHE_OCTETS)
+        self._bodies = Bodies()
+        #: Requests that are being answered, or still arriving.
+        self.running = 0
         #: Requests that wait until a certificate is known.
         self.held = 0
         self._refreshing: set[asyncio.Task[None]] = set()
@@ -73,20 +88,32 @@ class OcspApp:
         await self.responder.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        limits = self.responder.limits
+        if head_octets(scope) > limits.max_header_octets:
+            await HEAD_TOO_LARGE.send(send, 431)
+        elif limits.listen_limit and self.running >= limits.listen_limit:
+            await TOO_MANY.send(send, 503)
+        else:
+            self.running += 1
+            try:
+                await self._serve(scope, receive, send, limits)
+            except BodyTooLarge:
+                await TOO_LARGE.send(send, 413)
+            except BodyTooSlow:
+                await TOO_SLOW.send(send, 503)
+            finally:
+                self.running -= 1
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, limits: Ocsp) -> None:
         method: str = scope["method"]
         path: str = scope["path"]
         if method == "POST":
-            message = await receive()
-            body: bytes = message.get("body", b"")
-            if message.get("more_body", False):
-                body = await _rest(body, receive)
+            body = await self._bodies.read(receive, limits.max_body_octets, min(limits.read_timeout, self._longest))
             if (found := await self._cached((path, body))) is not None:
                 await found.send(send)
             elif (signed := self.responder.answer_again(body, _place(path))) is not None:
                 await send({"type": "http.response.start", "status": 200, "headers": _posted_headers(signed)})
                 await send({"type": "http.response.body", "body": signed})
-            elif len(body) > MAX_REQUEST_OCTETS:
-                await _TOO_LARGE.send(send, 413)
             else:
                 await self._answer((path, body), receive, send)
         elif method == "GET":
@@ -127,7 +154,7 @@ class OcspApp:
         try:
             data = decode_get_path((matched.group(4) or "") if matched else "")
         except InvalidInput:
-            data = b""
+            data = b""  # malformed, like everything that is not a request
         return await self.responder.answer(data, _where(matched), hold=hold)
 
     async def _wait(self, question: Question, receive: Receive) -> Answer | None:
@@ -210,13 +237,3 @@ def _known_place(path: str) -> str | None:
 
 def _where(matched: re.Match[str] | None) -> str | None:
     return None if matched is None else matched.group(1) or matched.group(2) or matched.group(3)
-
-
-async def _rest(body: bytes, receive: Receive) -> bytes:
-    """The whole body; reading ends one octet beyond the limit."""
-    while len(body) <= MAX_REQUEST_OCTETS:
-        message = await receive()
-        body += message.get("body", b"")
-        if not message.get("more_body", False):
-            return body
-    return body[: MAX_REQUEST_OCTETS + 1]

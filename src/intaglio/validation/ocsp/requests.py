@@ -10,7 +10,8 @@ from intaglio.asn1 import der
 from intaglio.core.errors import InvalidInput
 from intaglio.core.identifiers import serial_octets
 
-MAX_REQUEST_OCTETS = 8 * 1024
+#: More is not even parsed; a lower limit is a live setting (``ocsp.max_body_octets``).
+MAX_REQUEST_OCTETS = 32 * 1024
 #: Certificates one request may ask about.
 MAX_CERTIFICATES = 32
 #: Source: RFC 9654 section 2.1 (1 to 128 octets; new clients send at least 32).

@@ -20,6 +20,7 @@ from intaglio.core.errors import IntaglioError, InvalidInput, NotSupported, Time
 from intaglio.core.logging import get_logger
 from intaglio.db.listen import Watch
 from intaglio.db.live import Change, Key
+from intaglio.platform import live_settings
 from intaglio.validation.authorities import reading
 from intaglio.validation.ocsp import responses
 from intaglio.validation.ocsp.answers import Answer, Memory, Outcome
@@ -31,6 +32,7 @@ from intaglio.validation.ocsp.requestors import is_authorized
 from intaglio.validation.ocsp.requests import CertId, OcspRequest, parse_request, split_nonce
 from intaglio.validation.ocsp.signers import Signers, Signing
 from intaglio.validation.ocsp.statuses import Statement, state_foreign, state_native
+from intaglio.validation.settings import Ocsp
 
 log = get_logger(__name__)
 
@@ -63,6 +65,7 @@ class Responder:
         self.status = StatusSource(authority.database, watch, self._on_change)
         self.entries = EntrySource(authority.database, watch, self._on_change)
         self.freshness = Freshness(authority.database, watch)
+        self.limits = Ocsp()
         self._index: IssuerIndex | None = None
         self._clock_jumps = watch.clock_jumps
         self._judged: object = None  # what the watch had heard when everything in memory was found to be in line
@@ -101,6 +104,7 @@ class Responder:
         if self._index is None or self._index.epoch < snapshot.epoch:
             async with self._authority.database.read() as view:
                 configured = await reading.load_all(view, enabled_only=True)
+                self.limits = await live_settings.current(view, Ocsp)
             self._index = IssuerIndex(snapshot, configured)
             self.freshness.forget()
             self._forget_all()
