@@ -51,6 +51,11 @@ def test_every_path_of_a_room_opens_it(room: Room) -> None:
     assert [each.path for each in routes(room) if not room.answers(room.prefix + each.path)] == []
 
 
+def test_every_room_is_there_once() -> None:
+    modules = [room.module for room in ROOMS]
+    assert sorted(modules) == sorted(set(modules))
+
+
 def test_order_in_which_rooms_are_opened_does_not_matter() -> None:
     known: dict[tuple[str, str], str] = {}
     for room in ROOMS:

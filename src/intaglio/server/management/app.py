@@ -39,7 +39,6 @@ ROOMS: Final = (
             ("hsm", ("/hsm",)),
             ("timestamping", ("/timestamping",)),
             ("validation", ("/validation",)),
-            ("ocsp_signers", ("/validation",)),
             ("ocsp_signers", ("/validation/responder", "/validation/signer-check", "/validation/signers")),
             ("declaration", ("/declaration",)),
         )
