@@ -67,7 +67,7 @@ async def test_what_is_too_large_is_refused(house: House) -> None:
 
 async def test_a_request_that_does_not_arrive_is_given_up(house: House) -> None:
     await house.issuer()
-    house.app._longest = 0.05
+    house.app._longest = 0.01
     stuck = asyncio.Event()
 
     async def receive() -> dict[str, Any]:

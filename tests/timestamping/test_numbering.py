@@ -23,18 +23,25 @@ KEY = bytes(range(32))
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 
-@given(st.lists(st.integers(0, (1 << 62) - 1), unique=True, max_size=50), st.integers(8, 20))
+@given(st.lists(st.integers(0, (1 << 62) - 300), unique=True, max_size=9), st.integers(8, 20))
 def test_different_counters_have_different_serial_numbers(counters: list[int], octets: int) -> None:
-    serials = {scattered(KEY, counter, octets) for counter in counters}
-    assert len(serials) == len(counters)
+    every = {number for counter in counters for number in range(counter, counter + 5)}
+    serials = {serial for counter in counters for serial in scattered(KEY, range(counter, counter + 5), octets)}
+    assert len(serials) == len(every)
     assert all(len(serial) == octets and 0x40 <= serial[0] < 0x80 for serial in serials)
 
 
-@given(st.integers(0, (1 << 62) - 2), st.integers(8, 20))
+@given(st.integers(0, (1 << 62) - 300), st.integers(8, 20), st.integers(1, 256))
+def test_a_counter_has_the_same_number_in_every_company(counter: int, octets: int, company: int) -> None:
+    (alone,) = scattered(KEY, range(counter, counter + 1), octets)
+    assert scattered(KEY, range(counter, counter + company), octets)[0] == alone
+
+
+@given(st.integers(0, (1 << 62) - 300), st.integers(8, 20))
 def test_neighbours_look_unrelated_and_depend_on_the_key(counter: int, octets: int) -> None:
-    one, next_one = scattered(KEY, counter, octets), scattered(KEY, counter + 1, octets)
-    assert one[:4] != next_one[:4] or one[4:8] != next_one[4:8]
-    assert scattered(KEY[::-1], counter, octets) != one
+    one, next_one = scattered(KEY, range(counter, counter + 2), octets)
+    assert one[1:5] != next_one[1:5]
+    assert scattered(KEY[::-1], range(counter, counter + 1), octets) != [one]
 
 
 async def numbers(database: Database, master: MasterKey, count: int) -> list[bytes]:

@@ -17,6 +17,7 @@ from intaglio.timestamping.context import Timestamps
 from intaglio.timestamping.directory import ReadyIssuer
 from intaglio.timestamping.http import REQUEST_TYPE, Receive, Refusal, Scope, Send, send_body, send_reply
 from intaglio.timestamping.metrics import Tally
+from intaglio.timestamping.patience import Patience
 from intaglio.timestamping.request_log import RequestLog
 from intaglio.timestamping.service import Reply, TimestampService
 
@@ -38,7 +39,7 @@ class TimestampApp:
         self._log = log or RequestLog()
         self._tally = Tally()
         self._timer: asyncio.TimerHandle | None = None
-        self._running = 0
+        self._patience = Patience()
 
     async def configuration_changed(self) -> None:
         """Take in what was changed; called when the process hears of it. Raises Unavailable, TimedOut."""
@@ -51,6 +52,7 @@ class TimestampApp:
     async def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._patience.close()
         self._flush()
         self._log.flush()
         await self.service.close()
@@ -67,19 +69,28 @@ class TimestampApp:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, name: str) -> None:
         started = monotonic()
-        issuer = await self._issuer(name)
+        issuer = self.service.ready(name) or await self._issuer(name)
         self._check_head(scope)
         settings = self.service.directory.settings
-        if settings.listen_limit and self._running >= settings.listen_limit:
+        if settings.listen_limit and len(self._patience) >= settings.listen_limit:
             raise Refusal(503, "Too many requests are being answered.", (b"retry-after", b"1"))
-        self._running += 1
+        wait = self._patience.begin(min(settings.read_timeout, self._longest))
+        sending = False
         try:
             body = await self._body(receive)
-            reply = await self.service.respond(issuer, body)
+            reply = self.service.respond_now(issuer, body) or await self.service.respond(issuer, body)
             self._note(scope, issuer, reply, monotonic() - started)
-            await self._send(send, reply)
+            wait.extend(min(settings.write_timeout, self._longest))
+            sending = True
+            await send_reply(send, reply.body)
+        except asyncio.CancelledError:
+            if not self._patience.ran_out(wait):
+                raise
+            if sending:  # what was sent cannot be taken back; the connection ends
+                raise Unavailable("A client did not read its answer in time.", code="timestamp-unread") from None
+            raise Refusal(503, "The request took too long.", _CONNECTION_CLOSE) from None
         finally:
-            self._running -= 1
+            self._patience.end(wait)
 
     async def _issuer(self, name: str) -> ReadyIssuer:
         try:
@@ -110,30 +121,20 @@ class TimestampApp:
             raise Refusal(415, "Send application/timestamp-query.", (b"accept", REQUEST_TYPE))
 
     async def _body(self, receive: Receive) -> bytes:
-        """The whole body; reading ends one octet beyond the limit."""
-        settings = self.service.directory.settings
+        """The whole body; reading ends beyond the limit. Raises TooLarge."""
         body: bytes = b""
-        try:
-            async with asyncio.timeout(min(settings.read_timeout, self._longest)):
-                while len(body) <= settings.max_body_octets:
-                    message = await receive()
-                    if message["type"] != "http.request":
-                        raise Refusal(400, "The request was broken off.")
-                    part: bytes = message.get("body", b"")
-                    body = body + part if body else part
-                    if not message.get("more_body", False):
-                        return body
-        except TimeoutError:
-            raise Refusal(503, "The request took too long to arrive.", _CONNECTION_CLOSE) from None
-        raise self._too_large()
-
-    async def _send(self, send: Send, reply: Reply) -> None:
-        """Send an answer. A client that does not read it loses its connection: what was sent cannot be taken back."""
-        try:
-            async with asyncio.timeout(min(self.service.directory.settings.write_timeout, self._longest)):
-                await send_reply(send, reply.body)
-        except TimeoutError:
-            raise Unavailable("A client did not read its answer in time.", code="timestamp-unread") from None
+        limit = self.service.directory.settings.max_body_octets
+        while len(body) <= limit:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise Refusal(400, "The request was broken off.")
+            part: bytes = message.get("body", b"")
+            body = body + part if body else part
+            if not message.get("more_body", False):
+                break
+        if len(body) > limit:
+            raise self._too_large()
+        return body
 
     def _too_large(self) -> TooLarge:
         # The boundary answers it, after it has read away what the client still sends.

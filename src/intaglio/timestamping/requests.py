@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from intaglio.asn1 import der
 from intaglio.core.errors import InvalidInput
@@ -33,8 +32,22 @@ _NULL = b"\x05\x00"
 _EXTENSIONS = 0xA0
 
 
-@dataclass(frozen=True, slots=True)
-class TimestampRequest:
+def _imprint_headers() -> dict[bytes, tuple[str, int]]:
+    """What stands before the hash in a MessageImprint, with and without NULL parameters."""
+    found = {}
+    for oid, (name, length) in HASHES.items():
+        for parameters in (_NULL, b""):
+            algorithm = der.sequence(der.tlv(der.OBJECT_IDENTIFIER, oid), parameters)
+            imprint = der.sequence(algorithm, der.octet_string(bytes(length)))
+            found[imprint[:-length]] = name, length
+    return found
+
+
+_IMPRINT_HEADERS: Final = _imprint_headers()
+_CERTIFICATE_WISHES: Final = {b"": False, der.boolean(False): False, der.boolean(True): True}
+
+
+class TimestampRequest(NamedTuple):
     """A parsed request.
 
     ``imprint`` is the MessageImprint as sent, ``digest`` the hash in it; ``hash_name`` is None for an algorithm that is
@@ -43,7 +56,7 @@ class TimestampRequest:
 
     imprint: bytes
     hash_name: str | None
-    digest: bytes = field(repr=False)
+    digest: bytes
     policy: bytes
     nonce: bytes
     wants_certificate: bool
@@ -56,10 +69,37 @@ def parse_request(data: bytes) -> TimestampRequest:
     of the wrong length, ``unacceptedExtension`` for any extension, critical or not, since none is known here
     (RFC 3161 section 2.4.1).
     """
+    usual = _usual(data)
+    if usual is not None:
+        return usual
     try:
         return _parse(data)
     except InvalidInput as error:
         raise Rejection(Failure.BAD_DATA_FORMAT, f"This is no timestamp request. {error.detail}") from None
+
+
+def _usual(data: bytes) -> TimestampRequest | None:
+    """The request, when it is of the shape that nearly all have: short, a known hash, no policy. None: look closer.
+
+    Parsing step by step takes a fifth of the time of a token, this a thirtieth.
+    """
+    if len(data) < 12 or data[:1] != b"\x30" or data[1] != len(data) - 2 or data[1] >= 0x80 or data[2:5] != _VERSION_1:
+        return None
+    start = 9 + data[8] + 2  # behind the headers of MessageImprint, hash algorithm and octet string
+    known = _IMPRINT_HEADERS.get(data[5:start])
+    if known is None:
+        return None
+    name, length = known
+    end = start + length
+    nonce, rest = b"", data[end:]
+    if rest[:1] == b"\x02" and 2 < len(rest) > rest[1] + 1 and rest[1] < 0x80:
+        nonce, rest = rest[: rest[1] + 2], rest[rest[1] + 2 :]
+        if len(nonce) < 3 or (len(nonce) > 3 and nonce[2] in (0x00, 0xFF) and (nonce[2] ^ nonce[3]) < 0x80):
+            return None
+    wanted = _CERTIFICATE_WISHES.get(rest)
+    if wanted is None or len(data) < end:
+        return None
+    return TimestampRequest(data[5:end], name, data[start:end], b"", nonce, wanted)
 
 
 def _parse(data: bytes) -> TimestampRequest:

@@ -6,8 +6,8 @@ What goes wrong on the way becomes a rejection. Source: RFC 3161 sections 2.2 an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from intaglio.core import clock
 from intaglio.core.errors import IntaglioError
@@ -20,12 +20,12 @@ from intaglio.timestamping.directory import IssuerDirectory, ReadyIssuer
 from intaglio.timestamping.numbering import OrderedTimes, SerialNumbers
 from intaglio.timestamping.rejections import Failure, Rejection
 from intaglio.timestamping.requests import TimestampRequest, parse_request
+from intaglio.timestamping.tokens import TokenMaker
 
 log = get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A TimeStampResp in DER; ``failure`` is None when a token was given. ``cause`` is for the log."""
 
     body: bytes
@@ -61,49 +61,73 @@ class TimestampService:
         await self._serials.close()
         await self._times.close()
 
+    def ready(self, name: str) -> ReadyIssuer | None:
+        """The issuer of this name if that can be said at once."""
+        return self.directory.issuers.get(name) if self.directory.current else None
+
     async def issuer(self, name: str) -> ReadyIssuer | None:
         """The issuer of this name; None when there is none. Raises Unavailable, TimedOut."""
         if not self.directory.current:
             await self.follow_configuration()
         return self.directory.issuers.get(name)
 
+    def respond_now(self, issuer: ReadyIssuer, data: bytes) -> Reply | None:
+        """The answer to a request in DER, when nothing has to be waited for; else None."""
+        signer = issuer.signer
+        if signer is None or not signer.key.inline or issuer.record.profile.ordering:
+            return None
+        serial = self._serials.ready(issuer.record.profile.serial_octets)
+        if serial is None:
+            return None
+        try:
+            request, maker, now = self._accepted(issuer, data)
+            unsigned = maker.unsigned(request, serial, now)
+            signature = signer.key.sign_now(unsigned.to_be_signed)
+        except Exception as error:
+            return self._refused(issuer, error)
+        token = maker.signed(unsigned, signature, with_certificates=request.wants_certificate)
+        return Reply(responses.granted(token))
+
     async def respond(self, issuer: ReadyIssuer, data: bytes) -> Reply:
         """The answer to a request in DER."""
+        profile, signer = issuer.record.profile, issuer.signer
         try:
-            request = parse_request(data)
-            return Reply(responses.granted(await self._token(issuer, request)))
-        except Rejection as rejection:
-            text = rejection.detail
-            return Reply(responses.rejected(rejection.failure, text), rejection.failure, rejection.cause, text)
-        except IntaglioError as error:
-            self._report(issuer, error)
-            return Reply(
-                responses.rejected(Failure.SYSTEM_FAILURE, _SYSTEM_FAILURE),
-                Failure.SYSTEM_FAILURE,
-                error.code,
-                error.detail,
-            )
-        except Exception as error:  # a key outside may fail in ways nobody foresaw; the client is owed an answer
-            if self._troubles.worth_reporting(issuer.name):
-                log.exception("a timestamp could not be made", issuer=issuer.name)
-            body = responses.rejected(Failure.SYSTEM_FAILURE, _SYSTEM_FAILURE)
-            return Reply(body, Failure.SYSTEM_FAILURE, type(error).__name__, str(error))
+            request, maker, _ = self._accepted(issuer, data)
+            assert signer is not None, "accepted requests have a signer"
+            serial = await self._serials.next(profile.serial_octets)
+            at = await self._ordered_time(issuer) if profile.ordering else clock.now()
+            unsigned = maker.unsigned(request, serial, at)
+            signature = await signer.key.sign(unsigned.to_be_signed)
+        except Exception as error:
+            return self._refused(issuer, error)
+        token = maker.signed(unsigned, signature, with_certificates=request.wants_certificate)
+        return Reply(responses.granted(token))
 
-    async def _token(self, issuer: ReadyIssuer, request: TimestampRequest) -> bytes:
+    def _accepted(self, issuer: ReadyIssuer, data: bytes) -> tuple[TimestampRequest, TokenMaker, datetime]:
+        """What was asked, how its token is made, and the time, if all is well. Raises Rejection, Unavailable."""
+        request = parse_request(data)
         now = clock.now()
         self._require_time(now)
         _check(issuer, request)
-        signer, maker = issuer.signer, issuer.maker
-        if signer is None or maker is None:
+        if issuer.signer is None or issuer.maker is None:
             raise Rejection(Failure.SYSTEM_FAILURE, _SYSTEM_FAILURE, cause=issuer.trouble)
-        signer.require_usable(now)
-        profile = issuer.record.profile
-        serial = self._serials.ready(profile.serial_octets) or await self._serials.next(profile.serial_octets)
-        at = await self._ordered_time(issuer) if profile.ordering else clock.now()
-        unsigned = maker.unsigned(request, serial, at)
-        key = signer.key
-        signature = key.sign_now(unsigned.to_be_signed) if key.inline else await key.sign(unsigned.to_be_signed)
-        return maker.signed(unsigned, signature, with_certificates=request.wants_certificate)
+        issuer.signer.require_usable(now)
+        return request, issuer.maker, now
+
+    def _refused(self, issuer: ReadyIssuer, error: Exception) -> Reply:
+        """What the client is told; of trouble here no more than that there is some."""
+        if isinstance(error, Rejection):
+            body = responses.rejected(error.failure, error.detail)
+            return Reply(body, error.failure, error.cause, error.detail)
+        expected = isinstance(error, IntaglioError)
+        cause = error.code if isinstance(error, IntaglioError) else type(error).__name__
+        if self._troubles.worth_reporting((issuer.name, cause)):
+            # A key outside may fail in ways nobody foresaw; the client is owed an answer all the same.
+            log.error(
+                "no timestamps for now", issuer=issuer.name, reason=str(error), exc_info=None if expected else error
+            )
+        body = responses.rejected(Failure.SYSTEM_FAILURE, _SYSTEM_FAILURE)
+        return Reply(body, Failure.SYSTEM_FAILURE, cause, str(error))
 
     def _require_time(self, now: datetime) -> None:
         try:
@@ -121,10 +145,6 @@ class TimestampService:
                 raise
             cause = f"BadClock: {error.detail}"
             raise Rejection(Failure.TIME_NOT_AVAILABLE, _TIME_NOT_AVAILABLE, cause=cause) from None
-
-    def _report(self, issuer: ReadyIssuer, error: IntaglioError) -> None:
-        if self._troubles.worth_reporting((issuer.name, error.code)):
-            log.warning("no timestamps for now", issuer=issuer.name, reason=str(error), code=error.code)
 
 
 def _check(issuer: ReadyIssuer, request: TimestampRequest) -> None:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from intaglio.asn1 import der
 from intaglio.asn1.signature_schemes import Digest
@@ -40,10 +39,10 @@ _SIGNED_DATA: Final = der.oid(SIGNED_DATA)
 _TST_INFO: Final = der.oid(TST_INFO)
 _MESSAGE_DIGEST: Final = der.oid(MESSAGE_DIGEST)
 _SIGNING_TIME: Final = der.oid(SIGNING_TIME)
+_MOST_FRAMES: Final = 256  # per issuer: nonces and signatures have few lengths
 
 
-@dataclass(frozen=True, slots=True)
-class UnsignedToken:
+class UnsignedToken(NamedTuple):
     """A TSTInfo, the attributes over it (sorted, without the SET around them), and what is to be signed."""
 
     info: bytes
@@ -51,25 +50,48 @@ class UnsignedToken:
     to_be_signed: bytes
 
 
-@dataclass(frozen=True)
 class TokenMaker:
-    """What all tokens of one issuer have in common, encoded. Made by :func:`token_maker`."""
+    """What all tokens of one issuer have in common, encoded. Made by :func:`token_maker`.
 
-    fraction_digits: int
-    _hash: Callable[..., Any] = field(repr=False)
-    _info_front: bytes = field(repr=False)  # version and policy
-    _accuracy_and_ordering: bytes = field(repr=False)
-    _info_back: bytes = field(repr=False)  # TSA's name and extensions
-    _certificate_attribute: bytes = field(repr=False)
-    _certificate_attribute_v1: bytes = field(repr=False)
-    _data_front: bytes = field(repr=False)  # version and digest algorithms of the SignedData
-    _certificates: bytes = field(repr=False)
-    _signer_front: bytes = field(repr=False)  # version, issuer and serial number, digest algorithm
-    _signature_identifier: bytes = field(repr=False)
+    ``info_front`` is version and policy, ``info_back`` the TSA's name and extensions of a TSTInfo; ``data_front``
+    version and digest algorithms of the SignedData, ``signer_front`` version, identifier and digest algorithm of the
+    SignerInfo.
+    """
+
+    def __init__(
+        self,
+        *,
+        digest: Digest,
+        fraction_digits: int,
+        info_front: bytes,
+        accuracy_and_ordering: bytes,
+        info_back: bytes,
+        certificate: bytes,
+        data_front: bytes,
+        certificates: bytes,
+        signer_front: bytes,
+        signature_identifier: bytes,
+    ) -> None:
+        self._hash: Callable[..., Any] = getattr(hashlib, digest)
+        self._digits = fraction_digits
+        self._info_front = info_front
+        self._accuracy_and_ordering = accuracy_and_ordering
+        self._info_back = info_back
+        self._certificate_attribute = _signing_certificate_v2(certificate)
+        self._certificate_attribute_v1 = _signing_certificate_v1(certificate)
+        self._data_front = data_front
+        self._certificates = certificates
+        self._signer_front = signer_front
+        self._signature_identifier = signature_identifier
+        empty = bytes(self._hash().digest_size)
+        self._digest_front = _attribute(_MESSAGE_DIGEST, der.octet_string(empty))[: -len(empty)]
+        self._times: tuple[datetime, bytes, bytes] | None = None
+        self._frames: dict[tuple[int, int, int, bool], tuple[bytes, bytes, bytes]] = {}
 
     def unsigned(self, request: TimestampRequest, serial: bytes, at: datetime) -> UnsignedToken:
         """The token for a request that was accepted; ``serial`` is big-endian, the first bit zero, the first octet
         not; ``at`` is aware."""
+        time, signing_time = self._encoded_times(at)
         info = der.tlv(
             der.SEQUENCE,
             b"".join(
@@ -77,7 +99,7 @@ class TokenMaker:
                     self._info_front,
                     request.imprint,
                     der.tlv(der.INTEGER, serial),
-                    generalized_time(at, self.fraction_digits),
+                    time,
                     self._accuracy_and_ordering,
                     request.nonce,
                     self._info_back,
@@ -86,8 +108,8 @@ class TokenMaker:
         )
         attributes = [
             _CONTENT_TYPE_ATTRIBUTE,
-            _attribute(_MESSAGE_DIGEST, der.tlv(der.OCTET_STRING, self._hash(info).digest())),
-            _attribute(_SIGNING_TIME, der.utc_or_generalized_time(at)),
+            self._digest_front + self._hash(info).digest(),
+            signing_time,
             self._certificate_attribute,
         ]
         if request.hash_name == "sha1":
@@ -99,27 +121,42 @@ class TokenMaker:
 
     def signed(self, token: UnsignedToken, signature: bytes, *, with_certificates: bool) -> bytes:
         """The ContentInfo around a token and the signature over ``to_be_signed``."""
-        content = der.tlv(0xA0, der.tlv(der.OCTET_STRING, token.info))
-        signer = der.tlv(
-            der.SEQUENCE,
-            b"".join(
-                (
-                    self._signer_front,
-                    der.tlv(0xA0, token.attributes),
-                    self._signature_identifier,
-                    der.tlv(der.OCTET_STRING, signature),
-                )
-            ),
+        info, attributes = token.info, token.attributes
+        lengths = (len(info), len(attributes), len(signature), with_certificates)
+        frame = self._frames.get(lengths)
+        if frame is None:
+            frame = self._frame(*lengths)
+            if len(self._frames) < _MOST_FRAMES:
+                self._frames[lengths] = frame
+        before, between, behind = frame
+        return b"".join((before, info, between, attributes, behind, signature))
+
+    def _frame(self, info: int, attributes: int, signature: int, with_certificates: bool) -> tuple[bytes, bytes, bytes]:
+        """What stands before the TSTInfo, between it and the attributes, and between them and the signature, when they
+        have these lengths."""
+        content = der.tlv(0xA0, der.tlv(der.OCTET_STRING, bytes(info)))
+        behind = self._signature_identifier + der.tlv(der.OCTET_STRING, bytes(signature))
+        signer = der.tlv(der.SEQUENCE, self._signer_front + der.tlv(0xA0, bytes(attributes)) + behind)
+        signers = der.tlv(der.SET, signer)
+        certificates = self._certificates if with_certificates else b""
+        data = self._data_front + der.tlv(der.SEQUENCE, _TST_INFO + content) + certificates + signers
+        whole = der.tlv(der.SEQUENCE, _SIGNED_DATA + der.tlv(0xA0, der.tlv(der.SEQUENCE, data)))
+        end_of_attributes = len(whole) - len(behind)
+        end_of_info = len(whole) - len(signers) - len(certificates)
+        return (
+            whole[: end_of_info - info],
+            whole[end_of_info : end_of_attributes - attributes],
+            whole[end_of_attributes : len(whole) - signature],
         )
-        data = b"".join(
-            (
-                self._data_front,
-                der.tlv(der.SEQUENCE, _TST_INFO + content),
-                self._certificates if with_certificates else b"",
-                der.tlv(der.SET, signer),
-            )
-        )
-        return der.tlv(der.SEQUENCE, _SIGNED_DATA + der.tlv(0xA0, der.tlv(der.SEQUENCE, data)))
+
+    def _encoded_times(self, at: datetime) -> tuple[bytes, bytes]:
+        """genTime and the signing-time attribute; kept for as long as they stay the same, where that is a second."""
+        if self._digits:
+            return generalized_time(at, self._digits), _signing_time(at)
+        second, kept = at.replace(microsecond=0), self._times
+        if kept is None or kept[0] != second:
+            kept = self._times = second, generalized_time(second, 0), _signing_time(second)
+        return kept[1], kept[2]
 
 
 def token_maker(
@@ -143,17 +180,16 @@ def token_maker(
     # GeneralName is a CHOICE, so the tag before it is explicit, and so is that of the Name in it.
     name = der.explicit(0, der.explicit(4, certificate.subject.der))
     return TokenMaker(
+        digest=digest,
         fraction_digits=_fraction_digits(accuracy, ordering=ordering),
-        _hash=getattr(hashlib, digest),
-        _info_front=_VERSION_1 + der.oid(policy),
-        _accuracy_and_ordering=_accuracy(accuracy) + (der.boolean(True) if ordering else b""),
-        _info_back=name + (der.explicit(1, _qualified()) if qualified else b""),
-        _certificate_attribute=_signing_certificate_v2(certificate.der),
-        _certificate_attribute_v1=_signing_certificate_v1(certificate.der),
-        _data_front=_VERSION_3 + der.set_of(digest_algorithm),
-        _certificates=der.explicit(0, b"".join(sorted({certificate.der, *chain}))),
-        _signer_front=_VERSION_1 + identifier + digest_algorithm,
-        _signature_identifier=signature_identifier,
+        info_front=_VERSION_1 + der.oid(policy),
+        accuracy_and_ordering=_accuracy(accuracy) + (der.boolean(True) if ordering else b""),
+        info_back=name + (der.explicit(1, _qualified()) if qualified else b""),
+        certificate=certificate.der,
+        data_front=_VERSION_3 + der.set_of(digest_algorithm),
+        certificates=der.explicit(0, b"".join(sorted({certificate.der, *chain}))),
+        signer_front=_VERSION_1 + identifier + digest_algorithm,
+        signature_identifier=signature_identifier,
     )
 
 
@@ -207,6 +243,10 @@ def _signing_certificate_v1(certificate: bytes) -> bytes:
     """ESS signing-certificate, which knows SHA-1 only. Source: RFC 2634 section 5.4."""
     identifier = der.sequence(der.octet_string(hashlib.sha1(certificate, usedforsecurity=False).digest()))
     return _attribute(der.oid(SIGNING_CERTIFICATE), der.sequence(der.sequence(identifier)))
+
+
+def _signing_time(at: datetime) -> bytes:
+    return _attribute(_SIGNING_TIME, der.utc_or_generalized_time(at))
 
 
 def _attribute(oid: bytes, value: bytes) -> bytes:
