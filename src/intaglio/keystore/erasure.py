@@ -12,6 +12,7 @@ from intaglio.audit.record import record
 from intaglio.core.errors import IntaglioError
 from intaglio.core.logging import get_logger
 from intaglio.core.principal import SYSTEM
+from intaglio.core.troubles import Troubles
 from intaglio.db.engine import Database
 from intaglio.keystore.models import private_key
 from intaglio.keystore.service import KeyStore, stored_key
@@ -19,6 +20,7 @@ from intaglio.keystore.service import KeyStore, stored_key
 log = get_logger(__name__)
 
 _BATCH = 50
+_troubles = Troubles()
 
 
 async def erase_due(database: Database, keystore: KeyStore) -> int:
@@ -37,8 +39,10 @@ async def erase_due(database: Database, keystore: KeyStore) -> int:
                 assert provider.dispatcher is not None
                 await provider.dispatcher.run(lambda p=provider, k=stored: p.destroy(k))  # type: ignore[misc]
             except IntaglioError as error:
-                log.warning("a destroyed key is still in its token", key=str(stored.key_id), reason=error.detail)
+                if _troubles.worth_reporting(stored.provider):
+                    log.warning("a destroyed key is still in its token", key=str(stored.key_id), reason=error.detail)
                 continue
+            _troubles.over(stored.provider)
             await tx.execute(update(private_key).where(c.id == stored.key_id).values(erasure_due=False))
             record(tx, SYSTEM, "key.erase", "key", str(stored.key_id), provider=stored.provider)
             erased += 1
