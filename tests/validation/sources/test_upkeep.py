@@ -1,0 +1,107 @@
+"""Who reads which source: one process each, another one within seconds when it dies."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from tests.support.authority import OPERATOR
+from tests.support.crl_server import FileServer, crl
+from tests.support.eventually import eventually
+from tests.support.foreign import ForeignCa
+from tests.validation.sources.conftest import Open
+
+from intaglio.validation.authorities import reading, service
+from intaglio.validation.context import Validation
+from intaglio.validation.sources import leases
+from intaglio.validation.sources import service as source_service
+from intaglio.validation.sources.upkeep import SourceReader
+
+_SHORT = timedelta(milliseconds=300)
+
+
+async def test_one_process_reads_and_another_takes_over_when_it_dies(
+    files: FileServer, ca: ForeignCa, open_reader: Open, validation: Validation
+) -> None:
+    files.files["ca.crl"] = crl(ca, 1, {1: None})
+    reader = await open_reader({"url": files.url("ca.crl")}, wait_to_pull="1s")
+    first, second = (SourceReader(validation, lease=_SHORT) for _ in range(2))
+    await first.turn()
+    await second.turn()
+    assert len(first._tasks) == 1
+    assert not second._tasks
+    await eventually(lambda: bool(files.requests))
+    for task in first._tasks.values():
+        task.task.cancel()  # it dies without giving anything back
+
+    async def taken_over() -> bool:
+        await second.turn()
+        return bool(second._tasks)
+
+    await eventually(taken_over)
+    files.files["ca.crl"] = crl(ca, 2, {2: None})
+
+    async def is_read() -> bool:
+        return await reader.statuses() == {2: "revoked"}
+
+    await eventually(is_read)
+    await second.stop()
+
+
+async def test_a_process_that_ends_in_order_gives_its_sources_back_at_once(
+    files: FileServer, ca: ForeignCa, open_reader: Open, validation: Validation
+) -> None:
+    files.files["ca.crl"] = crl(ca, 1, {})
+    await open_reader({"url": files.url("ca.crl")})
+    first, second = SourceReader(validation), SourceReader(validation)
+    await first.turn()
+    await first.stop()
+    await second.turn()
+    assert len(second._tasks) == 1
+    await second.stop()
+
+
+async def test_a_look_that_somebody_asks_for_happens_at_once(
+    files: FileServer, ca: ForeignCa, open_reader: Open, validation: Validation
+) -> None:
+    files.files["ca.crl"] = crl(ca, 1, {1: None})
+    reader = await open_reader({"url": files.url("ca.crl")}, wait_to_pull="1h")
+    process = SourceReader(validation)
+    await process.turn()
+
+    async def was_read() -> bool:
+        return bool(await reader.statuses())
+
+    await eventually(was_read)
+    files.files["ca.crl"] = crl(ca, 2, {2: None})
+    asked = await source_service.pull(validation, OPERATOR, "foreign")
+    assert asked.waiting
+
+    async def is_done() -> bool:
+        await process.turn()
+        async with validation.database.read() as view:
+            found = await leases.pull_of(view, (await reading.load(view, "foreign")).id)
+        return not found.waiting and found.ended_at is not None and found.outcome == "changed"
+
+    await eventually(is_done)
+    assert await reader.statuses() == {2: "revoked"}
+    await process.stop()
+
+
+async def test_a_disabled_or_deleted_authority_is_not_read_any_more(
+    files: FileServer, ca: ForeignCa, open_reader: Open, validation: Validation
+) -> None:
+    files.files["ca.crl"] = crl(ca, 1, {})
+    await open_reader({"url": files.url("ca.crl")})
+    process = SourceReader(validation)
+    await process.turn()
+    spec = (await service.get(validation, OPERATOR, "foreign")).authority.spec
+    await service.change(validation, OPERATOR, "foreign", spec.model_copy(update={"enabled": False}))
+    await process.turn()
+    assert not process._tasks
+    await service.change(validation, OPERATOR, "foreign", spec)
+    await process.turn()
+    assert len(process._tasks) == 1
+    await service.remove(validation, OPERATOR, "foreign")
+    await process.turn()
+    assert not process._tasks
+    await process.stop()
