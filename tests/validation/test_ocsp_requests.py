@@ -191,7 +191,7 @@ def test_malformed_signatures_are_refused(what: str, parts: tuple[bytes, ...]) -
 
 @given(st.data())
 def test_a_damaged_signed_request_is_understood_or_refused_and_nobody_is_authorized(data: st.DataObject) -> None:
-    ca, certificate, request = _really_signed()
+    ca, _, request = _really_signed()
     damaged = bytearray(request)
     for _ in range(data.draw(st.integers(1, 3))):
         position = data.draw(st.integers(0, len(damaged) - 1))

@@ -21,6 +21,7 @@ import java.util.Set;
  *
  * Usage: java RelyingParty.java WHAT FILE... with WHAT one of
  *   ocsp, crl   ROOT ISSUING LEAF...: path validation of each leaf with revocation checked that way
+ *   ocsp-leaf   ROOT ISSUING LEAF...: the same by OCSP, of the leaf alone
  *   p12         FILE PASSWORD_FILE:   aliases, key algorithms and chain lengths of a PKCS #12
  */
 public class RelyingParty {
@@ -32,15 +33,24 @@ public class RelyingParty {
         X509Certificate root = certificate(arguments[1]);
         X509Certificate issuing = certificate(arguments[2]);
         for (int i = 3; i < arguments.length; i++) {
-            String verdict = validate(root, List.of(certificate(arguments[i]), issuing), arguments[0].equals("ocsp"));
+            String verdict = validate(root, List.of(certificate(arguments[i]), issuing), options(arguments[0]));
             System.out.println(Path.of(arguments[i]).getFileName() + ": " + verdict);
         }
     }
 
-    private static String validate(X509Certificate root, List<X509Certificate> chain, boolean ocsp) throws Exception {
+    private static Set<Option> options(String way) {
+        return switch (way) {
+            case "ocsp" -> EnumSet.of(Option.NO_FALLBACK);
+            case "ocsp-leaf" -> EnumSet.of(Option.NO_FALLBACK, Option.ONLY_END_ENTITY);
+            default -> EnumSet.of(Option.PREFER_CRLS, Option.NO_FALLBACK);
+        };
+    }
+
+    private static String validate(X509Certificate root, List<X509Certificate> chain, Set<Option> options)
+            throws Exception {
         CertPathValidator validator = CertPathValidator.getInstance("PKIX");
         PKIXRevocationChecker checker = (PKIXRevocationChecker) validator.getRevocationChecker();
-        checker.setOptions(ocsp ? EnumSet.of(Option.NO_FALLBACK) : EnumSet.of(Option.PREFER_CRLS, Option.NO_FALLBACK));
+        checker.setOptions(options);
         PKIXParameters parameters = new PKIXParameters(Set.of(new TrustAnchor(root, null)));
         parameters.addCertPathChecker(checker);
         CertPath path = CertificateFactory.getInstance("X.509").generateCertPath(new ArrayList<>(chain));
