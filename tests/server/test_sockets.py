@@ -28,6 +28,14 @@ def test_disabled_listener_is_left_out(tmp_path: Path) -> None:
     assert listeners.bind(Settings(data_dir=tmp_path, public=Listener(port=0, enabled=False)), ["public"]) == {}
 
 
+@pytest.mark.parametrize(("host", "scheme"), [("127.0.0.1", "http"), ("::1", "http"), ("0.0.0.0", "https")])
+def test_decisions_are_asked_for_in_the_clear_on_this_host_only(tmp_path: Path, host: str, scheme: str) -> None:
+    bound = listeners.bind(Settings(data_dir=tmp_path, access=Listener(host=host, port=0)), ["access"])["access"]
+    secure, found = bound.kind.secure, bound.bound.scheme
+    bound.close()
+    assert (secure, found) == (scheme == "https", scheme)
+
+
 def test_taken_address_names_listener_and_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listeners, "_BIND_PATIENCE", 0)
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import socket
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from intaglio.core.clock import monotonic
@@ -99,12 +100,21 @@ def bind(settings: Settings, names: Iterable[str]) -> dict[str, Sockets]:
             else:
                 listener: Listener = getattr(settings, name)
                 if listener.enabled:
-                    found[name] = Sockets(kind, _bind_tcp(name, listener))
+                    sockets = _bind_tcp(name, listener)
+                    found[name] = Sockets(_secured(kind, sockets), sockets)
     except IntaglioError:
         for sockets in found.values():
             sockets.close()
         raise
     return found
+
+
+def _secured(kind: ListenerKind, sockets: tuple[socket.socket, ...]) -> ListenerKind:
+    """The kind for these addresses: whoever asks for decisions shows a token, which leaves a host under TLS only."""
+    hosts = (opened.getsockname()[0] for opened in sockets)
+    if kind.name == "access" and not all(ipaddress.ip_address(host.partition("%")[0]).is_loopback for host in hosts):
+        return replace(kind, secure=True)
+    return kind
 
 
 def _bind_tcp(name: str, listener: Listener) -> tuple[socket.socket, ...]:
