@@ -181,9 +181,12 @@ class KeyStore:
         return signer
 
     async def adopt(
-        self, tx: Transaction, key: PrivateKey, label: str, *, principal: Principal = SYSTEM
+        self, tx: Transaction, key: PrivateKey, label: str, *, principal: Principal = SYSTEM, made_here: bool = False
     ) -> Signer:
         """Keep a key that was made elsewhere, sealed under the master key; it exists once the transaction commits.
+
+        ``made_here`` is for a key that this process has just made outside of the transaction, because that is costly;
+        it is audited like one of :meth:`generate`.
 
         Raises InvalidInput (``key-algorithm-not-allowed``).
         """
@@ -201,7 +204,7 @@ class KeyStore:
             )
         )
         facts: dict[str, Any] = {"label": label, "algorithm": algorithm.value, "provider": SoftwareProvider.name}
-        record(tx, principal, "key.adopt", "key", str(key_id), **facts)
+        record(tx, principal, "key.generate" if made_here else "key.adopt", "key", str(key_id), **facts)
         signer = self._signer(key_id, algorithm, spki, key, self._providers[SoftwareProvider.name])
         tx.after_commit(lambda: self._signers.__setitem__(key_id, signer))
         return signer

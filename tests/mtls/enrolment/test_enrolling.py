@@ -344,6 +344,17 @@ async def test_a_user_takes_the_allowed_address_he_enters(mtls: Mtls, alice: Ide
     assert san.get_values_for_type(x509.RFC822Name) == ["alice@corp.example"]
 
 
+async def test_nobody_enrols_under_the_address_of_somebody_else(mtls: Mtls, alice: Identity) -> None:
+    code = await create_code(mtls, OPERATOR, NewCode(alice, emails=[EMAIL, "a.smith@example.com"]))
+    early = await begin(mtls, code, "a.smith@example.com")  # while the address was nobody's
+    await make_user(mtls, "A.Smith@example.com")
+    assert await refused(submit_request(mtls, early.token, csr_for(early), VISITOR)) == "email-taken"
+    assert await refused(begin(mtls, code, "A.Smith@example.com")) == "email-taken"
+    opened = await begin(mtls, code)  # the code is still good for her own
+    issued = await submit_request(mtls, opened.token, csr_for(opened), VISITOR)
+    assert issued.identity.email == EMAIL
+
+
 async def test_a_device_enrols_with_the_code_of_its_person(mtls: Mtls, trust_domain: TrustDomain) -> None:
     device = await add_identity(mtls, OPERATOR, NewIdentity(trust_domain.name, "device", "laptop-7"))
     assert await refused(create_code(mtls, OPERATOR, NewCode(device))) == "invalid-input"  # for nobody

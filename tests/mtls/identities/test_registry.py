@@ -116,6 +116,34 @@ async def test_name_is_given_out_once_per_kind_and_domain(mtls: Mtls, trust_doma
     assert refusal.value.code == "identity-exists"
 
 
+async def test_address_is_that_of_one_person_in_a_trust_domain(mtls: Mtls, trust_domain: TrustDomain) -> None:
+    alice, bob = await make_user(mtls, "alice@example.com"), await make_user(mtls, "bob@example.com")
+    for change in ("alice@example.com", "Alice@Example.com"):
+        with pytest.raises(StateConflict) as refusal:
+            await edit_identity(mtls, OPERATOR, bob.id, IdentityChanges(email=change))
+        assert refusal.value.code == "email-taken"
+    with pytest.raises(StateConflict):
+        await make_user(mtls, "ALICE@example.com")
+    await edit_identity(mtls, OPERATOR, alice.id, IdentityChanges(email="Alice@example.com"))  # her own, otherwise
+    await make_domain(mtls, "dev.example", "dev")
+    await make_user(mtls, domain="dev.example")
+    await retire_identity(mtls, OPERATOR, alice.id)
+    assert (await edit_identity(mtls, OPERATOR, bob.id, IdentityChanges(email="alice@example.com"))).state == "active"
+
+
+async def test_two_who_take_an_address_at_once_do_not_both_get_it(mtls: Mtls, trust_domain: TrustDomain) -> None:
+    people = [await make_user(mtls, f"u{n}@example.com") for n in range(3)]
+    wish = IdentityChanges(email="shared@example.com")
+    done = await asyncio.gather(
+        *(edit_identity(mtls, OPERATOR, each.id, wish) for each in people),
+        make_user(mtls, "shared@example.com"),
+        return_exceptions=True,
+    )
+    refused = [each for each in done if isinstance(each, StateConflict)]
+    assert (len(refused), len(done)) == (3, 4)
+    assert {each.code for each in refused} <= {"email-taken", "identity-exists"}
+
+
 async def test_list_that_has_a_wrong_entry_registers_nobody(mtls: Mtls, trust_domain: TrustDomain) -> None:
     good = [NewIdentity("prod.example", "device", f"laptop-{n}") for n in range(3)]
     with pytest.raises(InvalidInput) as refusal:

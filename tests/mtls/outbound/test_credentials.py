@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,8 @@ from sqlalchemy import select
 from tests.mtls.outbound.conftest import PASSWORD, Partner
 from tests.support.authority import OPERATOR, tenant
 
-from intaglio.asn1.algorithms import KeyAlgorithm, generate_private_key
+from intaglio.asn1.algorithms import KeyAlgorithm, PrivateKey, generate_private_key
+from intaglio.audit.models import audit_record
 from intaglio.core import clock
 from intaglio.core.errors import Forbidden, IntaglioError, InvalidInput, NotFound, StateConflict
 from intaglio.core.principal import Permission, Principal
@@ -116,6 +118,32 @@ async def test_a_key_made_in_place_waits_for_its_certificate(mtls: Mtls, organiz
     with pytest.raises(StateConflict) as conflict:
         await service.install(mtls, OPERATOR, "demo", "payments-api", pem(certificate))
     assert conflict.value.code == "no-open-request"
+
+
+async def test_a_key_is_made_among_the_costly_work_while_nobody_waits_for_the_database(
+    mtls: Mtls, organization: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[bool, int]] = []
+
+    def making(algorithm: KeyAlgorithm) -> PrivateKey:
+        seen.append((threading.current_thread().name.startswith("costly"), mtls.database.connections_in_use))
+        return generate_private_key(algorithm)
+
+    monkeypatch.setattr(service, "generate_private_key", making)
+    await _new(mtls)
+    await service.request(mtls, OPERATOR, "demo", "payments-api", Wanted("CN=intaglio", key_algorithm="P-384"))
+    assert seen == [(True, 0)]
+    for stranger in (tenant("mallory"), Principal("user", "bob", frozenset({Permission.MTLS_VIEW}))):
+        with pytest.raises((NotFound, Forbidden)):
+            await service.request(mtls, stranger, "demo", "payments-api", Wanted("CN=intaglio"))
+    await service.retire(mtls, OPERATOR, "demo", "payments-api")
+    with pytest.raises(StateConflict):
+        await service.request(mtls, OPERATOR, "demo", "payments-api", Wanted("CN=intaglio"))
+    assert len(seen) == 1  # nobody makes us work who gets nothing
+    async with mtls.database.read() as view:
+        about_keys = select(audit_record.c.action).where(audit_record.c.action.like("key.%"))
+        made = await view.all(about_keys.order_by(audit_record.c.seq.desc()).limit(2))
+    assert [row["action"] for row in made] == ["key.destroy", "key.generate"]
 
 
 async def _signed_by_its_own_key(mtls: Mtls, request: bytes) -> bytes:

@@ -36,6 +36,7 @@ from intaglio.mtls.enrolment.settings import EnrolmentSettings
 from intaglio.mtls.identities import models as identity_models
 from intaglio.mtls.identities import registry
 from intaglio.mtls.identities.issuing import issue_identity
+from intaglio.mtls.identities.registration import require_address_free
 from intaglio.mtls.identities.values import Channel, Identity, IssuedIdentity, Kind
 from intaglio.platform import live_settings
 from intaglio.x509.requests import CertificateRequest
@@ -50,8 +51,8 @@ async def submit_request(mtls: Mtls, token: str, csr: bytes | str, visitor: Visi
 
     The same request again gets the same certificate. Raises NotFound (``session-unknown``), InvalidInput
     (``csr_malformed``, ``csr_signature``, ``csr_key_type``, ``csr_mismatch``), StateConflict (``code_used``,
-    ``key_reused``, ``enrolment-in-progress``), Forbidden (code revoked meanwhile, identity suspended), Unavailable
-    (``ca_unavailable``: the session stays open and the code good), RateLimited.
+    ``key_reused``, ``enrolment-in-progress``, ``email-taken``), Forbidden (code revoked meanwhile, identity
+    suspended), Unavailable (``ca_unavailable``: the session stays open and the code good), RateLimited.
     """
     async with mtls.database.read() as view:
         settings = await live_settings.current(view, EnrolmentSettings)
@@ -178,10 +179,16 @@ async def was_issued(tx: Transaction, session: Row, identity: Identity) -> bool:
 async def _with_address(
     tx: Transaction, identity: Identity, email: str, visitor: Visitor, session: Row
 ) -> Identity:
-    """A user whose code allows several addresses has the one he entered from now on."""
+    """A user whose code allows several addresses has the one he entered from now on.
+
+    Raises StateConflict (``email-taken``).
+    """
     if identity.kind is not Kind.USER or identity.email.lower() == email:
         return identity
     i = identity_models.identity
+    # The identity before its address, as everywhere, or two could wait for each other.
+    await tx.scalar(select(i.c.id).where(i.c.id == identity.id).with_for_update())
+    await require_address_free(tx, identity, email)
     await tx.execute(update(i).where(i.c.id == identity.id).values(email=email, changed_at=tx.now))
     note(tx, identity, visitor, "choose-address", session)
     return await registry.load_identity(tx, identity.id)

@@ -30,6 +30,7 @@ from intaglio.mtls.enrolment.models import code as code_table
 from intaglio.mtls.enrolment.models import session as table
 from intaglio.mtls.enrolment.settings import EnrolmentSettings
 from intaglio.mtls.identities import registry
+from intaglio.mtls.identities.registration import require_address_free
 from intaglio.mtls.identities.secrets import server_secret
 from intaglio.mtls.identities.values import Identity
 from intaglio.platform import live_settings
@@ -81,8 +82,8 @@ async def begin_session(mtls: Mtls, code: str, email: str, visitor: Visitor) -> 
     """Exchange a code and an address of its list for a session.
 
     Raises Forbidden (``code_invalid``, ``code_expired``, ``code_revoked``, ``email_not_allowed``,
-    ``code-not-approved``, ``identity-suspended`` ...), StateConflict (``code_used``), RateLimited (``code_locked``,
-    ``rate_limited``, ``too-many-sessions``).
+    ``code-not-approved``, ``identity-suspended`` ...), StateConflict (``code_used``, ``email-taken``), RateLimited
+    (``code_locked``, ``rate_limited``, ``too-many-sessions``).
     """
     async with mtls.database.read() as view:
         settings = await live_settings.current(view, EnrolmentSettings)
@@ -224,6 +225,7 @@ async def _open(
 ) -> OpenSession:
     identity = await registry.load_identity(tx, row["identity_id"])
     registry.require_active(identity)
+    await require_address_free(tx, identity, email)  # before a key is made; it is looked at again when it is taken
     begun = await tx.scalar(select(func.count()).where(table.c.code_id == row["id"]))
     if begun >= settings.sessions_per_code:
         raise RateLimited(

@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
+from intaglio.authority import locks
 from intaglio.core.errors import IntaglioError, InvalidInput, Refused, StateConflict
 from intaglio.core.identifiers import new_id
 from intaglio.core.principal import Principal
 from intaglio.db.engine import Transaction
 from intaglio.mtls.identities import models, names
-from intaglio.mtls.identities.values import Kind, TrustDomain
+from intaglio.mtls.identities.values import Identity, Kind, TrustDomain
 
 _DERIVED_CHARACTERS = 20  # of base32: 100 bits
 #: The kinds that carry team and service, and may carry DNS names.
@@ -154,13 +155,14 @@ async def new_ones(tx: Transaction, rows: list[dict[str, Any]], *, skip_existing
         raise InvalidInput("The same identity is named twice.", code="identities-invalid", target="identities")
     i = models.identity.c
     taken: set[tuple[Any, ...]] = set()
-    for domain_id, kind in {(row["domain_id"], row["kind"]) for row in rows}:
+    for domain_id, kind in sorted({(row["domain_id"], row["kind"]) for row in rows}):  # locks in one order for all
         wanted = [_key(row)[2] for row in rows if (row["domain_id"], row["kind"]) == (domain_id, kind)]
-        column = i.email if kind == Kind.USER else i.name
-        found = select(column.label("key")).where(i.domain_id == domain_id, i.kind == kind, column.in_(wanted))
         if kind == Kind.USER:
-            found = found.where(i.state != "retired")
-        taken |= {(domain_id, kind, row["key"]) for row in await tx.all(found)}
+            found = await addresses_held(tx, domain_id, wanted)
+        else:
+            names_held = select(i.name).where(i.domain_id == domain_id, i.kind == kind, i.name.in_(wanted))
+            found = {row["name"] for row in await tx.all(names_held)}
+        taken |= {(domain_id, kind, key) for key in found}
     if taken and not skip_existing:
         shown = ", ".join(sorted(key[2] for key in taken)[:5])
         raise StateConflict(
@@ -174,7 +176,37 @@ async def new_ones(tx: Transaction, rows: list[dict[str, Any]], *, skip_existing
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     """What is unique about an identity; users, whose names are made here, have one per e-mail address."""
-    return row["domain_id"], row["kind"], row["email"] if row["kind"] == Kind.USER else row["name"]
+    return row["domain_id"], row["kind"], row["email"].lower() if row["kind"] == Kind.USER else row["name"]
+
+
+async def require_address_free(tx: Transaction, identity: Identity, email: str) -> None:
+    """Raise StateConflict (``email-taken``) for an address that another user of the trust domain has; nobody else
+    takes it until the end. Only users are told apart by their addresses."""
+    if identity.kind is not Kind.USER or email.lower() == identity.email.lower():
+        return
+    if await addresses_held(tx, identity.domain.id, [email.lower()], but=identity.id):
+        raise StateConflict(
+            f'Somebody else in the trust domain "{identity.domain.name}" has the address {email[:80]}.',
+            code="email-taken",
+            remedy="Use another address, or have the identity retired that has it.",
+            target="email",
+        )
+
+
+async def addresses_held(
+    tx: Transaction, domain_id: UUID, addresses: Sequence[str], *, but: UUID | None = None
+) -> set[str]:
+    """Which of these addresses (in lower case) users of a trust domain have that are not retired, ``but`` one.
+
+    Whoever takes an address takes turns with others who do, so that two never both find it free.
+    """
+    await locks.lock(tx, "mtls-addresses", domain_id)
+    i = models.identity.c
+    lower = func.lower(i.email)
+    found = select(lower.label("email")).where(
+        i.domain_id == domain_id, i.kind == Kind.USER.value, i.state != "retired", lower.in_(addresses)
+    )
+    return {row["email"] for row in await tx.all(found if but is None else found.where(i.id != but))}
 
 
 def derived_name(secret: bytes, prefix: str, of: UUID) -> str:

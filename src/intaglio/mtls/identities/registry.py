@@ -23,7 +23,7 @@ from intaglio.mtls.context import Mtls
 from intaglio.mtls.identities import domains, models
 from intaglio.mtls.identities.registration import IdentityChanges as IdentityChanges
 from intaglio.mtls.identities.registration import NewIdentity as NewIdentity
-from intaglio.mtls.identities.registration import checked_attributes, checked_rows, new_ones
+from intaglio.mtls.identities.registration import checked_attributes, checked_rows, new_ones, require_address_free
 from intaglio.mtls.identities.secrets import server_secret
 from intaglio.mtls.identities.values import Identity, Kind, TrustDomain
 
@@ -114,7 +114,7 @@ async def edit_identity(
     """Change what is registered; certificates say so from the next one on. Needs ``mtls.identities``.
 
     Raises NotFound, InvalidInput, Refused (``attribute-missing``, ``dns-name-outside-domain``), StateConflict for a
-    retired one.
+    retired one and for an address that somebody else has (``email-taken``).
     """
     principal.require(Permission.MTLS_IDENTITIES)
     async with mtls.database.transaction() as tx:
@@ -126,6 +126,7 @@ async def edit_identity(
             **{name: given.get(name, getattr(identity, name)) for name in vars(IdentityChanges())},
         )
         values = checked_attributes(wanted, identity.kind, identity.domain, identity.name) | {"changed_at": tx.now}
+        await require_address_free(tx, identity, values["email"])
         i = models.identity
         await tx.execute(update(i).where(i.c.id == identity.id).values(**values))
         changed = await load_identity(tx, identity.id)

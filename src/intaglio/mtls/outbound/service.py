@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import SecretStr
 from sqlalchemy import Select, func, insert, select, update
 
-from intaglio.asn1.algorithms import KeyAlgorithm, key_algorithm_of
+from intaglio.asn1.algorithms import KeyAlgorithm, generate_private_key, key_algorithm_of
 from intaglio.audit.record import record
 from intaglio.authority import models as authority_models
 from intaglio.authority.access import require_organization, sees_all, visible_organizations
@@ -20,6 +20,7 @@ from intaglio.core.errors import InvalidInput, NotFound, Refused, StateConflict
 from intaglio.core.identifiers import new_id
 from intaglio.core.principal import Permission, Principal
 from intaglio.db.engine import Transaction
+from intaglio.keystore.providers import SoftwareProvider
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.outbound import models
 from intaglio.mtls.outbound.values import Credential, NewOutbound, Outbound, Trust
@@ -170,19 +171,33 @@ class Wanted:
 
 
 async def request(mtls: Mtls, principal: Principal, organization: str, name: str, wanted: Wanted) -> bytes:
-    """Make a key in the keystore, and a certificate request (DER) for it. Replaces a request that is still open."""
+    """Make a key in the keystore, and a certificate request (DER) for it. Replaces a request that is still open.
+
+    Raises NotFound, Forbidden, InvalidInput, StateConflict (``outbound-retired``, ``too-many``), RateLimited
+    (``too-much-work``), NotSupported (provider, algorithm), Unavailable.
+    """
     subject = Name.parse(wanted.subject)
     names = GeneralNames.build(wanted.names) if wanted.names else None
     algorithm = KeyAlgorithm.parse(wanted.key_algorithm)
+    # Whoever may not, or has no room, costs nothing; what counts is looked at again once the key is there.
+    async with mtls.database.read() as view:
+        await require_organization(view, principal, organization, Permission.MTLS_IDENTITIES)
+        before = await load(view, organization, name)
+        _require_open(before)
+        _require_room(before)
+    key = None
+    if wanted.provider == SoftwareProvider.name:
+        key = await costly.run(principal, lambda: generate_private_key(algorithm))
     async with mtls.database.transaction() as tx:
         found = await owned(tx, principal, organization, name)
         _require_room(found)
-        if (before := found.credential("requested")) is not None:
-            await _retire_credential(mtls, tx, principal, before)
-        label = _label(organization, name)
-        signer = await mtls.authority.keystore.generate(
-            tx, algorithm, label, provider=wanted.provider, principal=principal
-        )
+        if (replaced := found.credential("requested")) is not None:
+            await _retire_credential(mtls, tx, principal, replaced)
+        keystore, label = mtls.authority.keystore, _label(organization, name)
+        if key is not None:
+            signer = await keystore.adopt(tx, key, label, principal=principal, made_here=True)
+        else:  # a token makes it itself, in its own threads, and takes it back when the transaction fails
+            signer = await keystore.generate(tx, algorithm, label, provider=wanted.provider, principal=principal)
         made = await signer.using(lambda key: make_request(key, subject, names))
         await _add(tx, principal, found, signer.key_id, state="requested", request=made)
         _note(tx, principal, "request", organization, name, subject=subject.rfc4514)
@@ -212,6 +227,12 @@ async def install(mtls: Mtls, principal: Principal, organization: str, name: str
         await _settle(tx, found.id)
         _note(tx, principal, "install", organization, name, serial_number=info.serial.hex())
         return await load(tx, organization, name)
+
+
+def _require_open(found: Outbound) -> None:
+    """Raise StateConflict (``outbound-retired``)."""
+    if found.state == "retired":
+        raise StateConflict(f'"{found.name}" is retired.', code="outbound-retired")
 
 
 def _require_room(found: Outbound) -> None:
@@ -298,8 +319,7 @@ async def owned(tx: Transaction, principal: Principal, organization: str, name: 
     """The interface, locked, for whoever may change it. Raises NotFound, StateConflict (``outbound-retired``)."""
     await require_organization(tx, principal, organization, Permission.MTLS_IDENTITIES)
     found = await load(tx, organization, name, lock=True)
-    if found.state == "retired":
-        raise StateConflict(f'"{name}" is retired.', code="outbound-retired")
+    _require_open(found)
     return found
 
 
