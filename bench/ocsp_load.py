@@ -49,12 +49,17 @@ def issued(product: Installation, count: int) -> tuple[list[x509.Certificate], x
         return certificates, x509.load_der_x509_certificate(answer.read())
 
 
-def answer_size(product: Installation, request: bytes) -> int:
-    """Octets of one OCSP answer."""
+def answer(product: Installation, request: bytes, path: str = PATH) -> bytes:
+    """One OCSP answer."""
     body = request.partition(b"\r\n\r\n")[2]
-    wire = urllib.request.Request(product.url("public", PATH), body, {"Content-Type": "application/ocsp-request"})
-    with urllib.request.urlopen(wire, timeout=10) as answer:
-        return len(answer.read())
+    wire = urllib.request.Request(product.url("public", path), body, {"Content-Type": "application/ocsp-request"})
+    with urllib.request.urlopen(wire, timeout=10) as answered:
+        return bytes(answered.read())
+
+
+def answer_size(product: Installation, request: bytes, path: str = PATH) -> int:
+    """Octets of one OCSP answer."""
+    return len(answer(product, request, path))
 
 
 def run(port: int, requests: list[bytes]) -> load.Result:
