@@ -134,8 +134,8 @@ async def delete_issuer(timestamps: Timestamps, principal: Principal, name: str)
 
 
 async def list_issuers(timestamps: Timestamps, principal: Principal) -> list[IssuerView]:
-    """All issuers by name. Needs ``timestamping.view`` or ``timestamping.manage``."""
-    _require_view(principal)
+    """All issuers by name. Needs ``timestamping.view``."""
+    principal.require(Permission.TIMESTAMPING_VIEW)
     snapshot = await timestamps.authority.snapshot()
     async with timestamps.authority.database.read() as view:
         found = await load_issuers(view)
@@ -147,8 +147,8 @@ async def list_issuers(timestamps: Timestamps, principal: Principal) -> list[Iss
 
 
 async def show_issuer(timestamps: Timestamps, principal: Principal, name: str) -> IssuerView:
-    """One issuer. Needs ``timestamping.view`` or ``timestamping.manage``. Raises NotFound."""
-    _require_view(principal)
+    """One issuer. Needs ``timestamping.view``. Raises NotFound."""
+    principal.require(Permission.TIMESTAMPING_VIEW)
     snapshot = await timestamps.authority.snapshot()
     async with timestamps.authority.database.read() as view:
         found = await load_issuer(view, name)
@@ -199,9 +199,9 @@ async def validate_issuer(
 ) -> list[Finding]:
     """What is wrong with an issuer, or would be with another profile or certificate; nothing is changed.
 
-    Needs ``timestamping.view`` or ``timestamping.manage``. Raises NotFound, InvalidInput (``certificate-unparsable``).
+    Needs ``timestamping.view``. Raises NotFound, InvalidInput (``certificate-unparsable``).
     """
-    _require_view(principal)
+    principal.require(Permission.TIMESTAMPING_VIEW)
     async with timestamps.authority.database.read() as view:
         found = await load_issuer(view, name)
         settings = await live_settings.current(view, Timestamping)
@@ -281,8 +281,3 @@ def _view(found: IssuerRecord, cas: dict[Any, str], sharing: Sequence[str]) -> I
         None if key is None or key.certificate is None else read_certificate(key.certificate),
         () if key is None else tuple(map(read_certificate, key.chain)),
     )
-
-
-def _require_view(principal: Principal) -> None:
-    if not principal.may(Permission.TIMESTAMPING_MANAGE):
-        principal.require(Permission.TIMESTAMPING_VIEW)

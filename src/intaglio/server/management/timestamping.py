@@ -195,6 +195,7 @@ async def get_timestamp_issuer(services: Given, asker: Asker, name: str) -> Time
 @router.patch("/timestamping/issuers/{name}")
 async def change_timestamp_issuer(services: Given, asker: Asker, name: str, body: IssuerChanges) -> TimestampIssuer:
     """Change what tokens say; counts on every process at once."""
+    asker.require(Permission.TIMESTAMPING_MANAGE)  # before anything of the issuer is shown by what is wrong
     present = await issuers.show_issuer(services.timestamps, asker, name)
     changed = await issuers.change_issuer(
         services.timestamps,
@@ -257,8 +258,7 @@ async def validate_timestamp_issuer(services: Given, asker: Asker, name: str, bo
 @router.get("/timestamping/clock")
 async def check_timestamp_clock(services: Given, asker: Asker) -> ClockReport:
     """Ask the source of time now."""
-    if not asker.may(Permission.TIMESTAMPING_MANAGE):
-        asker.require(Permission.TIMESTAMPING_VIEW)
+    asker.require(Permission.TIMESTAMPING_VIEW)
     async with services.database.read() as view:
         settings = await live_settings.current(view, Timestamping)
     return ClockReport(**clock_members(await gate.check_once(settings)))
