@@ -29,7 +29,7 @@ LINES = "application/x-ndjson"
 
 class Declaration(BaseModel):
     """YAML: organizations, CAs, custom profiles, live settings, trust domains, identities, policies, ingresses,
-    pipelines, outbound credentials; a section that is left out is left alone."""
+    pipelines, outbound credentials, status authorities and directories; a section that is left out is left alone."""
 
     model_config = ConfigDict(extra="forbid")
 

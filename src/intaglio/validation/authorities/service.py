@@ -174,7 +174,7 @@ async def _checked(
             code="status-authority-invalid",
             remedy="Correct what is listed; intaglio ocsp authority validate lists it without saving.",
             target=wrong[0].target,
-            fields=[(problem.target, problem.message) for problem in wrong],
+            fields=[(problem.target.replace(".", "/"), problem.message) for problem in wrong],
             extra={"problems": [problem.code for problem in wrong]},
         )
     return tuple(found)

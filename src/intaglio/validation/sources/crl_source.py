@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -68,18 +69,27 @@ class _Arrived:
     crl: dict[str, Any] = field(default_factory=dict)
 
 
-async def look(validation: Validation, authority: Authority, confirm: Confirm, progress: importing.Progress) -> Looked:
+async def look(
+    validation: Validation,
+    authority: Authority,
+    confirm: Confirm,
+    progress: importing.Progress,
+    room: AbstractAsyncContextManager[Any] | None = None,
+) -> Looked:
     """Look at everything that an authority is read from, once.
 
-    ``progress`` is told how many entries have been read. A part that cannot be used is in the result; what concerns
-    the whole raises: Unavailable, TimedOut (the database), StateConflict (``source-busy``, ``source-replaced``).
+    ``progress`` is told how many entries have been read; ``room`` is entered for what takes memory (checking, taking
+    in) and not for waiting for servers, so that a slow one holds up nobody. A part that cannot be used is in the
+    result; what concerns the whole raises: Unavailable, TimedOut (the database), StateConflict (``source-busy``,
+    ``source-replaced``).
     """
-    looked = Looked()
+    looked, room = Looked(), room or contextlib.nullcontext()
     async with validation.database.read() as view:
         before = await state.parts_of(view, authority.set_id)
     async with _files() as arrived:
-        await _fetch_all(validation, authority, before, arrived, looked)
-        await _take_in(validation, authority, arrived, looked, confirm, progress)
+        await _fetch_all(validation, authority, before, arrived, looked, room)
+        async with room if arrived else contextlib.nullcontext():
+            await _take_in(validation, authority, arrived, looked, confirm, progress)
     return looked
 
 
@@ -102,12 +112,13 @@ async def _fetch_all(
     before: Mapping[str, Part],
     arrived: dict[str, _Arrived],
     looked: Looked,
+    room: AbstractAsyncContextManager[Any],
 ) -> None:
     for part in authority.crl.crls:
-        await _attempt(part.name, _fetch_crl(validation, authority, part, before, delta=False), arrived, looked)
-        if part.has_delta:
-            name = part.name + DELTA
-            await _attempt(name, _fetch_crl(validation, authority, part, before, delta=True), arrived, looked)
+        for delta in (False, True) if part.has_delta else (False,):
+            name = part.name + DELTA if delta else part.name
+            fetch = _fetch_crl(validation, authority, part, before.get(name), room, delta=delta)
+            await _attempt(name, fetch, arrived, looked)
     if authority.crl.serial_list:
         await _attempt(SERIALS, _fetch_serials(validation, authority, before.get(SERIALS)), arrived, looked)
 
@@ -125,10 +136,15 @@ async def _attempt(
 
 
 async def _fetch_crl(
-    validation: Validation, authority: Authority, part: CrlPart, before: Mapping[str, Part], *, delta: bool
+    validation: Validation,
+    authority: Authority,
+    part: CrlPart,
+    known: Part | None,
+    room: AbstractAsyncContextManager[Any],
+    *,
+    delta: bool,
 ) -> _Arrived | None:
     """A CRL that is new and passed its checks; None when the one that is known is still the newest."""
-    known = before.get(part.name + DELTA if delta else part.name)
     fetched = await fetch_part(validation, authority, part, known, delta=delta)
     if known is not None and known["complete"] and (fetched is None or fetched.digest == known["digest"]):
         if fetched is not None:
@@ -138,7 +154,8 @@ async def _fetch_crl(
     if fetched is None:
         return None
     try:
-        facts = await asyncio.to_thread(_checked, fetched, authority, part, known, delta=delta)
+        async with room:
+            facts = await asyncio.to_thread(_checked, fetched, authority, known, delta=delta)
     except BaseException:
         fetched.close()
         raise
@@ -189,9 +206,7 @@ def _known(known: Part | None) -> Known:
     return Known(known["etag"], known["last_modified"])
 
 
-def _checked(
-    fetched: Fetched, authority: Authority, part: CrlPart, known: Part | None, *, delta: bool
-) -> dict[str, Any]:
+def _checked(fetched: Fetched, authority: Authority, known: Part | None, *, delta: bool) -> dict[str, Any]:
     """What is recorded of a CRL that passed its checks. Runs in a thread: a signature over megabytes takes time."""
     crl = read_crl(fetched.read())
     if crl.is_delta != delta:

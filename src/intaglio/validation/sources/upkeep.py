@@ -1,7 +1,7 @@
 """Reading the sources of all status authorities, in the jobs process: each in its own rhythm, each by one process.
 
-One task per authority looks, waits and looks again; a slow or broken source holds up none of the others. Few look at a
-time, so that a hundred sources do not fill the memory at once.
+One task per authority looks, waits and looks again; a slow or broken source holds up none of the others. What takes
+memory is done for a few at a time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from intaglio.validation.sources import freshness, importing, leases, metrics
 
 log = get_logger(__name__)
 
-_AT_A_TIME = 3  # looks of one process
+_AT_A_TIME = 2  # CRLs in the memory of one process
 _PROGRESS_SECONDS = 1.0
 _PRUNE_SECONDS = 60.0
 _PRUNE_BATCH = 20_000  # entries
@@ -156,10 +156,9 @@ class _Reading:
         """One look, and what is reported of it. Whether it was successful."""
         database, authority = self._validation.database, self._authority
         try:
-            async with self._room:
-                await leases.note_start(database, authority.id)
-                outcome, detail = await self._read()
-                await leases.note_end(database, authority.id, outcome, detail)
+            await leases.note_start(database, authority.id)
+            outcome, detail = await self._read()
+            await leases.note_end(database, authority.id, outcome, detail)
         except StateConflict as error:  # somebody else reads it, or it has another source: the next turn will tell
             log.info("a source is left to others", authority=authority.name, reason=error.code)
             return False
@@ -204,7 +203,7 @@ class _Reading:
             if self._authority.source == "crl":
                 from intaglio.validation.sources import crl_source
 
-                looked = await crl_source.look(self._validation, self._authority, confirm, progress)
+                looked = await crl_source.look(self._validation, self._authority, confirm, progress, self._room)
                 return looked.outcome, looked.detail
             from intaglio.validation.sources import gateway_source
 

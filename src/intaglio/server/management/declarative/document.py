@@ -1,5 +1,5 @@
 """The document: organizations, CAs, custom profiles, live settings, trust domains, identities, policies, ingresses,
-pipelines, outbound credentials.
+pipelines, outbound credentials, status authorities and their directories.
 
 Nothing in it is secret.
 """
@@ -16,6 +16,7 @@ from intaglio.core.errors import InvalidInput
 from intaglio.mtls.access.ingress_values import FORWARDS
 from intaglio.profiles import registry
 from intaglio.server.problems import json_pointer
+from intaglio.validation.authorities.values import AuthoritySpec, PemText
 
 LARGEST: Final = 1 << 20  # octets
 _DEEPEST, _MOST_NODES = 12, 50_000
@@ -224,6 +225,20 @@ class DeclaredOutbound(_Value):
         return f"{self.organization}/{self.name}"
 
 
+class DeclaredDirectory(_Value):
+    """An LDAP server that CRLs are read from; its password is given by command."""
+
+    name: str
+    url: str
+    start_tls: bool = False
+    server_ca: PemText = ""
+    user_name: str = ""
+
+
+class DeclaredStatusAuthority(AuthoritySpec):
+    """A CA whose certificates' status is given out."""
+
+
 class Document(_Value):
     """Everything that can be declared. A section that is left out is left alone."""
 
@@ -237,6 +252,8 @@ class Document(_Value):
     ingresses: list[DeclaredIngress] | None = None
     pipelines: list[DeclaredPipeline] | None = None
     outbound: list[DeclaredOutbound] | None = None
+    status_directories: list[DeclaredDirectory] | None = None
+    status_authorities: list[DeclaredStatusAuthority] | None = None
 
     @model_validator(mode="after")
     def _each_once(self) -> Document:
@@ -246,6 +263,8 @@ class Document(_Value):
         _require_unique((each.reference for each in self.ingresses or ()), "ingress")
         _require_unique((each.name for each in self.pipelines or ()), "pipeline")
         _require_unique((each.reference for each in self.outbound or ()), "outbound credential")
+        _require_unique((each.name for each in self.status_directories or ()), "status directory")
+        _require_unique((each.name for each in self.status_authorities or ()), "status authority")
         _require_unique((each.name for each in self.organizations or ()), "organization")
         _require_unique((str(each.get("id")) for each in self.profiles or ()), "profile")
         return self

@@ -31,6 +31,7 @@ from intaglio.server.management.declarative.document import (
     Document,
 )
 from intaglio.server.management.declarative.partners import read_outbound, read_pipelines
+from intaglio.server.management.declarative.status import read_authorities, read_directories
 from intaglio.server.services import Services
 from intaglio.x509.certificates import pem
 
@@ -55,6 +56,8 @@ async def read(services: Services, principal: Principal) -> Document:
         ingresses=await _ingresses(services, principal),
         pipelines=await read_pipelines(services.mtls, principal),
         outbound=await read_outbound(services.mtls, principal),
+        status_directories=await read_directories(services.validation, principal),
+        status_authorities=await read_authorities(services.validation, principal),
     )
 
 

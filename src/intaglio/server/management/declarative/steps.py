@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 Section = Literal[
     "settings", "profile", "organization", "members", "ca", "trust domain", "identity", "policy", "ingress",
-    "pipeline", "outbound credential",
+    "pipeline", "outbound credential", "status directory", "status authority",
 ]
 Action = Literal["create", "change", "delete"]
 
