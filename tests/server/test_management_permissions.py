@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from uuid import UUID
 
 import pytest
 from httpx import AsyncClient, Response
@@ -16,6 +17,7 @@ from intaglio.server.management.app import PREFIX, management_app
 
 _CA, _ORGANIZATION = "/cas/none~none", "/organizations/none"
 _SERIAL = f"{_CA}/certificates/AA"
+_SIGNER, _CREDENTIAL = f"/validation/signers/{UUID(int=0)}", f"/validation/credentials/{UUID(int=0)}"
 
 #: What a user may do who holds no permission: what concerns himself, and what everybody is told.
 FREE = {
@@ -65,6 +67,30 @@ NEEDED: dict[Permission, set[str]] = {
         *("GET /hsm/tokens/none/objects", "POST /hsm/tokens/none/objects/adopt"),
         "DELETE /hsm/tokens/none/objects/none",
     },
+    Permission.TIMESTAMPING_VIEW: {
+        *("GET /timestamping/issuers", "GET /timestamping/issuers/none", "GET /timestamping/clock"),
+        *("POST /timestamping/issuers/none/validate", "PATCH /timestamping/issuers/none"),  # it shows what it changed
+    },
+    Permission.TIMESTAMPING_MANAGE: {
+        *("POST /timestamping/issuers", "PATCH /timestamping/issuers/none", "DELETE /timestamping/issuers/none"),
+        *("POST /timestamping/issuers/none/csr", "PUT /timestamping/issuers/none/certificate"),
+        "POST /timestamping/issuers/none/renew",
+    },
+    Permission.VALIDATION_VIEW: {
+        *("GET /validation/profiles", "GET /validation/responder", "GET /validation/database"),
+        *("GET /validation/authorities", "GET /validation/authorities/none", "GET /validation/directories"),
+        *("GET /validation/sources", "GET /validation/sources/none", "POST /validation/validate"),
+        *("GET /validation/credentials", "GET /validation/signers", f"GET {_SIGNER}"),
+        "GET /validation/signer-check",
+    },
+    Permission.VALIDATION_MANAGE: {
+        *("POST /validation/authorities", "PUT /validation/authorities/none", "DELETE /validation/authorities/none"),
+        *("POST /validation/authorities/none/reset-source", "POST /validation/sources/none/check"),
+        *("POST /validation/sources/none/pull", "POST /validation/credentials", f"DELETE {_CREDENTIAL}"),
+        *("PUT /validation/directories/none", "DELETE /validation/directories/none"),
+        *("POST /validation/signers", f"DELETE {_SIGNER}", f"POST {_SIGNER}/certificate"),
+        *(f"POST {_SIGNER}/request", f"POST {_SIGNER}/renew"),
+    },
     Permission.PLATFORM_MANAGE: {
         *("GET /settings", "GET /settings/none", "PATCH /settings/none", "POST /audit/rotate-key"),
         *("GET /server-certificates", "PUT /server-certificates/none", "DELETE /server-certificates/none"),
@@ -73,6 +99,7 @@ NEEDED: dict[Permission, set[str]] = {
 
 _CERTIFICATE = {"profile": "privatessl-tls-server", "subject": "CN=x"}
 _SUBJECT = {"subject": "CN=x"}
+_AUTHORITY = {"name": "none", "source": "crl", "profile": "CRLProfile"}
 #: Bodies of the right form, for the operations that need one.
 BODIES: dict[str, dict[str, Any]] = {
     "POST /me/password": {"new": "x"},
@@ -88,6 +115,16 @@ BODIES: dict[str, dict[str, Any]] = {
     **{f"POST {_CA}/subjects/{action}": _SUBJECT for action in ("revoke", "hold", "unhold")},
     "POST /profiles": {"id": "x", "based_on": "privatessl-tls-server", "changes": {"title": "x"}},
     "POST /profiles/lint": {"declaration": "id: x"},
+    "POST /timestamping/issuers": {"name": "new", "profile": {"policy": "1.2.3"}},
+    "PUT /timestamping/issuers/none/certificate": {"certificate": certificates.authority("Any").pem.decode()},
+    "POST /validation/authorities": _AUTHORITY,
+    "POST /validation/validate": _AUTHORITY,
+    "PUT /validation/authorities/none": _AUTHORITY,
+    "POST /validation/authorities/none/reset-source": _AUTHORITY,
+    "PUT /validation/directories/none": {"name": "none", "url": "ldap://directory.example"},
+    "POST /validation/signers": {"kind": "delegated", "authority": "none"},
+    "POST /validation/credentials": {"pkcs12": "AAAA", "password": "x"},
+    f"POST {_SIGNER}/certificate": {"certificate": certificates.authority("Any").pem.decode()},
     "PATCH /profiles/none": {"changes": {}},
     "PATCH /settings/none": {"values": {}},
     "PUT /server-certificates/none": {"certificate": "x", "key": "x"},
@@ -108,6 +145,8 @@ def operations(management: Management) -> set[str]:
         if not path.startswith(PREFIX):  # mutual TLS identity has interfaces and tests of its own
             continue
         shown = path.removeprefix("/api/v1").replace("{ca}", "none~none").replace("{serial}", "AA")
+        if path.startswith(f"{PREFIX}/validation/"):
+            shown = re.sub(r"\{(signer_id|credential)\}", str(UUID(int=0)), shown)
         shown = re.sub(r"\{\w+\}", "none", shown.replace("{seq}", "1"))
         found |= {f"{method.upper()} {shown}" for method in methods}
     return found - {"POST /login", "POST /logout"}
