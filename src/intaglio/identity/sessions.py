@@ -67,12 +67,13 @@ async def open_session(
     return created.secret, created.token.expires_at
 
 
-async def end_sessions_of(tx: Transaction, certificates: Sequence[UUID] | None) -> int:
-    """End the sessions that were opened with these certificates, or with any (None), and the tokens that were made in
-    them; returns how many."""
+async def end_sessions_of(tx: Transaction, certificates: Sequence[UUID] | Select[Any] | None) -> int:
+    """End the sessions that were opened with these certificates (their ids, or a query for them), or with any (None),
+    and the tokens that were made in them; returns how many."""
     t = api_token.c
-    opened = t.certificate_id.is_not(None) if certificates is None else t.certificate_id.in_(certificates)
-    ended = update(api_token).where(opened, t.revoked_at.is_(None)).values(revoked_at=tx.now)
+    ended = update(api_token).where(t.certificate_id.is_not(None), t.revoked_at.is_(None)).values(revoked_at=tx.now)
+    if certificates is not None:
+        ended = ended.where(t.certificate_id.in_(certificates))
     total = 0
     # Whoever makes a token holds on to the session until it is recorded, so another look finds it.
     while found := int((await tx.execute(ended)).rowcount):

@@ -27,7 +27,9 @@ from intaglio.mtls.automation.bootstrap import CreatedToken, revoke_token
 from intaglio.mtls.automation.vault import answers, pki, reading
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.identities import revoking
+from intaglio.mtls.identities.authorities import NewCaWish
 from intaglio.mtls.identities.bindings import live_bindings
+from intaglio.mtls.identities.rotation import finish_rotation, give_ca
 from intaglio.mtls.identities.values import Identity
 
 
@@ -198,6 +200,15 @@ async def test_a_login_ends_with_what_it_rests_on(mtls: Mtls, client: Client, pa
     assert (await sign(client(), by_secret)).status_code == 200
     await revoke_token(mtls, OPERATOR, secret.token.id)
     assert (await sign(client(), by_secret)).status_code == 403
+
+
+async def test_a_login_ends_with_the_ca_of_its_certificate(mtls: Mtls, client: Client, payments: Identity) -> None:
+    first = await issue(mtls, payments)
+    by_cert = (await client(first.certificate).post("/v1/auth/cert/login")).json()["auth"]["client_token"]
+    await give_ca(mtls, OPERATOR, payments.domain.name, new_ca=NewCaWish())
+    assert (await sign(client(), by_cert)).status_code == 200
+    await finish_rotation(mtls, OPERATOR, payments.domain.name, force=True)
+    assert (await sign(client(), by_cert)).status_code == 403
 
 
 async def test_what_a_certificate_got_by_logging_in_ends_with_it(

@@ -15,6 +15,7 @@ from tests.mtls.enrolment.conftest import VISITOR, begin, csr_for
 from tests.support.authority import OPERATOR
 from tests.support.identities import issue, make_service, make_user
 
+from intaglio.authority.cas.delete import delete_ca
 from intaglio.authority.certificates import RevocationReason
 from intaglio.authority.revocation import change_status, revocation
 from intaglio.core import clock
@@ -23,10 +24,14 @@ from intaglio.core.principal import SYSTEM, Principal
 from intaglio.identity import api_tokens, login, sessions, users
 from intaglio.identity.roles import install_built_in_roles
 from intaglio.mtls.context import Mtls
+from intaglio.mtls.enrolment import certificate_login
 from intaglio.mtls.enrolment.certificate_login import list_links, unlink
 from intaglio.mtls.enrolment.codes import CreatedCode
 from intaglio.mtls.enrolment.enrolling import submit_request
 from intaglio.mtls.identities import revoking
+from intaglio.mtls.identities.authorities import NewCaWish
+from intaglio.mtls.identities.bindings import bindings_of
+from intaglio.mtls.identities.rotation import finish_rotation, give_ca
 from intaglio.mtls.identities.values import IssuedIdentity
 from intaglio.server.enrolment_listener import enrolment_app
 
@@ -164,6 +169,58 @@ async def test_a_session_ends_when_a_ca_above_its_certificate_is_revoked(
     )  # fmt: skip
     with pytest.raises(Unauthenticated):
         await sessions.authenticate(mtls.database, opened)
+
+
+async def _logged_in(mtls: Mtls, host: Host, issued: IssuedIdentity, session: str) -> str:
+    """The token of a session that her certificate opened."""
+    await host.post("login/link", issued.certificate, session)
+    opened = str((await host.post("login", issued.certificate))[1]["token"])
+    await sessions.authenticate(mtls.database, opened)
+    return opened
+
+
+async def test_a_session_ends_when_the_ca_of_its_certificate_is_dropped_by_force(
+    mtls: Mtls, host: Host, issued: IssuedIdentity, session: str
+) -> None:
+    opened = await _logged_in(mtls, host, issued, session)
+    await give_ca(mtls, OPERATOR, "prod.example", new_ca=NewCaWish())
+    await sessions.authenticate(mtls.database, opened)  # both CAs count
+    await finish_rotation(mtls, OPERATOR, "prod.example", force=True)
+    with pytest.raises(Unauthenticated):
+        await sessions.authenticate(mtls.database, opened)
+    await sessions.authenticate(mtls.database, session)  # opened with the password
+    assert (await host.post("login", issued.certificate))[0] in (401, 403)
+
+
+@pytest.mark.parametrize("which", ["issuing", "root"])
+async def test_a_session_ends_when_a_ca_of_its_certificate_is_deleted(
+    mtls: Mtls, host: Host, issued: IssuedIdentity, session: str, which: str
+) -> None:
+    opened = await _logged_in(mtls, host, issued, session)
+    full_id = issued.identity.domain.issuing_ca + ("-root" if which == "root" else "")
+    await delete_ca(mtls.authority, OPERATOR, full_id, force=True)
+    with pytest.raises(Unauthenticated):
+        await sessions.authenticate(mtls.database, opened)
+    await sessions.authenticate(mtls.database, session)
+
+
+@pytest.mark.parametrize("how", ["dropped", "deleted", "above deleted"])
+async def test_who_was_judged_before_a_ca_went_opens_no_session_after(
+    mtls: Mtls, host: Host, issued: IssuedIdentity, session: str, how: str
+) -> None:
+    await host.post("login/link", issued.certificate, session)
+    async with mtls.database.read() as view:
+        (binding,) = await bindings_of(view, [issued.binding_id])  # judged
+    issuing_ca = issued.identity.domain.issuing_ca
+    if how == "dropped":
+        await give_ca(mtls, OPERATOR, "prod.example", new_ca=NewCaWish())
+        await finish_rotation(mtls, OPERATOR, "prod.example", force=True)
+    else:
+        full_id = issuing_ca if how == "deleted" else f"{issuing_ca}-root"
+        await delete_ca(mtls.authority, OPERATOR, full_id, force=True)
+    with pytest.raises(Unauthenticated) as refusal:
+        await certificate_login.log_in(mtls, issued.identity, binding, VISITOR)
+    assert refusal.value.code == "unknown_ca"
 
 
 async def test_an_address_alone_makes_nobody_an_administrator(mtls: Mtls, host: Host, session: str) -> None:

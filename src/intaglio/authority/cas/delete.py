@@ -15,7 +15,7 @@ from sqlalchemy import select, update
 from intaglio.audit import record as audit
 from intaglio.authority import models
 from intaglio.authority.access import require_ca
-from intaglio.authority.cas.tombstones import entomb
+from intaglio.authority.cas.tombstones import end_sessions_below, entomb
 from intaglio.authority.cas.views import PUBLIC_KINDS
 from intaglio.authority.certificates import RevocationReason
 from intaglio.authority.configuration import changing
@@ -42,7 +42,7 @@ class Deletion:
 async def delete_ca(
     authority: Authority, principal: Principal, full_id: str, *, force: bool = False, revoke_all: bool = False
 ) -> Deletion:
-    """Delete a CA.
+    """Delete a CA, and end the sessions that certificates of it, or of CAs below it, opened.
 
     ``force`` deletes a CA although there are CAs below it, which stay and can be deleted later; ``revoke_all`` first
     revokes every certificate it issued that is still valid, and the one it has from a CA of ours
@@ -64,9 +64,10 @@ async def delete_ca(
         ca = await require_ca(change.tx, snapshot, principal, full_id, Permission.CA_CONFIGURE)
         orphans = _check_deletable(snapshot, ca, force)
         until = await entomb(change.tx, ca.id)
+        ended = await end_sessions_below(change.tx, ca.id)
         audit.record(
             change.tx, principal, "ca.delete", "ca", full_id, organization=ca.organization, kind=ca.kind,
-            reserved_until=rfc3339(until), revoked=revoked, orphans=list(orphans),
+            reserved_until=rfc3339(until), revoked=revoked, orphans=list(orphans), sessions_ended=ended,
         )  # fmt: skip
         return Deletion(until, revoked, orphans)
 

@@ -11,6 +11,7 @@ from intaglio.authority import models
 from intaglio.authority.cas.checks import RESERVATION
 from intaglio.authority.client_users import drop_rights
 from intaglio.db.engine import Transaction
+from intaglio.identity import sessions
 
 
 async def entomb(tx: Transaction, ca_id: UUID) -> datetime:
@@ -27,3 +28,14 @@ async def entomb(tx: Transaction, ca_id: UUID) -> datetime:
     await tx.execute(delete(models.ca_request).where(models.ca_request.c.ca_id == ca_id))
     await drop_rights(tx, ca_id)
     return until
+
+
+async def end_sessions_below(tx: Transaction, ca_id: UUID) -> int:
+    """End the sessions that were opened with certificates of a deleted CA, or of a CA below it; returns how many.
+
+    Call it after :func:`entomb`: whoever opens one holds on to the rows of the CAs above his certificate.
+    """
+    ca, c = models.ca, models.certificate.c
+    below = select(ca.c.id).where(ca.c.id == ca_id).cte("below", recursive=True)
+    below = below.union(select(ca.c.id).where(ca.c.issuer_id == below.c.id))
+    return await sessions.end_sessions_of(tx, select(c.id).where(c.ca_id.in_(select(below.c.id))))

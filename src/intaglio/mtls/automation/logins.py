@@ -186,6 +186,8 @@ async def _is_grounded(view: Transaction, row: Mapping[Any, Any]) -> bool:
         found = await bindings.bindings_of(view, [row["binding_id"]])
         if not found or found[0].state not in ("valid", "superseded"):
             return False
+        if not await bindings.still_trusted(view, row["binding_id"]):
+            return False
     if row["bootstrap_id"] is not None and not await bootstrap.still_counts(view, row["bootstrap_id"]):
         return False
     return row["pipeline_id"] is None or await pipelines.exists(view, row["pipeline_id"])

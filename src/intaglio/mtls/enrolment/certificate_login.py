@@ -29,7 +29,7 @@ from intaglio.mtls.context import Mtls
 from intaglio.mtls.enrolment.models import account_login as table
 from intaglio.mtls.enrolment.sessions import Visitor
 from intaglio.mtls.identities import models as identities
-from intaglio.mtls.identities.bindings import Binding
+from intaglio.mtls.identities.bindings import Binding, still_trusted
 from intaglio.mtls.identities.values import Identity, Kind
 
 
@@ -77,7 +77,8 @@ async def link(mtls: Mtls, identity: Identity, binding: Binding, bearer: str, vi
 async def log_in(mtls: Mtls, identity: Identity, binding: Binding, visitor: Visitor) -> Login:
     """A session of the account that a certificate logs in to. Whoever calls has judged it; ``binding`` is its own.
 
-    Raises Unauthenticated (``certificate-not-linked``, ``login-failed``).
+    Raises Unauthenticated (``certificate-not-linked``, ``login-failed``; ``revoked`` and ``unknown_ca`` for what
+    happened since).
     """
     async with mtls.database.transaction() as tx:
         query = select(user_account).join(table, table.c.user_id == user_account.c.id)
@@ -126,10 +127,15 @@ async def unlink(mtls: Mtls, principal: Principal, identity_id: UUID) -> None:
 
 
 async def _require_valid(tx: Transaction, binding: Binding) -> None:
-    """Raise Unauthenticated for a certificate that was revoked or held since it was judged; it stays until the end."""
+    """Raise Unauthenticated for a certificate that was revoked or held since it was judged, or whose CA was dropped or
+    deleted; it all stays until the end, so whoever ends it finds the session."""
     c = authority_models.certificate.c
     if await tx.scalar(select(c.status).where(c.id == binding.id).with_for_update(read=True)) != "valid":
         raise Unauthenticated("The certificate is not valid any more.", code="revoked", remedy="Enrol again.")
+    if not await still_trusted(tx, binding.id, keep=True):
+        raise Unauthenticated(
+            "The CA of the certificate is not trusted any more.", code="unknown_ca", remedy="Enrol again."
+        )
 
 
 async def _end_sessions(tx: Transaction, identity_id: UUID) -> None:

@@ -145,6 +145,22 @@ async def bindings_of(view: Transaction, ids: Sequence[UUID]) -> list[Binding]:
     return [binding_of(row) for row in await view.all(query)]
 
 
+async def still_trusted(view: Transaction, binding_id: UUID, *, keep: bool = False) -> bool:
+    """Whether the CA of a binding's certificate counts in its trust domain, and neither it nor one above it was
+    deleted; with ``keep`` that stays so until the end."""
+    b, m, ca = models.binding.c, models.domain_ca.c, authority_models.ca
+    member = select(m.ca_id).join(models.binding, (b.domain_id == m.domain_id) & (b.ca_id == m.ca_id))
+    member = member.where(b.id == binding_id)
+    ca_id = await view.scalar(member.with_for_update(read=True, of=models.domain_ca) if keep else member)
+    if ca_id is None:
+        return False
+    above = select(ca.c.id, ca.c.issuer_id).where(ca.c.id == ca_id).cte("above", recursive=True)
+    above = above.union(select(ca.c.id, ca.c.issuer_id).where(ca.c.id == above.c.issuer_id))
+    states = select(ca.c.state).where(ca.c.id.in_(select(above.c.id)))
+    rows = await view.all(states.with_for_update(read=True) if keep else states)
+    return all(row["state"] != "deleted" for row in rows)
+
+
 def bindings_query() -> Select[Any]:
     """Bindings with the name of their identity and the status of their certificate."""
     b, i, d, c = models.binding, models.identity, models.trust_domain, authority_models.certificate

@@ -9,6 +9,7 @@ from intaglio.authority.configuration import changing
 from intaglio.core.errors import InvalidInput, StateConflict
 from intaglio.core.principal import Permission, Principal
 from intaglio.db.engine import Transaction
+from intaglio.identity import sessions
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.identities import models
 from intaglio.mtls.identities.authorities import (
@@ -69,7 +70,8 @@ async def give_ca(
 
 
 async def finish_rotation(mtls: Mtls, principal: Principal, name: str, *, force: bool = False) -> TrustDomain:
-    """Stop trusting the CAs that do not issue any more. Needs ``mtls.identities``.
+    """Stop trusting the CAs that do not issue any more, and end the sessions that their certificates opened. Needs
+    ``mtls.identities``.
 
     Raises NotFound, StateConflict: ``not-rotating``, and ``rotation-unfinished`` while certificates of an old CA are
     live, unless forced.
@@ -91,8 +93,14 @@ async def finish_rotation(mtls: Mtls, principal: Principal, name: str, *, force:
         issuing = select(t.issuing_ca_id).where(t.id == domain.id).scalar_subquery()
         await tx.execute(delete(models.domain_ca).where(m.domain_id == domain.id, m.ca_id != issuing))
         await set_values(tx, domain.id, state="active", bundle_version=domain.bundle_version + 1)
+        # Whoever logs in with such a certificate holds on to what was just taken away, so his session is found here.
+        b = models.binding.c
+        dropped = select(b.id).where(b.domain_id == domain.id, b.ca_id != issuing, b.not_after > tx.now)
+        ended = await sessions.end_sessions_of(tx, dropped)
         removed = sorted(set(domain.cas) - {domain.issuing_ca})
-        note(tx, principal, "finish-rotation", domain, removed=removed, forced=bool(live))
+        note(
+            tx, principal, "finish-rotation", domain, removed=removed, forced=bool(live), sessions_ended=ended
+        )
         return await load_by_name(tx, name)
 
 
