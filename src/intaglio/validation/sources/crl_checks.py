@@ -61,11 +61,11 @@ def check_covers(scope: Scope, covers: Literal["all", "user", "ca"], *, alone: b
 
 def _check_dates(crl: Crl, now: datetime) -> None:
     if crl.this_update > now + TOLERATED_FUTURE:
-        raise _refused("crl-from-the-future", f"it is dated {crl.this_update:%Y-%m-%d %H:%M:%S}, which is yet to come")
+        raise _refused("crl-from-the-future", f"The CRL is dated {crl.this_update:%Y-%m-%d %H:%M:%S}, yet to come.")
     if crl.next_update is None:
-        raise _refused("crl-without-next-update", "it does not say when the next one comes")
+        raise _refused("crl-without-next-update", "The CRL does not say when the next one comes.")
     if crl.next_update <= now:
-        raise _refused("crl-expired", f"it expired at {crl.next_update:%Y-%m-%d %H:%M:%S}")
+        raise _refused("crl-expired", f"The CRL expired at {crl.next_update:%Y-%m-%d %H:%M:%S}.")
 
 
 def _check_scope(scope: Scope) -> None:
@@ -82,30 +82,30 @@ def _check_scope(scope: Scope) -> None:
 def _check_newer(crl: Crl, before: Before) -> None:
     """Source: RFC 5280 section 5.2.3: numbers rise, and the same number means the same CRL."""
     if before.number is not None and crl.number is None:
-        raise _refused("crl-older", f"it has no number, the one before had {before.number}")
+        raise _refused("crl-older", f"The CRL has no number, the one before had {before.number}.")
     if before.number is not None and crl.number is not None and crl.number < before.number:
-        raise _refused("crl-older", f"its number {crl.number} is lower than {before.number}, which is known")
+        raise _refused("crl-older", f"The CRL has the number {crl.number}, and {before.number} is known.")
     if before.this_update is not None and crl.this_update < before.this_update:
         known = f"{before.this_update:%Y-%m-%d %H:%M:%S}"
-        raise _refused("crl-older", f"it is of {crl.this_update:%Y-%m-%d %H:%M:%S}, one of {known} is known")
+        raise _refused("crl-older", f"The CRL is of {crl.this_update:%Y-%m-%d %H:%M:%S}, and one of {known} is known.")
 
 
 def _check_signature(crl: Crl, issuers: Sequence[CertificateInfo]) -> None:
     named = [each for each in issuers if each.subject.key == crl.issuer.key]
     if not named:
-        raise _refused("crl-issuer-wrong", f"it is of {crl.issuer.rfc4514}, not of this CA")
+        raise _refused("crl-issuer-wrong", f"The CRL is of {crl.issuer.rfc4514}, not of this CA.")
     fitting = [each for each in named if not crl.authority_key or not each.ski or each.ski == crl.authority_key]
     if not fitting:
-        raise _refused("crl-issuer-wrong", "it was signed with a key of the CA whose certificate is not configured")
+        raise _refused("crl-issuer-wrong", "The CRL is signed with a key of the CA that is not configured.")
     allowed = [each for each in fitting if each.key_usage is None or "cRLSign" in each.key_usage]
     if not allowed:
-        raise _refused("crl-issuer-wrong", "the certificate of the CA may not sign CRLs")
+        raise _refused("crl-issuer-wrong", "The certificate of the CA may not sign CRLs.")
     if not any(crl.is_signed_by(each.spki) for each in {each.spki: each for each in allowed}.values()):
-        raise _refused("crl-signature-invalid", "its signature is not that of the CA, or of an algorithm not trusted")
+        raise _refused("crl-signature-invalid", "The CRL is not signed by the CA, or with an algorithm not trusted.")
 
 
-def _refused(code: str, why: str) -> IntaglioError:
-    return Refused(f"The CRL is not used: {why}.", code=code, remedy="What is known already stays until it ends.")
+def _refused(code: str, detail: str) -> IntaglioError:
+    return Refused(detail, code=code, remedy="What is known already stays until it ends.")
 
 
 def _scope_unfit(why: str, remedy: str) -> IntaglioError:
