@@ -24,3 +24,8 @@ class Ocsp(SettingsGroup):
         default=0, ge=0, le=100_000, description="Requests answered at the same time per process; 0: any number."
     )
     read_timeout: float = Field(default=60.0, ge=1, le=600, description="Seconds a request may take to arrive.")
+    log_requests: bool = Field(
+        default=False,
+        description="One line in the log for every certificate that is asked about. Every answer is then made anew, at "
+        "a fraction of the speed.",
+    )

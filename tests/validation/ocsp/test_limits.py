@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import httpx
+import pytest
 from tests.support.authority import OPERATOR
 from tests.support.eventually import eventually
 from tests.support.foreign import ForeignCa, Known, learn
@@ -17,6 +18,7 @@ from intaglio.db.engine import Database
 from intaglio.db.listen import Watch
 from intaglio.platform import live_settings
 from intaglio.validation.api import PublicApp, public_app
+from intaglio.validation.ocsp import responder
 from intaglio.validation.settings import Ocsp
 
 _Message = dict[str, Any]
@@ -97,3 +99,23 @@ async def test_a_client_that_hangs_up_while_sending_costs_nothing_more(authority
     await asking
     assert public.running == 0
     await public.close()
+
+
+async def test_requests_are_logged_with_serial_number_and_ca_where_that_is_wanted(
+    database: Database, public: PublicApp, client: httpx.AsyncClient, establish: Establish,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    lines: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr(responder.log, "info", lambda event, **facts: lines.append((event, facts)))
+    ca = ForeignCa()
+    await learn(database, await establish(ca, "foreign", "basic"), {7: Known()})
+    assert (await client.post("/eva", content=about(ca, 7))).status_code == 200
+    assert lines == []
+    await _set(database, public, log_requests=True)
+    for request in (about(ca, 7), about(ca, 7), about(ForeignCa("Strange"), 8), b"rubbish"):
+        assert (await client.post("/eva", content=request)).status_code == 200
+    good = {"serial": "07", "issuer": "CN=Foreign CA", "authority": "foreign", "outcome": "answered"}
+    assert lines[:2] == [("SendRevocationStatusRequest", good)] * 2
+    strange = {"serial": "08", "issuer": None, "authority": None, "outcome": "unprocessed"}
+    assert lines[2] == ("SendRevocationStatusRequest.Failed", strange)
+    assert lines[3] == ("SendRevocationStatusRequest.Failed", {"outcome": "invalid"})

@@ -31,11 +31,14 @@ class Entry:
     reason: int | None = None
 
 
+# However many rows the planner expects, each is found by the index.
 _LOOKUP = """
-SELECT head.version, found.state, found.revoked_at, found.reason
-FROM status_head AS head
-CROSS JOIN unnest(%b::uuid[], %b::bytea[]) WITH ORDINALITY AS asked(set_id, serial, position)
-LEFT JOIN status_entry AS found ON found.set_id = asked.set_id AND found.serial = asked.serial
+SELECT (SELECT version FROM status_head), found.state, found.revoked_at, found.reason
+FROM unnest(%b::uuid[], %b::bytea[]) WITH ORDINALITY AS asked(set_id, serial, position)
+LEFT JOIN LATERAL (
+    SELECT state, revoked_at, reason FROM status_entry
+    WHERE status_entry.set_id = asked.set_id AND status_entry.serial = asked.serial LIMIT 1
+) AS found ON true
 ORDER BY asked.position
 """
 

@@ -17,6 +17,7 @@ from intaglio.authority.live_status import Status, StatusSource
 from intaglio.core import clock
 from intaglio.core.clock import monotonic
 from intaglio.core.errors import IntaglioError, InvalidInput, NotSupported, TimedOut, Unavailable
+from intaglio.core.identifiers import serial_hex
 from intaglio.core.logging import get_logger
 from intaglio.db.listen import Watch
 from intaglio.db.live import Change, Key
@@ -78,7 +79,7 @@ class Responder:
     def current(self) -> bool:
         """Whether what is kept in memory may be used: nothing was changed that this process has not taken note of."""
         watch, index = self._watch, self._index
-        if not watch.current or watch.clock_jumps != self._clock_jumps:
+        if self.limits.log_requests or not watch.current or watch.clock_jumps != self._clock_jumps:
             return False
         if watch.heard is self._judged:  # every cached answer comes by here
             return True
@@ -135,7 +136,14 @@ class Responder:
         try:
             request = parse_request(data)
         except InvalidInput:
-            return self._failure(responses.MALFORMED_REQUEST, path, Outcome.INVALID)
+            answer = self._failure(responses.MALFORMED_REQUEST, path, Outcome.INVALID)
+            self._note((), path, answer)
+            return answer
+        answer = await self._attempt(data, request, path, hold)
+        self._note(request.certificates, path, answer)
+        return answer
+
+    async def _attempt(self, data: bytes, request: OcspRequest, path: str | None, hold: bool) -> Answer:
         try:
             async with asyncio.timeout(self._patience):
                 return await self._answer(data, request, path, hold)
@@ -152,6 +160,25 @@ class Responder:
         except Exception:
             log.exception("an OCSP answer could not be made")
             return self._failure(responses.INTERNAL_ERROR, path)
+
+    def _note(self, about: Sequence[CertId], path: str | None, answer: Answer) -> None:
+        """If that is wanted, a line in the log per certificate, with its serial number and the name of its CA."""
+        if not self.limits.log_requests or answer.outcome is Outcome.HELD:
+            return
+        event = "SendRevocationStatusRequest"
+        if answer.outcome is not Outcome.ANSWERED:
+            event += ".Failed"
+        if not about:
+            log.info(event, outcome=answer.outcome.value)
+        for certificate in about:
+            issuer = self._index.find(certificate.issuer, path) if self._index is not None else None
+            log.info(
+                event,
+                serial=None if certificate.serial is None else serial_hex(certificate.serial),
+                issuer=None if issuer is None else issuer.certificate.subject.rfc4514,
+                authority=None if issuer is None else issuer.name,
+                outcome=answer.outcome.value,
+            )
 
     @property
     def issuers(self) -> Sequence[Issuer]:
