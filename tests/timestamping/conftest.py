@@ -58,7 +58,9 @@ class House:
         if "share_with" not in changes:
             changes.setdefault("ca", "demo~issuing")
         wish = NewIssuer(name=name, profile=profile, signer=signer, **changes)
-        return await issuers.create_issuer(self.timestamps, OPERATOR, wish)
+        made = await issuers.create_issuer(self.timestamps, OPERATOR, wish)
+        await self.app.configuration_changed()  # as the process does when it hears of it
+        return made
 
     async def reply(self, request: bytes, name: str = "standard") -> bytes:
         """The answer to a request, which is an answer whatever it says."""

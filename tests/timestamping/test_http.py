@@ -72,7 +72,7 @@ async def test_a_request_that_does_not_arrive_is_given_up(house: House) -> None:
 
     async def receive() -> dict[str, Any]:
         await stuck.wait()
-        return {"type": "http.request"}
+        return {"type": "http.disconnect"}
 
     assert (await _by_hand(house, receive))["status"] == 503
 
@@ -144,6 +144,7 @@ async def test_health_tells_what_is_wrong(house: House, tmp_path: Path) -> None:
     text = shown(tmp_path, await house.reply(query(tmp_path), "foreign"))
     assert "the request cannot be handled due to system failure" in text
     await issuers.delete_issuer(house.timestamps, OPERATOR, "foreign")
+    await house.app.configuration_changed()
     house.source.found = ClockUnreachable("chronyd is gone.")
     await house.app.service.gate._check(house.app.service.directory.settings)
     answer = await house.client.get("/tsa/health")

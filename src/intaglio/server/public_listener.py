@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from intaglio.server.services import Services
+from intaglio.server.timestamping import Timestamping
 from intaglio.validation.api import public_app
 from intaglio.validation.conditional import NOT_FOUND
 
@@ -18,7 +19,7 @@ class PublicListener:
     def __init__(self, services: Services) -> None:
         only = frozenset(services.settings.only)
         self._validation: ASGIApp = _nothing
-        self._timestamping: ASGIApp = _nothing
+        self._timestamping: Timestamping | None = None
         if not only or only & _VALIDATION:
             validation = public_app(services.authority, services.watch)
             services.on_stop(validation.close)
@@ -29,7 +30,9 @@ class PublicListener:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith(_TIMESTAMPS):
             scope["intaglio.route"] = "/tsa"  # for the metrics of the listener
-            await self._timestamping(scope, receive, send)
+            timestamping = self._timestamping
+            answering = _nothing if timestamping is None else timestamping.app or timestamping
+            await answering(scope, receive, send)
         else:
             await self._validation(scope, receive, send)
 

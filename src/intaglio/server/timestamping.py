@@ -29,32 +29,32 @@ class Timestamping:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._app: TimestampApp | None = None
+        self.app: TimestampApp | None = None
         self._building = asyncio.Lock()
         services.on_config(self._configuration_changed)
         services.on_event(self._events_arrived)
         services.on_stop(self._close)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self._app or await self._build()
+        app = self.app or await self._build()
         await app(scope, receive, send)
 
     async def health(self) -> Health:
         """How it is doing; an installation without issuers is well."""
-        if self._app is None:
+        if self.app is None:
             return Health(True, {"issuers": {}})
         from intaglio.timestamping.health import examine
 
-        found = await examine(self._app.service)
+        found = await examine(self.app.service)
         return Health(found.up, {name: value for name, value in found.members.items() if name != "status"})
 
     async def _configuration_changed(self) -> None:
         try:
-            if self._app is None:
+            if self.app is None:
                 async with self._services.database.read() as view:
                     if not await view.scalar(_ANY_ISSUER):
                         return
-            app = self._app or await self._build()
+            app = self.app or await self._build()
             await app.configuration_changed()
         except IntaglioError as error:
             log.debug("timestamping follows a change later", reason=str(error))
@@ -66,22 +66,22 @@ class Timestamping:
                 log.debug("timestamp issuer ready", issuer=name, not_after=rfc3339(not_after))
 
     async def _events_arrived(self) -> None:
-        if self._app is not None:
-            await self._app.events_arrived()
+        if self.app is not None:
+            await self.app.events_arrived()
 
     async def _close(self) -> None:
-        if self._app is not None:
-            await self._app.close()
+        if self.app is not None:
+            await self.app.close()
 
     async def _build(self) -> TimestampApp:
         async with self._building:
-            if self._app is None:
+            if self.app is None:
                 module = await asyncio.to_thread(importlib.import_module, "intaglio.timestamping.app")
                 services = self._services
-                self._app = module.TimestampApp(
+                self.app = module.TimestampApp(
                     services.timestamps, request_timeout=services.settings.request_timeout
                 )
-            return self._app
+            return self.app
 
 
 def register(timestamping: Timestamping, registry: HealthRegistry) -> None:

@@ -17,12 +17,13 @@ from intaglio.timestamping.context import Timestamps
 from intaglio.timestamping.directory import ReadyIssuer
 from intaglio.timestamping.http import REQUEST_TYPE, Receive, Refusal, Scope, Send, send_body, send_reply
 from intaglio.timestamping.metrics import Tally
-from intaglio.timestamping.patience import Patience
+from intaglio.timestamping.patience import OutOfPatience, Patience
 from intaglio.timestamping.request_log import RequestLog
 from intaglio.timestamping.service import Reply, TimestampService
+from intaglio.timestamping.settings import Timestamping
 
-PREFIX: Final = "/tsa/"
-_HEALTH: Final = "/tsa/health"
+_PREFIX_LENGTH: Final = len("/tsa/")
+_HEALTH: Final = "health"
 _FLUSH_AFTER: Final = 0.25  # seconds a count may wait
 _OVERHEAD: Final = 4  # octets of a header line besides name and value
 _REQUEST_LINE: Final = 15  # octets of "POST  HTTP/1.1" and the end of the line
@@ -40,6 +41,19 @@ class TimestampApp:
         self._tally = Tally()
         self._timer: asyncio.TimerHandle | None = None
         self._patience = Patience()
+        self._running = 0
+
+    @property
+    def _settings(self) -> Timestamping:
+        return self.service.directory.settings
+
+    @property
+    def _read_limit(self) -> float:
+        return min(self._settings.read_timeout, self._longest)
+
+    @property
+    def _write_limit(self) -> float:
+        return min(self._settings.write_timeout, self._longest)
 
     async def configuration_changed(self) -> None:
         """Take in what was changed; called when the process hears of it. Raises Unavailable, TimedOut."""
@@ -58,39 +72,28 @@ class TimestampApp:
         await self.service.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path: str = scope["path"]
+        started, name, reply = monotonic(), scope["path"][_PREFIX_LENGTH:], None
         try:
-            if path == _HEALTH:
+            if name == _HEALTH:
                 await self._health(scope, send)
-            else:
-                await self._answer(scope, receive, send, path.removeprefix(PREFIX))
+                return
+            issuer = self.service.ready(name) or await self._issuer(name)
+            self._check_head(scope)
+            self._running += 1
+            try:
+                message = await self._patience.limited(receive(), self._read_limit)
+                body: bytes = message.get("body", b"")
+                if message.get("more_body", False) or len(body) > self._settings.max_body_octets:
+                    body = await self._rest(body, receive)
+                reply = self.service.respond_now(issuer, body) or await self.service.respond(issuer, body)
+            finally:
+                self._running -= 1
+            self._note(scope, issuer, reply, monotonic() - started)
+            await self._patience.limited(send_reply(send, reply.body), self._write_limit)
         except Refusal as refusal:
             await refusal.send(send, head=scope["method"] == "HEAD")
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, name: str) -> None:
-        started = monotonic()
-        issuer = self.service.ready(name) or await self._issuer(name)
-        self._check_head(scope)
-        settings = self.service.directory.settings
-        if settings.listen_limit and len(self._patience) >= settings.listen_limit:
-            raise Refusal(503, "Too many requests are being answered.", (b"retry-after", b"1"))
-        wait = self._patience.begin(min(settings.read_timeout, self._longest))
-        sending = False
-        try:
-            body = await self._body(receive)
-            reply = self.service.respond_now(issuer, body) or await self.service.respond(issuer, body)
-            self._note(scope, issuer, reply, monotonic() - started)
-            wait.extend(min(settings.write_timeout, self._longest))
-            sending = True
-            await send_reply(send, reply.body)
-        except asyncio.CancelledError:
-            if not self._patience.ran_out(wait):
-                raise
-            if sending:  # what was sent cannot be taken back; the connection ends
-                raise Unavailable("A client did not read its answer in time.", code="timestamp-unread") from None
-            raise Refusal(503, "The request took too long.", _CONNECTION_CLOSE) from None
-        finally:
-            self._patience.end(wait)
+        except OutOfPatience as out:
+            await self._give_up(out, send, reply)
 
     async def _issuer(self, name: str) -> ReadyIssuer:
         try:
@@ -104,7 +107,7 @@ class TimestampApp:
     def _check_head(self, scope: Scope) -> None:
         if scope["method"] != "POST":
             raise Refusal(405, "Use POST.", (b"allow", b"POST"))
-        settings = self.service.directory.settings
+        settings = self._settings
         octets, length, content_type = len(scope["raw_path"]) + len(scope["query_string"]) + _REQUEST_LINE, 0, b""
         for header, value in scope["headers"]:
             octets += len(header) + len(value) + _OVERHEAD
@@ -112,6 +115,8 @@ class TimestampApp:
                 length = int(value)  # the parser admits digits only
             elif header == b"content-type":
                 content_type = value
+        if settings.listen_limit and self._running >= settings.listen_limit:
+            raise Refusal(503, "Too many requests are being answered.", (b"retry-after", b"1"))
         if octets > settings.max_header_octets:
             limit = settings.max_header_octets
             raise Refusal(431, f"The head of the request exceeds {limit} octets.", _CONNECTION_CLOSE)
@@ -120,25 +125,29 @@ class TimestampApp:
         if content_type not in (REQUEST_TYPE, b"") and _media_type(content_type) != REQUEST_TYPE:
             raise Refusal(415, "Send application/timestamp-query.", (b"accept", REQUEST_TYPE))
 
-    async def _body(self, receive: Receive) -> bytes:
-        """The whole body; reading ends beyond the limit. Raises TooLarge."""
-        body: bytes = b""
-        limit = self.service.directory.settings.max_body_octets
-        while len(body) <= limit:
-            message = await receive()
+    async def _rest(self, body: bytes, receive: Receive) -> bytes:
+        """A body of several parts, from its first on. Raises TooLarge."""
+        more = True
+        while more and len(body) <= self._settings.max_body_octets:
+            message = await self._patience.limited(receive(), self._read_limit)
             if message["type"] != "http.request":
                 raise Refusal(400, "The request was broken off.")
-            part: bytes = message.get("body", b"")
-            body = body + part if body else part
-            if not message.get("more_body", False):
-                break
-        if len(body) > limit:
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        if len(body) > self._settings.max_body_octets:
             raise self._too_large()
         return body
 
+    async def _give_up(self, out: OutOfPatience, send: Send, reply: Reply | None) -> None:
+        """A client that does not send gets an answer; one that does not read loses its connection, for what was sent
+        cannot be taken back."""
+        if reply is not None:
+            raise Unavailable("A client did not read its answer in time.", code="timestamp-unread") from out
+        await Refusal(503, "The request took too long to arrive.", _CONNECTION_CLOSE).send(send)
+
     def _too_large(self) -> TooLarge:
         # The boundary answers it, after it has read away what the client still sends.
-        return TooLarge(f"A timestamp request has at most {self.service.directory.settings.max_body_octets} octets.")
+        return TooLarge(f"A timestamp request has at most {self._settings.max_body_octets} octets.")
 
     async def _health(self, scope: Scope, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
@@ -156,7 +165,7 @@ class TimestampApp:
             client[0] if client else "local",
             reply,
             seconds,
-            successes=self.service.directory.settings.log_requests,
+            successes=self._settings.log_requests,
             encoded=issuer.record.profile.log_responses,
         )
         if self._timer is None:

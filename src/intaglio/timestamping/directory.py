@@ -1,8 +1,9 @@
 """The issuers of one process, ready to sign: read again whenever the configuration changed anywhere.
 
 What is remembered is used only while the :class:`~intaglio.db.listen.Watch` is current and the configuration that was
-read is the newest it heard of. So a removed issuer or a replaced certificate counts on every process within a second,
-and a process that hears nothing signs nothing.
+read is the newest it heard of; while it is late, the database is asked whether there is a newer one. So a removed
+issuer or a replaced certificate counts on every process within a second, and a process without the database signs
+nothing.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from intaglio.x509.certificates import CertificateInfo, read_certificate
 log = get_logger(__name__)
 
 _RETRY_SECONDS = 2.0
+_CONFIRMED_SECONDS = 1.0  # as long as a heartbeat of the watch counts
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class IssuerDirectory:
         self._timestamps = timestamps
         self._lock = asyncio.Lock()
         self._epoch = -1
+        self._confirmed = float("-inf")  # when the database last said that nothing is newer
         self._retry_at: float | None = None  # when keys that could not be opened are tried again
         self.issuers: Mapping[str, ReadyIssuer] = {}
         self.settings = Timestamping()
@@ -86,15 +89,12 @@ class IssuerDirectory:
     @property
     def current(self) -> bool:
         """Whether what is in memory may be used."""
-        watch = self._timestamps.watch
-        return watch.current and watch.epoch <= self._epoch and (self._retry_at is None or monotonic() < self._retry_at)
+        watch, now = self._timestamps.watch, monotonic()
+        heard = watch.current or now - self._confirmed < _CONFIRMED_SECONDS
+        return heard and watch.epoch <= self._epoch and (self._retry_at is None or now < self._retry_at)
 
     async def catch_up(self) -> None:
         """Read what the configuration is now, unless that is known. Raises Unavailable, TimedOut."""
-        if not self._timestamps.watch.current:
-            raise Unavailable(
-                "This process does not hear of changes at the moment.", code="database-unavailable", retry_after=1
-            )
         if not self.current:
             await self.refresh(only_if_old=True)
 
@@ -105,7 +105,7 @@ class IssuerDirectory:
             async with asyncio.timeout(database.timeout), self._lock:
                 if not (only_if_old and self.current):
                     async with database.read() as view:
-                        await self._read(view)
+                        await self._read(view, only_if_old=only_if_old)
         except TimeoutError:
             raise TimedOut("The database did not answer in time.", code="database-timeout") from None
 
@@ -125,9 +125,14 @@ class IssuerDirectory:
         if bad is not None:
             self._epoch = -1  # read everything again before the next token
 
-    async def _read(self, view: Transaction) -> None:
+    async def _read(self, view: Transaction, *, only_if_old: bool) -> None:
         # The epoch is read first: what follows is at least as new.
+        asked = monotonic()
         epoch = int(await view.scalar(select(journal_head.c.epoch)) or 0)
+        retry = self._retry_at is not None and asked >= self._retry_at
+        if only_if_old and epoch == self._epoch and not retry:
+            self._confirmed = asked
+            return
         self.settings = await live_settings.current(view, Timestamping)
         before, found = self.issuers, {}
         self._retry_at = None
@@ -138,7 +143,7 @@ class IssuerDirectory:
                 if record.signer.id not in signers:
                     signers[record.signer.id] = await self._load(view, key)
                 found[record.name] = _ready(record, key, *signers[record.signer.id])
-        self.issuers, self._epoch = found, epoch
+        self.issuers, self._epoch, self._confirmed = found, epoch, asked
         for name, issuer in found.items():
             if issuer.trouble and (name not in before or before[name].trouble != issuer.trouble):
                 log.warning("a timestamp issuer cannot sign", issuer=name, reason=issuer.trouble)

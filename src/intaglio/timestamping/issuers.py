@@ -77,7 +77,7 @@ async def create_issuer(timestamps: Timestamps, principal: Principal, wish: NewI
             signer = await signers.make_signer(tx, "foreign", None, wish.signer)
             await signers.make_request(timestamps, tx, principal, signer, wish.name, new_key=True)
         await _insert(tx, principal, wish, signer)
-    return await show_issuer(timestamps, principal, wish.name)
+    return await _found(timestamps, wish.name)
 
 
 async def change_issuer(
@@ -117,7 +117,7 @@ async def change_issuer(
             )
             record(tx, principal, "timestamp-issuer.change", "timestamp-issuer", name, changed=changed)
             tx.changed_configuration()
-    return await show_issuer(timestamps, principal, name)
+    return await _found(timestamps, name)
 
 
 async def delete_issuer(timestamps: Timestamps, principal: Principal, name: str) -> None:
@@ -149,6 +149,10 @@ async def list_issuers(timestamps: Timestamps, principal: Principal) -> list[Iss
 async def show_issuer(timestamps: Timestamps, principal: Principal, name: str) -> IssuerView:
     """One issuer. Needs ``timestamping.view``. Raises NotFound."""
     principal.require(Permission.TIMESTAMPING_VIEW)
+    return await _found(timestamps, name)
+
+
+async def _found(timestamps: Timestamps, name: str) -> IssuerView:
     snapshot = await timestamps.authority.snapshot()
     async with timestamps.authority.database.read() as view:
         found = await load_issuer(view, name)
@@ -172,7 +176,7 @@ async def import_certificate(
     async with timestamps.authority.database.transaction() as tx:
         found = await load_issuer(tx, name, lock=True)
         await signers.install(timestamps, tx, principal, found.signer, name, data, chain)
-    return await show_issuer(timestamps, principal, name)
+    return await _found(timestamps, name)
 
 
 async def renew_issuer(timestamps: Timestamps, principal: Principal, name: str) -> IssuerView:
@@ -185,7 +189,7 @@ async def renew_issuer(timestamps: Timestamps, principal: Principal, name: str) 
             raise signers.no_ca(name)
         ca = snapshot.cas[found.signer.ca_id]
         await signers.certify(timestamps, tx, principal, found.signer, ca, name)
-    return await show_issuer(timestamps, principal, name)
+    return await _found(timestamps, name)
 
 
 async def validate_issuer(

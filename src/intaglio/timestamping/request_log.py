@@ -19,6 +19,7 @@ from intaglio.timestamping.service import Reply
 
 _FLUSH_AFTER = 0.1  # seconds a line may wait
 _FLUSH_AT = 200  # lines
+_ZONE = len("+00:00")
 
 _logger = logging.getLogger("intaglio.timestamping")
 
@@ -46,16 +47,15 @@ class RequestLog:
     def add(self, endpoint: str, peer: str, reply: Reply, seconds: float, *, successes: bool, encoded: bool) -> None:
         """One answered request: ``endpoint`` is the issuer's name, ``seconds`` how long it took. With ``encoded`` the
         answer itself is written too; without ``successes`` and that, tokens that were given leave no line."""
-        if not _logger.isEnabledFor(logging.INFO) or (reply.failure is None and not successes and not encoded):
+        if reply.failure is None and not successes and not encoded:
             return
-        at = clock.now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        failed = "" if reply.failure is None else f",{_failure(reply.failure, reply)}"
-        response = f',"tsa-timestampresponse-encoded":"{base64.b64encode(reply.body).decode()}"' if encoded else ""
+        more = "" if reply.failure is None and not encoded else _more(reply, encoded=encoded)
+        outcome = "Granted" if reply.failure is None else "Failed"
+        at = clock.now().isoformat(timespec="milliseconds")[:-_ZONE]
         self._lines.append(
-            f'{{"event":"ProcessTimeStampRequest.{"Failed" if failed else "Granted"}",'
-            f'"msg":"ProcessTimeStampRequest.{"Failed" if failed else "Granted"}","endpoint":"{endpoint}",'
-            f'"peer":"{peer}","milliseconds":{seconds * 1000:.2f}{failed}{response},'
-            f'"logger":"intaglio.timestamping","level":"info","timestamp":"{at}"}}\n'
+            f'{{"event":"ProcessTimeStampRequest.{outcome}","msg":"ProcessTimeStampRequest.{outcome}",'
+            f'"endpoint":"{endpoint}","peer":"{peer}","milliseconds":{seconds * 1000:.2f}{more},'
+            f'"logger":"intaglio.timestamping","level":"info","timestamp":"{at}Z"}}\n'
         )
         if len(self._lines) >= _FLUSH_AT:
             self.flush()
@@ -68,6 +68,8 @@ class RequestLog:
             self._timer.cancel()
             self._timer = None
         lines, self._lines = self._lines, []
+        if not _logger.isEnabledFor(logging.INFO):
+            return
         data = "".join(lines).encode()
         try:
             descriptor = sys.stderr.fileno() if self._descriptor is None else self._descriptor
@@ -75,6 +77,13 @@ class RequestLog:
                 data = data[os.write(descriptor, data) :]
         except (OSError, ValueError):
             return  # nobody reads our log any more; answering goes on
+
+
+def _more(reply: Reply, *, encoded: bool) -> str:
+    """Members of a line that only some have, each with a comma before it."""
+    failed = "" if reply.failure is None else f",{_failure(reply.failure, reply)}"
+    response = f',"tsa-timestampresponse-encoded":"{base64.b64encode(reply.body).decode()}"' if encoded else ""
+    return failed + response
 
 
 def _failure(failure: Failure, reply: Reply) -> str:

@@ -85,6 +85,8 @@ class TokenMaker:
         self._signature_identifier = signature_identifier
         empty = bytes(self._hash().digest_size)
         self._digest_front = _attribute(_MESSAGE_DIGEST, der.octet_string(empty))[: -len(empty)]
+        self._fixed = len(info_front) + len(accuracy_and_ordering) + len(info_back) + 2
+        self._headers: dict[int, bytes] = {}
         self._times: tuple[datetime, bytes, bytes] | None = None
         self._frames: dict[tuple[int, int, int, bool], tuple[bytes, bytes, bytes]] = {}
 
@@ -92,19 +94,20 @@ class TokenMaker:
         """The token for a request that was accepted; ``serial`` is big-endian, the first bit zero, the first octet
         not; ``at`` is aware."""
         time, signing_time = self._encoded_times(at)
-        info = der.tlv(
-            der.SEQUENCE,
-            b"".join(
-                (
-                    self._info_front,
-                    request.imprint,
-                    der.tlv(der.INTEGER, serial),
-                    time,
-                    self._accuracy_and_ordering,
-                    request.nonce,
-                    self._info_back,
-                )
-            ),
+        octets = len(serial)
+        length = self._fixed + len(request.imprint) + octets + len(time) + len(request.nonce)
+        info = b"".join(
+            (
+                self._header(length),
+                self._info_front,
+                request.imprint,
+                bytes((der.INTEGER, octets)),
+                serial,
+                time,
+                self._accuracy_and_ordering,
+                request.nonce,
+                self._info_back,
+            )
         )
         attributes = [
             _CONTENT_TYPE_ATTRIBUTE,
@@ -148,6 +151,13 @@ class TokenMaker:
             whole[end_of_info : end_of_attributes - attributes],
             whole[end_of_attributes : len(whole) - signature],
         )
+
+    def _header(self, length: int) -> bytes:
+        """What stands before the content of a SEQUENCE of this length."""
+        found = self._headers.get(length)
+        if found is None:
+            found = self._headers[length] = der.tlv(der.SEQUENCE, bytes(length))[:-length]
+        return found
 
     def _encoded_times(self, at: datetime) -> tuple[bytes, bytes]:
         """genTime and the signing-time attribute; kept for as long as they stay the same, where that is a second."""
