@@ -25,6 +25,28 @@ _CALL = "curl -sS --fail-with-body --cacert platform.pem --cert alice.pem -H Con
 _CRL_NUMBER = "openssl crl -inform DER -in issuing.crl -noout -crlnumber"
 _SERVER_LOG = "server.log"
 _SERVICE_LOG = "service.log"
+_PUBLICATION_LOG = "publication.log"
+_OTHER_CA = """\
+[ca]
+default_ca = other
+[other]
+database = other.txt
+new_certs_dir = published
+certificate = other.pem
+private_key = other.key
+crlnumber = other.number
+rand_serial = yes
+default_md = sha256
+default_days = 7
+default_crl_days = 7
+policy = any
+[any]
+commonName = supplied
+[responder]
+keyUsage = critical, digitalSignature
+extendedKeyUsage = OCSPSigning
+noCheck = ignored
+"""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -57,6 +79,7 @@ class Demo:
         self.server: subprocess.Popen[bytes] | None = None
         self.service: subprocess.Popen[bytes] | None = None
         self.service_port = 0
+        self.publication_port = 0
 
     def run(self, *, once: bool) -> int:
         """Walk through; then, unless ``once`` or something failed, stay up until Ctrl-C. Returns the exit status."""
@@ -114,6 +137,13 @@ class Demo:
                 Step("Carol has a code to make a certificate in her browser", self._make_code),
                 Step("The page where she does that is there", self._look_at_page),
                 Step("TLS lets anybody in, mutual TLS tells them apart", self._compare),
+            ],
+            "Trust services": [
+                Step("A timestamp issuer is certified by the issuing CA", self._create_timestamp_issuer),
+                Step("A contract gets a timestamp that OpenSSL verifies", self._stamp),
+                Step("A CA of another make publishes a CRL; the responder reads it", self._read_foreign_crl),
+                Step("That CA certifies the key of our responder", self._sign_responder),
+                Step("One address answers for its certificates too", self._ask_foreign),
             ],
             "Look back": [
                 Step("The certificate is found, and revoked", self._search),
@@ -352,6 +382,85 @@ class Demo:
         output = self.walk.run("intaglio mtls demo tls-vs-mtls")
         return f"{output.count(' yes')} outcomes as expected"
 
+    # -- trust services ----------------------------------------------------------------------------------------------
+
+    def _create_timestamp_issuer(self) -> None:
+        self.walk.run(
+            "intaglio settings set timestamping.clock_source=none  # here nobody has to keep the clock right",
+            expect="timestamping",
+        )
+        self.walk.run(
+            "intaglio tsa issuer create contracts --policy 1.3.6.1.4.1.32473.1 --accuracy 1s --ca demo~issuing",
+            expect="/tsa/contracts",
+        )
+
+    def _stamp(self) -> str:
+        url = f"{self.installation.url('public')}/tsa/contracts"
+        self.walk.run("echo 'I owe Bob a beer.' > contract.txt")
+        self.walk.run("openssl ts -query -data contract.txt -sha256 -cert -out contract.tsq 2> openssl.log")
+        self.walk.run(
+            "curl -sS --fail -H Content-Type:application/timestamp-query --data-binary @contract.tsq \\\n"
+            f"  --output contract.tsr {url}"
+        )
+        self.walk.run(
+            "openssl ts -verify -in contract.tsr -data contract.txt -CAfile root.pem", expect="Verification: OK"
+        )
+        reply = self.walk.ask("openssl ts -reply -in contract.tsr -text 2> openssl.log")
+        found = re.search(r"^Time stamp: (.+)$", reply, re.MULTILINE)
+        if found is None:
+            raise Unexpected("a time in the token", reply)
+        return found[1]
+
+    def _read_foreign_crl(self) -> None:
+        (self.folder / "other.cnf").write_text(_OTHER_CA)
+        self.walk.run("mkdir published && touch other.txt && echo 01 > other.number")
+        self.walk.run(
+            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -days 30 -subj /CN=Other \\\n"
+            "  -addext keyUsage=critical,keyCertSign,cRLSign -keyout other.key -out other.pem 2> openssl.log"
+        )
+        for name in ("kept", "lost"):
+            self._certify(name, "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc")
+        self.walk.run("openssl ca -batch -config other.cnf -revoke lost.pem 2> openssl.log")
+        self.walk.run("openssl ca -config other.cnf -gencrl -out published/other.crl 2> openssl.log")
+        self._publish()
+        self.walk.run("intaglio settings set 'outgoing.networks=[\"127.0.0.0/8\"]'  # CRLs may come from this host")
+        url = f"http://127.0.0.1:{self.publication_port}/other.crl"
+        self.walk.run(f"intaglio ocsp authority create other --issuer other.pem --crl {url}", expect="other")
+        self.walk.run("intaglio ocsp source pull other")
+
+    def _publish(self) -> None:
+        command = "python3 -u -m http.server 0 --bind 127.0.0.1 --directory published"
+        server = self.walk.start(command, _PUBLICATION_LOG)
+        self.walk.wait_until("the CRL is published", self._is_published, server, _PUBLICATION_LOG)
+
+    def _is_published(self) -> bool:
+        found = re.search(r" port (\d+) ", (self.folder / _PUBLICATION_LOG).read_text(errors="replace"))
+        if found:
+            self.publication_port = int(found[1])
+        return bool(found)
+
+    def _certify(self, name: str, request: str) -> None:
+        self.walk.run(f"{request} -subj /CN={name} -keyout {name}.key -out {name}.csr 2> openssl.log")
+        self.walk.run(f"openssl ca -batch -config other.cnf -in {name}.csr -out {name}.pem -notext 2> openssl.log")
+
+    def _sign_responder(self) -> None:
+        self.walk.run('intaglio ocsp signer create other --subject "CN=Other OCSP" --out responder.csr')
+        self.walk.run(
+            "openssl ca -batch -config other.cnf -extensions responder -in responder.csr -out responder.pem \\\n"
+            "  -notext 2> openssl.log"
+        )
+        self.walk.run("intaglio ocsp signer import other responder.pem")
+
+    def _ask_foreign(self) -> None:
+        output = self.walk.run(
+            "openssl ocsp -issuer other.pem -cert kept.pem -cert lost.pem -CAfile other.pem \\\n"
+            f"  -url {self.installation.url('public')}/eva",
+            expect="Response verify OK",
+            output_shown=True,
+        )
+        if "kept.pem: good" not in output or "lost.pem: revoked" not in output:
+            raise Unexpected("kept.pem good and lost.pem revoked", output)
+
     # -- looking back ------------------------------------------------------------------------------------------------
 
     def _search(self) -> None:
@@ -396,12 +505,14 @@ class Demo:
    intaglio audit list
    curl --cacert platform.pem --cert alice.pem $CA/profiles
    intaglio mtls scenario run 7
+   intaglio tsa stamp contract.txt --issuer contracts --out again.tsr
+   intaglio ocsp source list
    intaglio --help
 
    {self.installation.url("console") + "/enroll/":<42} enrolment page; Carol's code is in code.txt
    {self._gateway:<42} CA gateway, reference at /docs (client certificate: alice.pem)
    {self.installation.url("console") + "/api/v1":<42} management API, contract at /openapi.json
-   {self.installation.url("public"):<42} OCSP, CRLs, CA certificates
+   {self.installation.url("public"):<42} OCSP, timestamps, CRLs, CA certificates
    {self.installation.url("health") + "/metrics":<42} metrics
 
 The one-time secret of the administrator "admin" is in init.txt. Guides: docs/guides
