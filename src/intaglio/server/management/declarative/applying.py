@@ -23,7 +23,7 @@ from intaglio.mtls.access.policy_values import PolicyCase
 from intaglio.mtls.identities import domains, lifetimes, names, registry, revoking, rotation
 from intaglio.mtls.identities.values import Kind
 from intaglio.platform import live_settings
-from intaglio.server.management.declarative import partners, status
+from intaglio.server.management.declarative import partners, status, timestamps
 from intaglio.server.management.declarative.document import (
     DeclaredDomain,
     DeclaredExternalRoot,
@@ -89,11 +89,15 @@ class _Run:
             "outbound credential": self._put_outbound,
             "status directory": self._put_status,
             "status authority": self._put_status,
+            "timestamp issuer": self._put_timestamps,
         }
         await steps[step.section](step)
 
     async def _put_status(self, step: Step) -> None:
         self.notes += await status.put(self._services.validation, self._principal, step)
+
+    async def _put_timestamps(self, step: Step) -> None:
+        self.notes += await timestamps.put(self._services.timestamps, self._principal, step)
 
     async def _set(self, step: Step) -> None:
         async with self._services.database.transaction() as tx:
@@ -256,6 +260,9 @@ class _Run:
             return
         if step.section in ("status directory", "status authority"):
             await status.delete(self._services.validation, self._principal, step)
+            return
+        if step.section == "timestamp issuer":
+            await timestamps.delete(self._services.timestamps, self._principal, step)
             return
         if step.section == "identity":
             found = await self._identity(step.name)

@@ -19,6 +19,7 @@ from intaglio.server.management.declarative.document import (
 from intaglio.server.management.declarative.partners import gone_partners, partner_steps
 from intaglio.server.management.declarative.status import gone_status, status_steps
 from intaglio.server.management.declarative.steps import FieldChange, Step, changed_fields, field_change, text
+from intaglio.server.management.declarative.timestamps import gone_timestamp_issuers, timestamp_steps
 from intaglio.x509.names import Name
 
 
@@ -48,12 +49,12 @@ def difference(wanted: Document, current: Document, *, prune: bool) -> list[Step
         removals += [Step("profile", "delete", name) for name in gone]
     steps += [*_domains(wanted, current), *_identities(wanted, current)]
     steps += [*_policies(wanted, current), *_ingresses(wanted, current), *partner_steps(wanted, current)]
-    steps += status_steps(wanted, current)
+    steps += [*status_steps(wanted, current), *timestamp_steps(wanted, current)]
     if prune:
         # Pipelines, ingresses, then identities: a trust domain ends when it has none. CAs of trust domains go last.
         # Status authorities refer to CAs, too.
         removals = [*gone_partners(wanted, current), *_gone_from_trust(wanted, current), *removals]
-        removals = [*gone_status(wanted, current), *removals]
+        removals = [*gone_timestamp_issuers(wanted, current), *gone_status(wanted, current), *removals]
     return steps + removals
 
 

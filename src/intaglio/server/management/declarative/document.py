@@ -1,5 +1,5 @@
 """The document: organizations, CAs, custom profiles, live settings, trust domains, identities, policies, ingresses,
-pipelines, outbound credentials, status authorities and their directories.
+pipelines, outbound credentials, status authorities and their directories, timestamp issuers.
 
 Nothing in it is secret.
 """
@@ -16,6 +16,7 @@ from intaglio.core.errors import InvalidInput
 from intaglio.mtls.access.ingress_values import FORWARDS
 from intaglio.profiles import registry
 from intaglio.server.problems import json_pointer
+from intaglio.timestamping.values import SignerOptions, TokenProfile
 from intaglio.validation.authorities.values import AuthoritySpec, PemText
 
 LARGEST: Final = 1 << 20  # octets
@@ -239,6 +240,17 @@ class DeclaredStatusAuthority(AuthoritySpec):
     """A CA whose certificates' status is given out."""
 
 
+class DeclaredTimestampIssuer(SignerOptions):
+    """An endpoint at which timestamps are asked for: certified by ``ca``, with the certificate of ``share_with``, or by
+    another CA; that, and how its keys are made, is said once."""
+
+    name: str
+    enabled: bool = True
+    profile: TokenProfile
+    ca: str | None = None
+    share_with: str | None = None
+
+
 class Document(_Value):
     """Everything that can be declared. A section that is left out is left alone."""
 
@@ -254,6 +266,7 @@ class Document(_Value):
     outbound: list[DeclaredOutbound] | None = None
     status_directories: list[DeclaredDirectory] | None = None
     status_authorities: list[DeclaredStatusAuthority] | None = None
+    timestamp_issuers: list[DeclaredTimestampIssuer] | None = None
 
     @model_validator(mode="after")
     def _each_once(self) -> Document:
@@ -265,6 +278,7 @@ class Document(_Value):
         _require_unique((each.reference for each in self.outbound or ()), "outbound credential")
         _require_unique((each.name for each in self.status_directories or ()), "status directory")
         _require_unique((each.name for each in self.status_authorities or ()), "status authority")
+        _require_unique((each.name for each in self.timestamp_issuers or ()), "timestamp issuer")
         _require_unique((each.name for each in self.organizations or ()), "organization")
         _require_unique((str(each.get("id")) for each in self.profiles or ()), "profile")
         return self
