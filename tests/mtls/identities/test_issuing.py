@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
+from pydantic import SecretStr
 from sqlalchemy import func, select, text
 from tests.support.authority import OPERATOR, openssl, verify_chain
 from tests.support.identities import hours, issue, make_domain, make_request, make_service, make_user
@@ -24,6 +25,7 @@ from intaglio.db.listing import ListQuery
 from intaglio.gateway.callers import Caller
 from intaglio.gateway.enrollment import enroll
 from intaglio.gateway.schemas import EnrollmentRequest
+from intaglio.identity import users
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.identities import bindings, issuing, models, revoking
 from intaglio.mtls.identities.attributes import read_identity
@@ -203,6 +205,8 @@ async def test_weak_or_foreign_keys_are_refused(mtls: Mtls, trust_domain: TrustD
 
 
 async def test_nobody_gets_certificates_of_somebody_else(mtls: Mtls, trust_domain: TrustDomain) -> None:
+    async with mtls.database.transaction() as tx:
+        await users.create_user(tx, OPERATOR, "carol", password=SecretStr("correct horse battery staple 7"))
     payments, orders = await make_service(mtls, owner="carol"), await make_service(mtls, "orders")
     for principal in (orders.principal(), Principal("client", "CN=x"), Principal("user", "mallory")):
         with pytest.raises(Forbidden):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 from pydantic import SecretStr
@@ -13,12 +14,13 @@ from tests.support.identities import issue, make_domain, make_service, make_user
 from intaglio.audit.models import audit_record
 from intaglio.authority import memberships
 from intaglio.authority.certificates import RevocationReason
+from intaglio.core import clock
 from intaglio.core.errors import Forbidden, IntaglioError, InvalidInput, NotFound, StateConflict
 from intaglio.core.principal import Permission, Principal
 from intaglio.db.listing import ListQuery
 from intaglio.identity import users
 from intaglio.mtls.context import Mtls
-from intaglio.mtls.identities import bindings
+from intaglio.mtls.identities import bindings, ownership
 from intaglio.mtls.identities.domains import DomainChanges, edit_domain
 from intaglio.mtls.identities.registration import derived_name
 from intaglio.mtls.identities.registry import (
@@ -206,6 +208,67 @@ async def test_service_owner_sees_and_uses_only_what_he_owns(mtls: Mtls, trust_d
     ):
         with pytest.raises(Forbidden):
             await attempt
+
+
+async def delete_member(mtls: Mtls, name: str) -> None:
+    """As the management API does it."""
+    async with mtls.database.transaction() as tx:
+        await ownership.give_up(tx, OPERATOR, name)
+        await users.delete_user(tx, OPERATOR, name)
+
+
+async def test_name_of_a_deleted_owner_owns_nothing(mtls: Mtls, trust_domain: TrustDomain) -> None:
+    carol = await make_member(mtls, "carol", Permission.MTLS_OWN)
+    service, device = await make_service(mtls, owner="Carol"), NewIdentity("prod.example", "device", "d", owner="carol")
+    await add_identity(mtls, OPERATOR, device)
+    await issue(mtls, service, principal=carol)
+    await delete_member(mtls, "carol")
+    with clock.frozen(clock.now() + timedelta(hours=1)):
+        again = await make_member(mtls, "carol", Permission.MTLS_OWN)
+    assert await names_seen(mtls, again) == set()
+    with pytest.raises(Forbidden):
+        await issue(mtls, service, principal=again)
+    found = await get_identity(mtls, OPERATOR, service.id)
+    assert (found.owner, found.owner_confirmed) == ("Carol", False)
+    async with mtls.database.read() as view:
+        a = audit_record.c
+        detail = await view.scalar(select(a.detail).where(a.action == "identity.lose-owner", a.organization == "demo"))
+        assert await ownership.without_owner(view, trust_domain.organization_id) == [
+            ("service:payments@prod.example", "Carol"), ("device:d@prod.example", "carol"),
+        ]  # fmt: skip
+    assert detail == {"count": 2, "identities": ["service:payments@prod.example", "device:d@prod.example"]}
+    await edit_identity(mtls, OPERATOR, service.id, IdentityChanges(team="red"))  # says nothing about the owner
+    assert await names_seen(mtls, again) == set()
+    await edit_identity(mtls, OPERATOR, service.id, IdentityChanges(owner="Carol"))
+    assert await names_seen(mtls, again) == {"payments"}
+
+
+async def test_account_that_is_deleted_in_any_way_owns_nothing_any_more(
+    mtls: Mtls, trust_domain: TrustDomain
+) -> None:
+    await make_member(mtls, "carol")
+    service = await make_service(mtls, owner="carol")
+    assert service.owner_confirmed
+    async with mtls.database.transaction() as tx:
+        await users.delete_user(tx, OPERATOR, "carol")
+    assert not (await get_identity(mtls, OPERATOR, service.id)).owner_confirmed
+
+
+async def test_owner_named_before_his_account_exists_is_confirmed_by_the_registry_only(
+    mtls: Mtls, trust_domain: TrustDomain
+) -> None:
+    service = await make_service(mtls, owner="carol")
+    assert (service.owner, service.owner_confirmed) == ("carol", False)
+    carol = await make_member(mtls, "carol", Permission.MTLS_OWN)
+    assert await names_seen(mtls, carol) == set()
+    with pytest.raises(Forbidden):
+        await edit_identity(mtls, carol, service.id, IdentityChanges(owner="carol"))
+    assert (await edit_identity(mtls, OPERATOR, service.id, IdentityChanges(owner="carol"))).owner_confirmed
+    assert await names_seen(mtls, carol) == {"payments"}
+    assert await names_seen(mtls, Principal("client", "carol", frozenset({Permission.MTLS_OWN}))) == set()
+    for owner in ("", "dave"):
+        await edit_identity(mtls, OPERATOR, service.id, IdentityChanges(owner=owner))
+        assert await names_seen(mtls, carol) == set()
 
 
 async def test_members_of_other_organizations_see_nothing(mtls: Mtls, trust_domain: TrustDomain) -> None:

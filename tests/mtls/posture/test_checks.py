@@ -53,6 +53,7 @@ VIOLATIONS: list[tuple[str, State, set[str]]] = [
     ("PC-23", ingress(address_refuses=False), set()),
     ("PC-23", ingress(certificate_refuses=None), set()),
     ("PC-24", certified(weakness="An RSA key of 1024 bits can be factored."), set()),
+    ("PC-25", replace(GOOD, without_owner=(("service:payments@prod.example", "alice"),)), set()),
 ]
 
 
@@ -91,7 +92,7 @@ def test_violation_is_found_by_its_check(check: str, state: State, also: set[str
 
 
 def test_there_is_a_violation_for_every_check() -> None:
-    assert {check for check, _, _ in VIOLATIONS} == set(CHECKS) == {f"PC-{number:02}" for number in range(1, 25)}
+    assert {check for check, _, _ in VIOLATIONS} == set(CHECKS) == {f"PC-{number:02}" for number in range(1, 26)}
 
 
 def test_every_step_of_the_rollout_rests_on_checks_and_names_the_next_action() -> None:

@@ -76,7 +76,7 @@ def checks(cli: Cli, filter: Filter = None, sort: Sort = None, limit: Limit = 10
 )
 def waive(
     cli: Cli,
-    check: Annotated[str, typer.Argument(help="PC-01 to PC-24.")],
+    check: Annotated[str, typer.Argument(help="PC-01 to PC-25.")],
     subject: Annotated[str, typer.Argument(help="What the finding is about; * for all findings of the check.")],
     org: Org,
     owner: Annotated[str, typer.Option(help="Who answers for it.")],

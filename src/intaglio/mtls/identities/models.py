@@ -8,6 +8,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     UniqueConstraint,
+    text,
 )
 
 from intaglio.db.base import Json, Moment, Octets, String, Uuid, metadata, optional, required
@@ -28,6 +29,7 @@ trust_domain = Table(
     required("ceilings", Json),  # seconds by kind
     required("required_attributes", ARRAY(String), server_default="{}"),
     required("dns_suffixes", ARRAY(String), server_default="{}"),
+    required("email_domains", ARRAY(String), server_default="{}"),
     required("pki_choice", String, server_default="own"),
     required("created_by", String),
     required("created_at", Moment),
@@ -61,6 +63,8 @@ identity = Table(
     required("roles", ARRAY(String), server_default="{}"),
     required("version", String, server_default=""),
     required("owner", String, server_default=""),
+    # The account behind that name when somebody gave it to the identity; without one nobody owns it.
+    optional("owner_id", Uuid, ForeignKey("user_account.id", ondelete="SET NULL")),
     required("state", String, server_default="active"),  # active, suspended, retired
     required("dns_names", ARRAY(String), server_default="{}"),
     required("properties", Json),
@@ -70,7 +74,9 @@ identity = Table(
     UniqueConstraint("domain_id", "kind", "name"),
     Index("ix_mtls_identity_domain_id", "domain_id", "id"),
     Index("ix_mtls_identity_owner", "owner", "id"),
+    Index("ix_mtls_identity_owner_id", "owner_id"),
     Index("ix_mtls_identity_email", "email"),
+    Index("ix_mtls_identity_email_folded", text("lower(email)")),
     Index("ix_mtls_identity_service", "domain_id", "service"),
 )
 

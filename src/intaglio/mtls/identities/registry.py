@@ -20,7 +20,7 @@ from intaglio.core.principal import Permission, Principal
 from intaglio.db.engine import Row, Transaction
 from intaglio.db.listing import Listing, ListQuery
 from intaglio.mtls.context import Mtls
-from intaglio.mtls.identities import domains, models
+from intaglio.mtls.identities import domains, models, ownership
 from intaglio.mtls.identities.registration import IdentityChanges as IdentityChanges
 from intaglio.mtls.identities.registration import NewIdentity as NewIdentity
 from intaglio.mtls.identities.registration import checked_attributes, checked_rows, new_ones, require_address_free
@@ -65,6 +65,8 @@ async def add_identities(
         secret = await server_secret(tx, mtls.master_key, _NAMES_FROM)
         rows = checked_rows(wanted, known, secret, principal, tx)
         rows = await new_ones(tx, rows, skip_existing=skip_existing)
+        accounts = await ownership.accounts_of(tx, {row["owner"] for row in rows})
+        rows = [row | {"owner_id": accounts.get(row["owner"])} for row in rows]
         if rows:
             await tx.execute(insert(models.identity), rows)
         by_id = {domain.id: domain for domain in known.values()}
@@ -113,6 +115,8 @@ async def edit_identity(
 ) -> Identity:
     """Change what is registered; certificates say so from the next one on. Needs ``mtls.identities``.
 
+    An owner who is named, be it the same one again, is the one whose account has the name now.
+
     Raises NotFound, InvalidInput, Refused (``attribute-missing``, ``dns-name-outside-domain``), StateConflict for a
     retired one and for an address that somebody else has (``email-taken``).
     """
@@ -127,6 +131,8 @@ async def edit_identity(
         )
         values = checked_attributes(wanted, identity.kind, identity.domain, identity.name) | {"changed_at": tx.now}
         await require_address_free(tx, identity, values["email"])
+        if changes.owner is not None:
+            values["owner_id"] = (await ownership.accounts_of(tx, [values["owner"]])).get(values["owner"])
         i = models.identity
         await tx.execute(update(i).where(i.c.id == identity.id).values(**values))
         changed = await load_identity(tx, identity.id)
@@ -146,7 +152,7 @@ def visible_to(principal: Principal) -> list[ColumnElement[bool]]:
         if principal.kind != "user":
             conditions.append(models.identity.c.id.is_(None))
     if not (principal.may(Permission.MTLS_VIEW) or principal.may(Permission.MTLS_IDENTITIES)):
-        conditions.append(models.identity.c.owner == principal.name)
+        conditions.append(ownership.owned_by(principal))
     return conditions
 
 
@@ -216,8 +222,7 @@ async def require_may_use(view: Transaction, principal: Principal, identity: Ide
         return
     if principal.kind == "identity":
         raise Forbidden("An identity acts for itself only.", code="identity-foreign")
-    owns = principal.may(Permission.MTLS_OWN) and identity.owner == principal.name
-    if not owns:
+    if not (principal.may(Permission.MTLS_OWN) and await ownership.owns(view, principal, identity.id)):
         principal.require(Permission.MTLS_IDENTITIES)
     await domains.require_visible(view, principal, identity.domain)
 
@@ -252,6 +257,7 @@ def identity_of(row: Row, domain: TrustDomain) -> Identity:
         roles=tuple(row["roles"]),
         version=row["version"],
         owner=row["owner"],
+        owner_confirmed=row["owner_id"] is not None,
         state=row["state"],
         dns_names=tuple(row["dns_names"]),
         created_at=row["created_at"],
@@ -315,6 +321,7 @@ def _facts(identity: Identity) -> dict[str, Any]:
         "roles": list(identity.roles),
         "version": identity.version,
         "owner": identity.owner,
+        "owner_confirmed": identity.owner_confirmed,
         "dns_names": list(identity.dns_names),
         "properties": sorted(identity.properties),
     }

@@ -88,7 +88,8 @@ class Identity:
 
     ``name`` is unique per trust domain and kind, and goes into certificates; it is made here, never by a requester.
     ``attributes`` (service, team, environment, roles, version) are what certificates of it say. ``state`` is active,
-    suspended or retired. ``owner`` is the user who answers for it.
+    suspended or retired. ``owner`` is the user who answers for it; only where ``owner_confirmed`` there is an account
+    behind that name that was meant.
     """
 
     id: UUID
@@ -106,6 +107,7 @@ class Identity:
     dns_names: tuple[str, ...]
     created_at: datetime
     properties: Mapping[str, str] = field(default_factory=dict)
+    owner_confirmed: bool = False
 
     @property
     def environment(self) -> str:

@@ -1,4 +1,4 @@
-"""The posture checks PC-01 to PC-24: a table of rules, and one function each from state to outcome."""
+"""The posture checks PC-01 to PC-25: a table of rules, and one function each from state to outcome."""
 
 from __future__ import annotations
 
@@ -106,6 +106,14 @@ def _attributes(state: State) -> Outcome:
         if missing := [name for name, value in wanted.items() if not value]:
             found.append(Offence(each.name, f"Its certificate does not say its {' and '.join(missing)}."))
     return _about_certificates(state, found, "Every certificate says service, team and environment.")
+
+
+def _owners(state: State) -> Outcome:
+    found = [
+        Offence(name, f'"{owner}" is no account that was made its owner: nobody answers for it.')
+        for name, owner in state.without_owner
+    ]
+    return _judged(found, "Whoever is named as an owner has the account that was meant.")
 
 
 def _strength(state: State) -> Outcome:
@@ -357,6 +365,8 @@ _TABLE: Final = (
           "Give the ingress an IP rule and let it enforce.", _two_barriers),
     Check("PC-24", "Keys and signatures are strong", "current algorithms only", 2,
           "Issue with P-256 or RSA 3072 and SHA-256 or better.", _strength),
+    Check("PC-25", "Owners have accounts", "rule 1: every certificate has an owner", 2,
+          "Name the owner again, or another one: intaglio mtls identity edit NAME --owner USER.", _owners),
 )  # fmt: skip
 
 CHECKS: Final[Mapping[str, Check]] = {check.id: check for check in _TABLE}
@@ -365,7 +375,7 @@ CHECKS: Final[Mapping[str, Check]] = {check.id: check for check in _TABLE}
 STEPS: Final = (
     ("Foundation", "Choose a PKI", ("PC-01",)),
     ("Design", "Define the trust domain", ("PC-02", "PC-03")),
-    ("Issuance", "Issue to all services", ("PC-04", "PC-05", "PC-06", "PC-07", "PC-11", "PC-24")),
+    ("Issuance", "Issue to all services", ("PC-04", "PC-05", "PC-06", "PC-07", "PC-11", "PC-24", "PC-25")),
     ("Enforce", "Demand certificates at every ingress", ("PC-08", "PC-09", "PC-10", "PC-12", "PC-23")),
     ("Observe", "Log and monitor", ("PC-16", "PC-17", "PC-18")),
     ("Govern", "Rehearse rotation and revocation", ("PC-13", "PC-14", "PC-15")),

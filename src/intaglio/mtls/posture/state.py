@@ -31,6 +31,7 @@ from intaglio.mtls.identities.bundles import bundle_of
 from intaglio.mtls.identities.domains import load_all
 from intaglio.mtls.identities.edges import services_without_edges
 from intaglio.mtls.identities.environments import anchor_of
+from intaglio.mtls.identities.ownership import without_owner
 from intaglio.mtls.identities.values import AUTOMATED, Channel, TrustDomain
 from intaglio.mtls.ingresses.kinds import KINDS
 from intaglio.mtls.ingresses.plan import Layout, Plan, plan_of
@@ -84,6 +85,7 @@ async def gather(mtls: Mtls, snapshot: Snapshot, view: Transaction, organization
         now=view.now,
         domains=tuple(domains),
         without_edges=tuple(each.uri for each in lonely),
+        without_owner=tuple(await without_owner(view, organization.id)),
         services=len({each.name for each in certified if each.kind == "service"}),
         certified=tuple(certified),
         unmonitored=tuple(await _unmonitored(view, organization.id)),

@@ -140,12 +140,14 @@ class ScanState:
 
 @dataclass(frozen=True)
 class State:
-    """Everything the checks of an organization look at."""
+    """Everything the checks of an organization look at; ``without_owner`` is identities whose owner is a mere name, and
+    that name."""
 
     organization: str
     now: datetime
     domains: tuple[DomainState, ...] = ()
     without_edges: tuple[str, ...] = ()
+    without_owner: tuple[tuple[str, str], ...] = ()
     services: int = 0
     certified: tuple[CertifiedState, ...] = ()
     unmonitored: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from intaglio.core.principal import Permission
 from intaglio.identity import api_tokens, roles, users
 from intaglio.identity.schemas import RevokedToken, Role, Token, User
+from intaglio.mtls.identities import ownership
 from intaglio.server.management.access import Asked, Asker, Given
 from intaglio.server.management.lists import Items, page
 
@@ -131,8 +132,9 @@ async def edit_user(services: Given, asker: Asker, name: str, body: UserChanges)
 
 @router.delete("/users/{name}", status_code=204)
 async def delete_user(services: Given, asker: Asker, name: str) -> None:
-    """Delete a user with his sessions and tokens."""
+    """Delete a user with his sessions and tokens; the identities that he owned wait for another owner."""
     async with services.database.transaction() as tx:
+        await ownership.give_up(tx, asker, name)
         await users.delete_user(tx, asker, name)
 
 

@@ -42,6 +42,7 @@ class Identity(BaseModel):
     roles: list[str]
     version: str
     owner: str
+    owner_confirmed: bool = Field(description="The account of that name is the owner, and not only the name.")
     state: Literal["active", "suspended", "retired"]
     dns_names: list[str]
     properties: dict[str, str]
@@ -64,6 +65,7 @@ class Identity(BaseModel):
                 "roles": list(found.roles),
                 "version": found.version,
                 "owner": found.owner,
+                "owner_confirmed": found.owner_confirmed,
                 "state": found.state,
                 "dns_names": list(found.dns_names),
                 "properties": dict(found.properties),
