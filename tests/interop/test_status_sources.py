@@ -432,6 +432,23 @@ def test_a_stranger_is_told_nothing(
         va.run("ocsp", "authority", "delete", name, "--yes")
 
 
+def test_an_outbound_credential_opens_the_gateway_too(
+    va: Product, pki: Pki, follow: Callable[..., None], name: str
+) -> None:
+    va.run("org", "create", "vaorg")
+    va.run("mtls", "outbound", "create", "vaorg~feed", "--host", "localhost")
+    password = pki.folder / "bob.password"
+    va.run("mtls", "outbound", "import", "vaorg~feed", pki.folder / "bob.p12", "--password-file", password)
+    follow(name, "--outbound", "vaorg~feed")
+    try:
+        assert pull(va, name)["outcome"] != "failed"
+        eventually(lambda: _complete(va, name), what="the feed has been read to its end")
+        ready = json.loads(run("curl", "--silent", va.url("health", "/readyz")))
+        assert ready["components"]["statusSources"]["details"][name] == "current"
+    finally:
+        va.run("ocsp", "authority", "delete", name, "--yes")
+
+
 _STATES = {"0": "good", "1": "revoked", "2": "held"}
 
 

@@ -49,6 +49,9 @@ GatewayCa = Annotated[
 Credential = Annotated[
     str | None, typer.Option("--credential", help="Client credential; default: the latest.", rich_help_panel=_SOURCE)
 ]
+Outbound = Annotated[
+    str | None, typer.Option("--outbound", help="Outbound credential: ORGANIZATION~NAME.", rich_help_panel=_SOURCE)
+]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Events per request.", rich_help_panel=_SOURCE)]
 BySerial = Annotated[
     bool | None,
@@ -109,6 +112,7 @@ def create(
     gateway: Gateway = None,
     gateway_ca: GatewayCa = None,
     credential: Credential = None,
+    outbound: Outbound = None,
     batch_size: BatchSize = None,
     push_by_serial: BySerial = None,
     server_ca: ServerCa = None,
@@ -152,6 +156,7 @@ def set_(
     attribute: Attribute = None,
     serial_list: SerialList = None,
     credential: Credential = None,
+    outbound: Outbound = None,
     batch_size: BatchSize = None,
     push_by_serial: BySerial = None,
     server_ca: ServerCa = None,
@@ -196,6 +201,7 @@ def reset_source(
     gateway: Gateway = None,
     gateway_ca: GatewayCa = None,
     credential: Credential = None,
+    outbound: Outbound = None,
     batch_size: BatchSize = None,
     push_by_serial: BySerial = None,
     server_ca: ServerCa = None,
@@ -365,7 +371,7 @@ def _gateway(given: dict[str, Any], options: dict[str, Any], name: str) -> dict[
     if given.get("gateway"):
         options["url"] = given["gateway"]
     options["ca"] = given.get("gateway_ca") or options.get("ca") or name
-    return {**options, **_common(given, ("credential", "batch_size", "push_by_serial"))}
+    return {**options, **_common(given, ("credential", "outbound", "batch_size", "push_by_serial"))}
 
 
 def _common(given: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def set_(
     start_tls: Annotated[bool, typer.Option("--start-tls", help="Go over to TLS after connecting.")] = False,
     server_ca: Annotated[str | None, typer.Option(help="CA of the server (PEM).")] = None,
     user: Annotated[str, typer.Option(help="Distinguished name to log in with; without one anonymously.")] = "",
-    password: Annotated[bool, typer.Option("--password", help="Ask for the password.")] = False,
+    ask_password: Annotated[bool, typer.Option("--ask-password", help="Ask for the password.")] = False,
     password_file: passwords.PasswordFile = None,
     password_fd: passwords.PasswordFd = None,
 ) -> None:
@@ -41,7 +41,7 @@ def set_(
     body: dict[str, Any] = {"name": name, "url": url, "start_tls": start_tls, "user_name": user}
     if server_ca:
         body["server_ca"] = read_text(server_ca)
-    if password or password_file is not None or password_fd is not None:
+    if ask_password or password_file is not None or password_fd is not None:
         body["password"] = passwords.existing(f"Password of {user}", password_file, password_fd)
     found = cli.client.put(f"/validation/directories/{segment(name)}", body)
     if not found["is_protected"]:

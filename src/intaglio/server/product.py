@@ -23,7 +23,7 @@ from intaglio.mtls.enrolment.policy import anchors_of
 from intaglio.mtls.identities.domains import load_all
 from intaglio.platform import live_settings, server_identities
 from intaglio.platform.live_settings import Logging
-from intaglio.server import ca_health, pages, timestamping
+from intaglio.server import ca_health, pages, status_health, timestamping
 from intaglio.server.composition import Application, Composition
 from intaglio.server.deferred import DeferredApp
 from intaglio.server.health import HealthRegistry
@@ -95,6 +95,7 @@ def _render_for_gateway(error: IntaglioError) -> tuple[bytes, bytes]:
 def _health(services: Services, registry: HealthRegistry) -> None:
     ca_health.register(services, registry)
     timestamping.register(services.timestamping, registry)
+    status_health.register(services, registry)
 
 
 async def _identity(services: Services, listener: str) -> ServerIdentity | None:

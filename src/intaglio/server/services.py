@@ -89,9 +89,10 @@ class Services:
     @cached_property
     def validation(self) -> Validation:
         """The use cases of status authorities."""
+        from intaglio.server.outbound_credentials import OutboundCredentials
         from intaglio.validation.context import Validation
 
-        return Validation(self.authority, self.master_key, self.watch)
+        return Validation(self.authority, self.master_key, self.watch, OutboundCredentials(self))
 
     @cached_property
     def timestamps(self) -> Timestamps:

@@ -127,6 +127,8 @@ def _gateway(options: GatewayOptions, around: Surroundings) -> Iterator[Problem]
         yield _error(
             "stale-too-early", "gateway.stale_after", "It must be longer than wait_to_pull and timeout together."
         )
+    if options.outbound:
+        return  # it is looked after where it is kept
     ends = around.credentials.get(options.credential) if options.credential else None
     if options.credential and ends is None:
         yield _error("credential-unknown", "gateway.credential", "There is no client credential with this id.")

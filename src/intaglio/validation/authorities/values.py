@@ -98,6 +98,10 @@ class GatewayOptions(_Options):
     ca: str = Field(min_length=1, max_length=200, description="Id of the CA at that gateway.")
     server_ca: PemText = Field(default="", description="CA of the gateway's server certificate (PEM).")
     credential: UUID | None = Field(default=None, description="Client credential; without it the latest one.")
+    outbound: str = Field(
+        default="", pattern=r"^([a-z0-9_-]{1,40}~[a-z0-9-]{1,63})?$",
+        description="Outbound credential to use instead: ORGANIZATION~NAME.",
+    )  # fmt: skip
     push_by_serial: bool = Field(default=False, description="Keep serial numbers only, not whole certificates.")
     batch_size: int = Field(default=50, ge=1, le=1_000, description="Events per request.")
     timeout: Wait = Field(default=_FIVE_SECONDS, description="For one request to the gateway.")
@@ -106,6 +110,12 @@ class GatewayOptions(_Options):
     stale_after: Wait = Field(
         default=_FIVE_MINUTES, description="A feed that has failed for longer is not answered from: tryLater."
     )
+
+    @model_validator(mode="after")
+    def _has_one_credential(self) -> GatewayOptions:
+        if self.outbound and self.credential is not None:
+            raise ValueError("either credential or outbound is expected")
+        return self
 
 
 class CrlPart(_Options):

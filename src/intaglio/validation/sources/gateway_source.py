@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from sqlalchemy import delete, func, select, update
@@ -26,7 +27,7 @@ from intaglio.core.logging import get_logger
 from intaglio.core.principal import SYSTEM
 from intaglio.db.engine import Transaction
 from intaglio.platform import outgoing
-from intaglio.transport.contexts import client_context
+from intaglio.transport.contexts import ServerIdentity, client_context
 from intaglio.validation import models
 from intaglio.validation.authorities import credentials, reading
 from intaglio.validation.authorities.values import Authority
@@ -118,13 +119,24 @@ async def look(validation: Validation, authority: Authority, confirm: Confirm, p
 
 
 async def connect(validation: Validation, authority: Authority) -> GatewayClient:
-    """A client with our credential. The caller closes it. Raises NotFound, Refused (``credential-expired``)."""
+    """A client with our credential. The caller closes it.
+
+    Raises NotFound, Refused (``credential-expired``), StateConflict.
+    """
     options = authority.gateway
     async with validation.database.read() as view:
         guard = await outgoing.guard_of(view)
-        identity = await credentials.identity_for(view, validation.keystore, options.credential)
+    identity = await _identity(validation, authority)
     tls = client_context(options.server_ca.encode(), identity)
     return GatewayClient(options.url, options.ca, guard, tls, options.timeout)
+
+
+async def _identity(validation: Validation, authority: Authority) -> ServerIdentity:
+    options = authority.gateway
+    if options.outbound and validation.outbound is not None:
+        return await validation.outbound.identity(options.outbound, urlsplit(options.url).hostname or "")
+    async with validation.database.read() as view:
+        return await credentials.identity_for(view, validation.keystore, options.credential)
 
 
 async def _read(
