@@ -17,7 +17,7 @@ from time import perf_counter
 from typing import Any
 
 import uvloop
-from pkcs11 import Mechanism
+from pkcs11 import Mechanism, ObjectClass
 from tests.support.tokens import SoftHsm
 
 from bench.figure import Figure
@@ -26,7 +26,6 @@ from intaglio.asn1.algorithms import KeyAlgorithm
 from intaglio.core.identifiers import new_id
 from intaglio.keystore.pkcs11 import mechanisms
 from intaglio.keystore.pkcs11.provider import Pkcs11Provider
-from intaglio.keystore.pkcs11.token import Seat
 from intaglio.keystore.service import Signer
 
 SHARE = 0.90
@@ -110,8 +109,8 @@ def _sessions(provider: Pkcs11Provider, signer: Signer) -> Iterator[list[Callabl
         [slotted] = provider.token.present()
         provider.token.run(lambda seat: None)  # logs in
         sessions = [slotted.open() for _ in range(SESSIONS)]
-        seats = [Seat(session, slotted.slot.slot_id, library.epoch) for session in sessions]
-        yield [_call(seat.key(signer.key_id.bytes), signer) for seat in seats]
+        keys = [session.get_key(ObjectClass.PRIVATE_KEY, id=signer.key_id.bytes) for session in sessions]
+        yield [_call(key, signer) for key in keys]
         for session in sessions:
             session.close()
 

@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.padding import AsymmetricPadding
 from cryptography.hazmat.primitives.asymmetric.utils import NoDigestInfo
 from pkcs11 import Mechanism
-from pkcs11.types import SignMixin
 
 from intaglio.asn1.algorithms import PrivateKey, PublicKey, load_public_key
 from intaglio.core.errors import NotSupported, Unavailable
@@ -59,13 +58,8 @@ class _Held:
         token, cka_id = self._token, self._cka_id
 
         def sign(seat: Seat) -> bytes:
-            key = seat.keys.get(cka_id) or seat.key(cka_id)
-            if not isinstance(key, SignMixin):
-                raise NotSupported(
-                    f'The key in the token "{self._token.name}" is not for signing.', code="token-not-capable"
-                )
             order = make(token.mechanisms)
-            signature = encode(key.sign(order.data, mechanism=order.mechanism, mechanism_param=order.parameter))
+            signature = encode(seat.sign(cka_id, order.mechanism, order.data, order.pss))
             if cka_id not in seat.proved:
                 self._prove(order, signature)
                 seat.proved.add(cka_id)

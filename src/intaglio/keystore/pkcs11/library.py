@@ -9,17 +9,16 @@ Source: PKCS #11 version 2.40, sections 5.4 and 6.6 (threads, forks).
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from pkcs11 import _pkcs11
 from pkcs11 import exceptions as ck
 
 from intaglio.core.clock import monotonic
 from intaglio.core.logging import get_logger
+from intaglio.keystore.pkcs11.functions import CKR_ALREADY_INITIALIZED, CKR_OK, Functions
 from intaglio.keystore.pkcs11.modules import Module
 
 log = get_logger(__name__)
@@ -28,72 +27,23 @@ _QUIET = 5.0  # seconds that calls under way may take to end before a restart is
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds between two restarts
 _ALIVE = 5.0  # seconds a token counts as alive after it was last of use
 
-_CKR_OK = 0x000
-_CKR_USER_ALREADY_LOGGED_IN = 0x100
-_CKR_ALREADY_INITIALIZED = 0x191
-_CKF_OS_LOCKING_OK = 0x2
-_CKU_USER = 1
-_C_INITIALIZE, _C_FINALIZE, _C_LOGIN = 0, 1, 18  # places in CK_FUNCTION_LIST
-
-_LOGIN_ERRORS: Mapping[int, type[ck.PKCS11Error]] = {
-    0x0A0: ck.PinIncorrect,
-    0x0A1: ck.PinInvalid,
-    0x0A2: ck.PinLenRange,
-    0x0A3: ck.PinExpired,
-    0x0A4: ck.PinLocked,
-    0x032: ck.DeviceRemoved,
-    0x0B3: ck.SessionHandleInvalid,
-    0x0E0: ck.TokenNotPresent,
-}
-
-
-class _FunctionList(ctypes.Structure):
-    _fields_ = (("major", ctypes.c_ubyte), ("minor", ctypes.c_ubyte), ("functions", ctypes.c_void_p * 68))
-
-
-class _InitializeArguments(ctypes.Structure):
-    _fields_ = (("callbacks", ctypes.c_void_p * 4), ("flags", ctypes.c_ulong), ("reserved", ctypes.c_void_p))
-
 
 class Loaded(_pkcs11.lib):
-    """The wrapper of python-pkcs11, initialized with CKF_OS_LOCKING_OK.
-
-    The wrapper itself passes no arguments, by which an application promises to use one thread only (PKCS #11 section
-    5.4, C_Initialize); we do not keep that promise. Logging in is ours too: the wrapper loses a session at every
-    refused attempt.
-    """
+    """The wrapper of python-pkcs11 around a library that we begin ourselves; what is called beside it is in
+    ``functions``."""
 
     def __init__(self, path: str) -> None:
-        functions = ctypes.POINTER(_FunctionList)()
-        if ctypes.CDLL(path).C_GetFunctionList(ctypes.byref(functions)) != _CKR_OK:
-            raise ck.PKCS11Error("the library gives no list of its functions")
-        self._functions = functions.contents.functions
+        self.functions = Functions(path)
         super().__init__(path)
 
     def initialize(self) -> None:
-        arguments = _InitializeArguments(flags=_CKF_OS_LOCKING_OK)
-        begin = self._function(_C_INITIALIZE, ctypes.c_void_p)
-        code = begin(ctypes.byref(arguments))
-        if code == _CKR_ALREADY_INITIALIZED:  # by a parent process: a child has to begin anew
-            self.end()
-            code = begin(ctypes.byref(arguments))
-        if code != _CKR_OK:
+        """Begin; called by the wrapper too. Raises PKCS11Error."""
+        code = self.functions.initialize()
+        if code == CKR_ALREADY_INITIALIZED:  # by a parent process: a child has to begin anew
+            self.functions.finalize()
+            code = self.functions.initialize()
+        if code != CKR_OK:
             raise ck.PKCS11Error(f"C_Initialize returned 0x{code:x}")
-
-    def end(self) -> None:
-        """C_Finalize. What it returns tells nothing that could be acted on."""
-        self._function(_C_FINALIZE, ctypes.c_void_p)(None)
-
-    def login(self, session: int, pin: bytes) -> None:
-        """Log the application in as user. Raises PinIncorrect and its kin, PKCS11Error."""
-        login = self._function(_C_LOGIN, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_char_p, ctypes.c_ulong)
-        code = login(session, _CKU_USER, pin, len(pin))
-        if code not in (_CKR_OK, _CKR_USER_ALREADY_LOGGED_IN):
-            raise _LOGIN_ERRORS.get(code, ck.PKCS11Error)(f"C_Login returned 0x{code:x}")
-
-    def _function(self, place: int, *arguments: Any) -> Callable[..., int]:
-        kind = ctypes.CFUNCTYPE(ctypes.c_ulong, *arguments)
-        return kind(self._functions[place])
 
 
 class Library:
@@ -206,7 +156,7 @@ class Library:
         self.epoch += 1
         if self._loaded is None:
             return
-        self._loaded.end()
+        self._loaded.functions.finalize()
         try:
             self._set_environment()
             self._loaded.initialize()

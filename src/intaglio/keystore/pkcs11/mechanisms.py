@@ -82,11 +82,11 @@ def kind_of(algorithm: KeyAlgorithm) -> Kind:
 
 
 class Order(NamedTuple):
-    """What a token is asked to sign: with which mechanism and parameter, which octets."""
+    """What a token is asked to sign: with which mechanism, which octets, and with PSS hash, mask and salt length."""
 
     mechanism: Mechanism
     data: bytes
-    parameter: Any = None
+    pss: tuple[int, int, int] | None = None
 
 
 _WITH_HASH_RSA = {

@@ -14,11 +14,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pkcs11 import Attribute, ObjectClass, TokenFlag
 from pkcs11 import exceptions as ck
-from pkcs11.types import PrivateKey, Session
+from pkcs11.types import Session
 from pkcs11.types import Token as Slotted
 
 from intaglio.core.clock import monotonic
@@ -26,6 +26,7 @@ from intaglio.core.errors import IntaglioError, Refused, Unavailable
 from intaglio.core.logging import get_logger
 from intaglio.core.troubles import Troubles
 from intaglio.keystore.pkcs11 import errors
+from intaglio.keystore.pkcs11.functions import Functions, signature_buffer
 from intaglio.keystore.pkcs11.library import Library, Loaded, library
 from intaglio.keystore.pkcs11.modules import Module
 
@@ -79,32 +80,44 @@ class TokenSettings:
 
 @dataclass
 class Seat:
-    """A session, and the private keys found in it so far by CKA_ID."""
+    """A session, and the handles of the private keys found in it so far by CKA_ID."""
 
     session: Session
     slot: int
     epoch: int
-    keys: dict[bytes, PrivateKey] = field(default_factory=dict)
+    functions: Functions
+    keys: dict[bytes, int] = field(default_factory=dict)
     #: The keys whose first signature on this session proved right.
     proved: set[bytes] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._handle: int = self.session.handle  # type: ignore[attr-defined]
+        self._buffer = signature_buffer()
 
     @property
     def at(self) -> At:
         return self.epoch, self.slot
 
-    def key(self, cka_id: bytes) -> PrivateKey:
-        """The private key with this CKA_ID. Raises NoSuchKey."""
+    def sign(self, cka_id: bytes, mechanism: int, data: bytes, pss: tuple[int, int, int] | None) -> bytes:
+        """What the private key with this CKA_ID makes of ``data``. Raises PKCS11Error, NoSuchKey among them."""
+        key = self.keys.get(cka_id)
+        if key is None:
+            key = self.key(cka_id)
+        return self.functions.sign(self._handle, key, mechanism, data, self._buffer, pss)
+
+    def key(self, cka_id: bytes) -> int:
+        """The handle of the private key with this CKA_ID. Raises NoSuchKey."""
         found = self.keys.get(cka_id)
         if found is None:
-            objects = self.session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.ID: cka_id})
-            with contextlib.closing(objects):  # type: ignore[type-var]
-                found = next(iter(objects), None)  # type: ignore[assignment]
-            if found is None:
+            objects: Any = self.session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.ID: cka_id})
+            with contextlib.closing(objects):
+                key = next(iter(objects), None)
+            if key is None:
                 raise ck.NoSuchKey("no private key with this CKA_ID")
             if len(self.keys) >= _KEYS_PER_SEAT:
                 self.keys.clear()
                 self.proved.clear()
-            self.keys[cka_id] = found
+            found = self.keys[cka_id] = int(key.handle)
         return found
 
 
@@ -261,7 +274,7 @@ class Token:
             if not self.mechanisms:
                 self.mechanisms = frozenset(int(each) for each in slotted.slot.get_mechanisms())
             session = slotted.open(rw=write)
-            seat = Seat(session, slotted.slot.slot_id, self._library.epoch)
+            seat = Seat(session, slotted.slot.slot_id, self._library.epoch, loaded.functions)
             with self._lock:
                 # What was open under an earlier epoch ended with it.
                 self._open = Counter({at: n for at, n in self._open.items() if at[0] == seat.epoch})
@@ -302,7 +315,7 @@ class Token:
             raise errors.pin_unusable(self.name, "is locked")
         handle, pin = seat.session.handle, self.settings.pin.encode()  # type: ignore[attr-defined]
         try:
-            self._guard(lambda: loaded.login(handle, pin))
+            self._guard(lambda: loaded.functions.login(handle, pin))
         except errors.WRONG_PIN as error:
             self._refused = errors.pin_wrong(self.name)
             raise self._refused from error

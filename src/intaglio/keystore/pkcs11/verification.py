@@ -39,9 +39,9 @@ def verifies(public: PublicKey, order: Order, signature: bytes) -> bool:
 
 
 def _verify_rsa(public: rsa.RSAPublicKey, order: Order, signature: bytes) -> None:
-    if order.mechanism is Mechanism.RSA_PKCS_PSS:
+    if order.pss is not None:
         hash_algorithm = _by_length(order.data)
-        scheme = padding.PSS(padding.MGF1(hash_algorithm), order.parameter[2])
+        scheme = padding.PSS(padding.MGF1(hash_algorithm), order.pss[2])
         public.verify(signature, order.data, scheme, Prehashed(hash_algorithm))
     elif order.mechanism is Mechanism.RSA_PKCS:
         for name, hash_algorithm in _NAMES.items():
