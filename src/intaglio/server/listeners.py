@@ -100,8 +100,8 @@ def bind(settings: Settings, names: Iterable[str]) -> dict[str, Sockets]:
             else:
                 listener: Listener = getattr(settings, name)
                 if listener.enabled:
-                    sockets = _bind_tcp(name, listener)
-                    found[name] = Sockets(_secured(kind, sockets), sockets)
+                    opened = _bind_tcp(name, listener)
+                    found[name] = Sockets(_secured(kind, opened), opened)
     except IntaglioError:
         for sockets in found.values():
             sockets.close()
