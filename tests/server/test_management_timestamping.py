@@ -105,6 +105,6 @@ async def test_issuers_are_declared(operator: AsyncClient) -> None:
     changed = await apply(operator, text.replace("500ms", "2s"))
     assert [each["object"] for each in changed["changes"]] == ["timestamp issuer first"]
     refused = await operator.post("/declaration", json={"declaration": text.replace("rsa-2048", "rsa-4096")})
-    assert (refused.status_code, refused.json()["code"]) == (409, "timestamp-issuer-fixed")
+    assert (refused.status_code, refused.json()["code"]) == (422, "setting-frozen")
     gone = await apply(operator, "timestamp_issuers: []\n", prune=True)
     assert len(gone["changes"]) == 3

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 from uuid import UUID
 
-from intaglio.core.errors import StateConflict
+from intaglio.core.errors import Refused
 from intaglio.core.principal import Permission, Principal
 from intaglio.server.management.declarative.document import DeclaredTimestampIssuer, Document
 from intaglio.server.management.declarative.steps import Step, changed_fields
@@ -17,7 +17,6 @@ from intaglio.timestamping.values import SignerOptions
 
 _SIGNER: Final = tuple(SignerOptions.model_fields)
 _FIXED: Final = ("ca", "share_with", *_SIGNER)
-_FIELDS: Final = ("enabled", "profile", *_FIXED)
 
 
 async def read_timestamp_issuers(timestamps: Timestamps, principal: Principal) -> list[DeclaredTimestampIssuer] | None:
@@ -30,13 +29,24 @@ async def read_timestamp_issuers(timestamps: Timestamps, principal: Principal) -
 
 
 def timestamp_steps(wanted: Document, current: Document) -> Iterator[Step]:
-    """Issuers to create and to change, in the order of the document: one may share the certificate of one before it."""
+    """Issuers to create and to change, in the order of the document: one may share the certificate of one before it.
+
+    Raises Refused (``setting-frozen``) for what is said once, when an issuer is made.
+    """
     known = {each.name: each for each in current.timestamp_issuers or ()}
     for issuer in wanted.timestamp_issuers or ():
         before = known.get(issuer.name)
         if before is None:
             yield Step("timestamp issuer", "create", issuer.name, wanted=issuer)
-        elif changes := changed_fields(issuer, before, _FIELDS):
+        elif frozen := [change.name for change in changed_fields(issuer, before, _FIXED)]:
+            raise Refused(
+                f"timestamp issuer {issuer.name}: {', '.join(frozen)} cannot be changed.",
+                code="setting-frozen",
+                remedy="Declare another issuer, or delete this one first.",
+                target=frozen[0],
+                extra={"fields": frozen},
+            )
+        elif changes := changed_fields(issuer, before, ("enabled", "profile")):
             yield Step("timestamp issuer", "change", issuer.name, wanted=issuer, fields=changes)
 
 
@@ -49,19 +59,9 @@ def gone_timestamp_issuers(wanted: Document, current: Document) -> Iterator[Step
 
 
 async def put(timestamps: Timestamps, principal: Principal, step: Step) -> list[str]:
-    """Create or change an issuer; returns what a person has still to do.
-
-    Raises StateConflict (``timestamp-issuer-fixed``) for what can only be said when an issuer is made.
-    """
+    """Create or change an issuer; returns what a person has still to do."""
     wanted: DeclaredTimestampIssuer = step.wanted
     if step.action == "change":
-        fixed = [change.name for change in step.fields if change.name in _FIXED]
-        if fixed:
-            raise StateConflict(
-                f"{', '.join(fixed)} of a timestamp issuer cannot be changed.",
-                code="timestamp-issuer-fixed",
-                remedy="Declare another issuer, or delete this one first.",
-            )
         await issuers.change_issuer(
             timestamps, principal, step.name, profile=wanted.profile, enabled=wanted.enabled
         )
