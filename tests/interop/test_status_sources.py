@@ -175,6 +175,50 @@ def test_a_crl_that_ends_turns_good_into_try_later(
     )
 
 
+def test_partitions_declared_in_a_file(
+    va: Product, ca: OpensslCa, web: WebServer, name: str, tmp_path: Path
+) -> None:
+    first, second = ca.issue("first"), ca.issue("second")
+    ca.revoke(first)
+    one = web.put("one.crl", ca.crl(section="partition"))
+    two = web.put("two.crl", ca.crl())
+    crls = [{"name": "one", "url": one}, {"name": "two", "url": two}]
+    wanted = {"source": "crl", "profile": "CRLProfile", "issuers": ca.certificate.read_text(), "crl": {"crls": crls}}
+    (tmp_path / "authority.json").write_text(json.dumps({"name": name, **wanted}))
+    va.run("ocsp", "authority", "validate", "--file", tmp_path / "authority.json")
+    va.run("ocsp", "authority", "create", name, "--file", tmp_path / "authority.json")
+    add_signer(va, ca, name)
+    found = pull(va, name)
+    assert found["outcome"] != "failed", found
+    parts = va.json("ocsp", "source", "show", name)["parts"]
+    assert [(each["part"], each["complete"]) for each in parts] == [("one", True), ("two", True)]
+    assert asked(va, ca, first, second, folder=tmp_path) == {first.serial: "revoked", second.serial: "good"}
+    written = tmp_path / "shown.json"
+    written.write_bytes(va.attempt("--json", "ocsp", "authority", "show", name).stdout)
+    va.run("ocsp", "authority", "set", name, "--file", written)
+
+
+def test_a_tampered_crl_is_kept_out_and_reported(
+    va: Product, ca: OpensslCa, web: WebServer, name: str, tmp_path: Path
+) -> None:
+    good = ca.issue("good")
+    url = web.put("ca.crl", ca.crl())
+    va.run("ocsp", "authority", "create", name, "--issuer", ca.certificate, "--crl", url, "--every", "1h")
+    add_signer(va, ca, name)
+    assert pull(va, name)["outcome"] != "failed"
+    ca.revoke(good)
+    tampered = bytearray(ca.crl())
+    tampered[-3] ^= 1
+    web.put("ca.crl", bytes(tampered))
+    found = pull(va, name)
+    assert found["outcome"] == "failed", found
+    assert "not signed by the CA" in found["detail"]
+    assert asked(va, ca, good, folder=tmp_path) == {good.serial: "good"}
+    checked = va.attempt("ocsp", "check", "source", name)
+    assert checked.status == 1
+    assert "FAILED" in checked.output
+
+
 def test_three_answers_with_a_list_of_serial_numbers(
     va: Product, ca: OpensslCa, web: WebServer, name: str, tmp_path: Path
 ) -> None:

@@ -30,11 +30,22 @@ def import_(
     cli.out.result(made, f"Imported {made['DN']} as {made['id']}. Give this DN the right to read events.")
 
 
+@command(app, "issue", example='intaglio ocsp credential issue --ca demo~issuing --subject "CN=validation,O=Example"')
+def issue(
+    cli: Cli,
+    ca: Annotated[str, typer.Option(help="Our CA that certifies it: ORGANIZATION~ID.")],
+    subject: Annotated[str, typer.Option("--subject", "-s", help="Subject, by which gateways know their clients.")],
+) -> None:
+    """Have one of our CAs certify a new key as client certificate. It renews itself after two thirds of its life."""
+    made = cli.client.post("/validation/credentials/issue", {"ca": ca, "subject": subject})
+    cli.out.result(made, f"Made {made['DN']} as {made['id']}, renewed by itself at {made['renew_at']}.")
+
+
 @command(app, "list", example="intaglio ocsp credential list --json")
 def list_(cli: Cli, filter: Filter = None, sort: Sort = None, limit: Limit = 100, all: All = False) -> None:
     """List the credentials."""
     rows = listed(cli, "/validation/credentials", filter, sort, limit, all)
-    columns = {"id": "ID", "DN": "DN", "SN": "SN", "notAfter": "UNTIL", "latest": "LATEST"}
+    columns = {"id": "ID", "DN": "DN", "SN": "SN", "notAfter": "UNTIL", "renew_at": "RENEWED AT", "latest": "LATEST"}
     cli.out.table(rows, columns, empty="None yet. Import one with: intaglio ocsp credential import FILE.p12")
 
 

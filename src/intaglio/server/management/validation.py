@@ -16,7 +16,7 @@ from intaglio.core.errors import InvalidInput
 from intaglio.core.principal import Permission
 from intaglio.server.management.access import Asked, Asker, Given
 from intaglio.server.management.lists import Items, page
-from intaglio.validation.authorities import credentials, directories, service
+from intaglio.validation.authorities import credentials, directories, issued_credentials, service
 from intaglio.validation.authorities.checks import Problem
 from intaglio.validation.authorities.directories import DirectorySpec
 from intaglio.validation.authorities.values import Authority, AuthoritySpec
@@ -209,7 +209,8 @@ class GatewayCredential(BaseModel):
     not_before: datetime = Field(alias="notBefore")
     not_after: datetime = Field(alias="notAfter")
     latest: bool
-    origin: str
+    origin: str = Field(description="pkcs12, or issued by one of our CAs and renewed by itself.")
+    renew_at: datetime | None = Field(description="When it is renewed by itself; null: it is not.")
     created_by: str
     created_at: datetime
 
@@ -225,6 +226,7 @@ class GatewayCredential(BaseModel):
                 "pem": pem(found.certificate),
                 "notBefore": found.not_before,
                 "notAfter": found.not_after,
+                "renew_at": issued_credentials.renew_at(found) if found.issuing_ca_id else None,
             }
         )
 
@@ -236,6 +238,15 @@ class CredentialFile(BaseModel):
 
     pkcs12: str = Field(max_length=_LARGEST_P12)
     password: SecretStr
+
+
+class CredentialWish(BaseModel):
+    """A client certificate to be made."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ca: str = Field(max_length=100, description="Our CA that certifies it: ORGANIZATION~ID.")
+    subject: str = Field(max_length=1_000, description="Such as CN=validation,O=Example; gateways know clients by it.")
 
 
 class Profile(BaseModel):
@@ -384,6 +395,12 @@ async def import_gateway_credential(validation: Used, asker: Asker, body: Creden
     except (binascii.Error, ValueError):
         raise InvalidInput("The PKCS #12 file is not base64.", code="not-pem-or-base64", target="pkcs12") from None
     return GatewayCredential.of(await credentials.import_pkcs12(validation, asker, data, body.password))
+
+
+@router.post("/credentials/issue", status_code=201)
+async def issue_gateway_credential(validation: Used, asker: Asker, body: CredentialWish) -> GatewayCredential:
+    """Have one of our CAs certify a client. It is renewed after two thirds of its life, by itself."""
+    return GatewayCredential.of(await issued_credentials.issue(validation, asker, body.ca, body.subject))
 
 
 @router.delete("/credentials/{credential}", status_code=204)

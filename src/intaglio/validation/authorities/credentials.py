@@ -47,6 +47,8 @@ class Credential:
     serial: bytes
     not_before: datetime
     not_after: datetime
+    issuing_ca_id: UUID | None
+    replaces: UUID | None
     created_by: str
     created_at: datetime
     latest: bool = False
@@ -56,7 +58,7 @@ async def listing(validation: Validation, principal: Principal) -> list[Credenti
     """All credentials, the latest first. Needs ``validation.view``."""
     principal.require(Permission.VALIDATION_VIEW)
     async with validation.database.read() as view:
-        return await _all(view)
+        return await load_all(view)
 
 
 async def import_pkcs12(
@@ -80,7 +82,7 @@ async def import_pkcs12(
     others = [read_certificate(each) for each in content.chain_ders]
     _check(certificate, others, spki(content.private_key.public_key()))
     async with validation.database.transaction() as tx:
-        known = await _all(tx)
+        known = await load_all(tx)
         if len(known) >= _MOST:
             raise StateConflict(f"There are at most {_MOST} credentials.", code="too-many", remedy="Delete old ones.")
         if any(each.certificate == certificate.der for each in known):
@@ -89,25 +91,8 @@ async def import_pkcs12(
             raise Refused(f"The certificate expired on {certificate.not_after:%Y-%m-%d}.", code="credential-expired")
         label = f"status-credential:{certificate.subject.rfc4514}"[:200]
         signer = await validation.keystore.adopt(tx, content.private_key, label, principal=principal)
-        credential_id = new_id()
-        await tx.execute(
-            insert(_C).values(
-                id=credential_id,
-                private_key_id=signer.key_id,
-                origin="pkcs12",
-                certificate=certificate.der,
-                chain=b"".join(_chain(certificate, others)),
-                subject=certificate.subject.rfc4514,
-                serial=certificate.serial,
-                not_before=certificate.not_before,
-                not_after=certificate.not_after,
-                created_by=principal.name,
-                created_at=tx.now,
-            )
-        )
-        made = await _one(tx, credential_id)
-        _note(tx, principal, "import", made)
-        return made
+        chain = _chain(certificate, others)
+        return await store(tx, principal, signer.key_id, certificate, chain, origin="pkcs12")
 
 
 async def remove(validation: Validation, principal: Principal, credential_id: UUID) -> None:
@@ -117,26 +102,69 @@ async def remove(validation: Validation, principal: Principal, credential_id: UU
     """
     principal.require(Permission.VALIDATION_MANAGE)
     async with validation.database.transaction() as tx:
-        found = await _one(tx, credential_id)
+        found = await load_one(tx, credential_id)
         a = models.status_authority.c
         users = await tx.all(select(a.name).where(a.options["credential"].astext == str(credential_id)).limit(10))
         if users:
             names = ", ".join(row["name"] for row in users)
             raise StateConflict(f"The credential is used by {names}.", code="credential-in-use")
-        await tx.execute(update(_C).where(_C.c.id == credential_id).values(deleted_at=tx.now))
-        await validation.keystore.destroy(tx, found.private_key_id, principal=principal)
-        _note(tx, principal, "delete", found)
+        await forget(validation, tx, principal, found)
+
+
+async def forget(validation: Validation, tx: Transaction, principal: Principal, found: Credential) -> None:
+    """Delete a credential and destroy its key."""
+    await tx.execute(update(_C).where(_C.c.id == found.id).values(deleted_at=tx.now))
+    await validation.keystore.destroy(tx, found.private_key_id, principal=principal)
+    _note(tx, principal, "delete", found)
+
+
+async def store(
+    tx: Transaction,
+    principal: Principal,
+    key_id: UUID,
+    certificate: CertificateInfo,
+    chain: Sequence[bytes],
+    *,
+    origin: str,
+    issuing_ca_id: UUID | None = None,
+    replaces: UUID | None = None,
+) -> Credential:
+    """Keep a certificate whose key is in the keystore; it is the latest from now on."""
+    credential_id = new_id()
+    await tx.execute(
+        insert(_C).values(
+            id=credential_id,
+            private_key_id=key_id,
+            origin=origin,
+            certificate=certificate.der,
+            chain=b"".join(chain),
+            subject=certificate.subject.rfc4514,
+            serial=certificate.serial,
+            not_before=certificate.not_before,
+            not_after=certificate.not_after,
+            issuing_ca_id=issuing_ca_id,
+            replaces=replaces,
+            created_by=principal.name,
+            created_at=tx.now,
+        )
+    )
+    made = await load_one(tx, credential_id)
+    _note(tx, principal, "import" if origin == "pkcs12" else "issue", made)
+    return made
 
 
 async def identity_for(view: Transaction, keystore: KeyStore, credential_id: UUID | None) -> ServerIdentity:
-    """The credential with this id, or the latest one, for a TLS context.
+    """The credential with this id, or its successor, or without an id the latest one, for a TLS context.
 
     Raises NotFound (``credential-unknown``, ``credential-missing``), Refused (``credential-expired``).
     """
     if credential_id is not None:
-        found = await _one(view, credential_id)
+        found = await load_one(view, credential_id)
+        successors = {each.replaces: each for each in await load_all(view)}
+        while found.id in successors:
+            found = successors[found.id]
     else:
-        known = await _all(view)
+        known = await load_all(view)
         if not known:
             raise NotFound(
                 "There is no client credential for gateways.",
@@ -188,14 +216,16 @@ def _note(tx: Transaction, principal: Principal, verb: str, found: Credential) -
     record(tx, principal, f"status-credential.{verb}", "status-credential", str(found.id), subject=found.subject)
 
 
-async def _all(view: Transaction) -> list[Credential]:
+async def load_all(view: Transaction) -> list[Credential]:
+    """All credentials, the latest first."""
     query = select(_C).where(_C.c.deleted_at.is_(None)).order_by(_C.c.created_at.desc(), _C.c.id.desc())
     rows = await view.all(query)
     return [_credential(row, latest=position == 0) for position, row in enumerate(rows)]
 
 
-async def _one(view: Transaction, credential_id: UUID) -> Credential:
-    found = next((each for each in await _all(view) if each.id == credential_id), None)
+async def load_one(view: Transaction, credential_id: UUID) -> Credential:
+    """One credential. Raises NotFound (``credential-unknown``)."""
+    found = next((each for each in await load_all(view) if each.id == credential_id), None)
     if found is None:
         raise NotFound(f"There is no client credential {credential_id}.", code="credential-unknown")
     return found
@@ -204,5 +234,5 @@ async def _one(view: Transaction, credential_id: UUID) -> Credential:
 def _credential(row: Row, *, latest: bool) -> Credential:
     names = ("id", "private_key_id", "origin", "certificate", "subject", "serial", "not_before", "not_after")
     chain = tuple(each.der for each in der.children(row["chain"], 20))
-    values = {name: row[name] for name in (*names, "created_by", "created_at")}
+    values = {name: row[name] for name in (*names, "issuing_ca_id", "replaces", "created_by", "created_at")}
     return Credential(**values, chain=chain, latest=latest)
