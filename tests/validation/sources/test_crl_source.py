@@ -9,12 +9,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509 import ReasonFlags, UnrecognizedExtension
 from cryptography.x509.oid import ObjectIdentifier
 from sqlalchemy import select
+from tests.support.authority import OPERATOR
 from tests.support.crl_server import FileServer, crl, scope
 from tests.support.foreign import ForeignCa
 from tests.validation.sources.conftest import Open, Reader
 
 from intaglio.core import clock
 from intaglio.validation import models
+from intaglio.validation.authorities import service
 from intaglio.validation.context import Validation
 
 HOLD, COMPROMISE, REMOVE = ReasonFlags.certificate_hold, ReasonFlags.key_compromise, ReasonFlags.remove_from_crl
@@ -164,6 +166,28 @@ async def test_a_crl_for_user_certificates_is_enough_where_that_is_said(
     files.files["ca.crl"] = crl(ca, 1, {1: None}, extensions=(scope(user=True),))
     reader = await open_reader({"url": files.url("ca.crl")}, covers="user")
     assert (await reader.look()).outcome == "changed"
+
+
+async def test_what_a_key_signed_that_is_not_trusted_any_more_is_not_answered_from(
+    files: FileServer, ca: ForeignCa, open_reader: Open, validation: Validation
+) -> None:
+    files.files["ca.crl"] = crl(ca, 5, {1: None})
+    reader = await open_reader({"url": files.url("ca.crl")})
+    await reader.look()
+    spec = (await service.get(validation, OPERATOR, "foreign")).authority.spec
+    renewed = ForeignCa(ca.name)
+    both = spec.model_copy(update={"issuers": ca.pem + renewed.pem})
+    await service.change(validation, OPERATOR, "foreign", both)
+    assert (await reader.state()).stale_reason is None
+    await service.change(validation, OPERATOR, "foreign", both.model_copy(update={"issuers": renewed.pem}))
+    assert (await reader.state()).stale_reason == "source-never-complete"
+    assert (await reader.look()).outcome == "failed"
+    files.files["ca.crl"] = crl(renewed, 4, {})
+    assert (await reader.look()).failures[""].code == "crl-older"
+    files.files["ca.crl"] = crl(renewed, 6, {2: None})
+    assert (await reader.look()).outcome == "changed"
+    assert await reader.statuses() == {2: "revoked"}
+    assert (await reader.state()).stale_reason is None
 
 
 # ---- partitions ------------------------------------------------------------------------------------------------------

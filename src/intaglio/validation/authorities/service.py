@@ -120,6 +120,7 @@ async def change(
             )
         warnings = await _checked(validation, tx, spec, except_for=name)
         await _replace(validation, tx, found, spec)
+        await _look_again(tx, found, spec)
         _note(tx, principal, "change", name, changed=_differences(found.spec, spec))
         return Saved(await reading.load(tx, spec.name), warnings)
 
@@ -208,6 +209,17 @@ async def _replace(
     await tx.execute(delete(_I).where(_I.c.authority_id == found.id))
     await _store_issuers(tx, found.id, spec)
     tx.changed_configuration()
+
+
+async def _look_again(tx: Transaction, found: Authority, spec: AuthoritySpec) -> None:
+    """Have CRLs fetched and verified anew under the changed configuration. What was signed with a key that is trusted
+    no longer is not answered from until then."""
+    if found.source != "crl":
+        return
+    values: dict[str, Any] = {"etag": None, "last_modified": None, "digest": None}
+    if {each.spki for each in found.issuers} - {each.spki for each in read_certificates(spec.issuers)}:
+        values["complete"] = False
+    await tx.execute(update(_S).where(_S.c.set_id == found.set_id).values(**values))
 
 
 def _row(spec: AuthoritySpec, ca_id: UUID | None) -> dict[str, Any]:

@@ -215,7 +215,7 @@ def _checked(fetched: Fetched, authority: Authority, known: Part | None, *, delt
     if delta and crl.number is None:
         raise Refused("The CRL is not used: a delta CRL needs a number.", code="crl-kind-wrong")
     number = None if known is None or known["crl_number"] is None else int(known["crl_number"])
-    before = Before() if known is None or not known["complete"] else Before(number, known["this_update"])
+    before = Before() if known is None else Before(number, known["this_update"])
     check_crl(crl, authority.issuers, clock.now(), before)
     check_covers(crl.scope, authority.crl.covers, alone=len(authority.crl.crls) == 1)
     return _facts(crl)
