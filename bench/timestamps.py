@@ -16,6 +16,7 @@ from tests.support.product import eventually
 from bench import load, ocsp_load, reference
 from bench.figure import Figure
 from bench.installation import CA, Installation, installation
+from intaglio.core.errors import Refused
 from intaglio.timestamping.reading import read_reply
 from intaglio.timestamping.verification import make_query
 
@@ -76,9 +77,9 @@ def _size(product: Installation, path: str) -> int:
     try:
         with urllib.request.urlopen(wire, timeout=10) as answer:
             reply: bytes = answer.read()
-    except OSError:
+        read_reply(reply)
+    except (OSError, Refused):
         return 0
-    read_reply(reply)
     return len(reply)
 
 

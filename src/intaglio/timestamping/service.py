@@ -63,11 +63,11 @@ class TimestampService:
 
     def ready(self, name: str) -> ReadyIssuer | None:
         """The issuer of this name if that can be said at once."""
-        return self.directory.issuers.get(name) if self.directory.current else None
+        return self.directory.issuers.get(name) if self.directory.current and self.gate.checked else None
 
     async def issuer(self, name: str) -> ReadyIssuer | None:
         """The issuer of this name; None when there is none. Raises Unavailable, TimedOut."""
-        if not self.directory.current:
+        if not (self.directory.current and self.gate.checked):
             await self.follow_configuration()
         return self.directory.issuers.get(name)
 

@@ -87,11 +87,17 @@ class ClockGate:
         self._settings: Timestamping | None = None
         self._task: asyncio.Task[None] | None = None
         self._again = asyncio.Event()
+        self._replacing = asyncio.Lock()
         self._checked = float("-inf")
         self._ahead = 0.0  # of the wall clock before the monotonic one, at the last check
         self._mark: object = None
         self._state = _NEVER
         self._troubles = Troubles()
+
+    @property
+    def checked(self) -> bool:
+        """Whether there was a first check, however it ended."""
+        return self._checked > float("-inf")
 
     @property
     def state(self) -> ClockState:
@@ -109,15 +115,16 @@ class ClockGate:
         raise Unavailable(state.cause, code="clock-bad", remedy=state.remedy, retry_after=1)
 
     async def replace(self, settings: Timestamping) -> None:
-        """Check by these settings from now on; returns after the first check under new ones."""
-        if settings == self._settings:
-            return
-        self._settings = settings
-        self._mark = None
-        await self._check(settings)
-        self._again.set()
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="clock-gate")
+        """Check by these settings from now on; returns after the first check under new ones, whoever began it."""
+        async with self._replacing:
+            if settings == self._settings:
+                return
+            self._settings = settings
+            self._mark = None
+            await self._check(settings)
+            self._again.set()
+            if self._task is None:
+                self._task = asyncio.create_task(self._run(), name="clock-gate")
 
     async def close(self) -> None:
         if self._task is not None:
