@@ -41,12 +41,13 @@ _CONFIRMED_SECONDS = 1.0  # as long as a heartbeat of the watch counts
 
 @dataclass(frozen=True)
 class ReadySigner:
-    """A key with its certificate; ``key`` signs with the digest of the issuer."""
+    """A key with its certificate; ``key`` signs with the digest of the issuer, ``stored`` with its own."""
 
     id: UUID
     certificate: CertificateInfo
     certificate_id: UUID | None
     key: Signer
+    stored: Signer
 
     def require_usable(self, now: datetime) -> None:
         """Raise Unavailable unless the certificate is valid now."""
@@ -181,5 +182,5 @@ def _ready(record: IssuerRecord, key: SignerKey | None, signer: Signer | None, t
         chain=between,
         signature_identifier=scheme.identifier,
     )
-    ready = ReadySigner(record.signer.id, certificate, key.certificate_id, signer.with_scheme(scheme))
+    ready = ReadySigner(record.signer.id, certificate, key.certificate_id, signer.with_scheme(scheme), signer)
     return ReadyIssuer(record, hashes, policy, ready, maker)

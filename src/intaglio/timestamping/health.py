@@ -37,7 +37,7 @@ async def examine(service: TimestampService) -> TimestampHealth:
     if not issuers:
         return TimestampHealth(True, {"status": "UP", "issuers": {}})
     state = service.gate.state
-    told = {name: _issuer(issuer) for name, issuer in sorted(issuers.items())}
+    told = {name: await _issuer(service, issuer) for name, issuer in sorted(issuers.items())}
     up = state.good and all(each["status"] != "DOWN" for each in told.values())
     return TimestampHealth(up, {"status": "UP" if up else "DOWN", "clock": clock_members(state), "issuers": told})
 
@@ -60,9 +60,11 @@ def clock_members(state: ClockState) -> dict[str, Any]:
     return members
 
 
-def _issuer(issuer: ReadyIssuer) -> dict[str, Any]:
+async def _issuer(service: TimestampService, issuer: ReadyIssuer) -> dict[str, Any]:
     if issuer.signer is None:
         return {"status": "DOWN", "reason": issuer.trouble}
+    if trouble := await service.proofs.trouble(issuer.signer.stored):
+        return {"status": "DOWN", "reason": trouble}
     certificate, now = issuer.signer.certificate, clock.now()
     members: dict[str, Any] = {"status": "UP", "notAfter": rfc3339(certificate.not_after)}
     if not certificate.not_before <= now <= certificate.not_after:

@@ -17,6 +17,7 @@ from intaglio.timestamping import responses
 from intaglio.timestamping.clock.gate import ClockGate
 from intaglio.timestamping.context import Timestamps
 from intaglio.timestamping.directory import IssuerDirectory, ReadyIssuer
+from intaglio.timestamping.key_proofs import KeyProofs
 from intaglio.timestamping.numbering import OrderedTimes, SerialNumbers
 from intaglio.timestamping.rejections import Failure, Rejection
 from intaglio.timestamping.requests import TimestampRequest, parse_request
@@ -45,6 +46,7 @@ class TimestampService:
         self._authority = timestamps.authority
         self.directory = IssuerDirectory(timestamps)
         self.gate = gate or ClockGate()
+        self.proofs = KeyProofs(timestamps.authority.keystore)
         self._serials = SerialNumbers(timestamps.authority.database, timestamps.master)
         self._times = OrderedTimes(timestamps.authority.database)
         self._troubles = Troubles()
