@@ -38,14 +38,14 @@ class Dispatcher:
         self._lock = threading.Lock()
         self._mailboxes: dict[asyncio.AbstractEventLoop, _Mailbox] = {}
 
-    async def run(self, call: Callable[[], T]) -> T:
-        """What ``call`` returns or raises, run in one of the threads."""
+    def run(self, call: Callable[[], T]) -> asyncio.Future[T]:
+        """What ``call`` returns or raises, run in one of the threads; to be awaited."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         mailbox = self._mailboxes.get(loop) or self._new_mailbox(loop)
         mailbox.expect(future)
         self._submit(_Call(call, future, mailbox))
-        return await future
+        return future
 
     def start(self, call: Callable[[], object]) -> None:
         """Run ``call`` some time soon; nobody waits for it, so it must see to its own failures."""

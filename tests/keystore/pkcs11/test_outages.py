@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -160,7 +159,7 @@ async def test_who_waits_too_long_for_a_token_is_told_so_and_the_others_go_on() 
     release = threading.Event()
     late = Unavailable("the token is busy", code="token-unavailable")
     dispatcher = Dispatcher(2, 0.2, lambda: late, "test")
-    stuck = asyncio.create_task(dispatcher.run(release.wait))
+    stuck = dispatcher.run(release.wait)
     assert await dispatcher.run(lambda: "served") == "served"
     with pytest.raises(IntaglioError, match="the token is busy"):
         await stuck

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given
 from hypothesis import strategies as st
 from pkcs11 import Attribute, ObjectClass
+from pkcs11.exceptions import TemplateInconsistent
 from tests.support.tokens import SoftHsm
 
 from intaglio.asn1 import algorithms
@@ -24,7 +25,7 @@ from intaglio.asn1.signature_schemes import signature_scheme
 from intaglio.core import clock
 from intaglio.core.errors import InvalidInput, NotSupported, Unavailable
 from intaglio.core.identifiers import new_id
-from intaglio.keystore.pkcs11 import mechanisms, objects
+from intaglio.keystore.pkcs11 import importing, mechanisms
 from intaglio.keystore.pkcs11.mechanisms import KINDS
 from intaglio.keystore.pkcs11.provider import Pkcs11Provider
 from intaglio.keystore.providers import StoredKey
@@ -112,6 +113,24 @@ def test_an_imported_key_signs_the_same_and_says_that_it_was_outside(
     assert algorithms.verify(key.public_key(), algorithm.signature_oid, signature, b"to be signed")
 
 
+@pytest.mark.parametrize("algorithm", [KeyAlgorithm.ECDSA_P384, KeyAlgorithm.RSA_2048])
+def test_a_token_that_takes_no_open_key_is_given_it_wrapped(
+    provider: Pkcs11Provider, algorithm: KeyAlgorithm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise TemplateInconsistent("no open private keys here")
+
+    monkeypatch.setattr(importing, "_create", refuse)
+    key, key_id = algorithms.generate_private_key(algorithm), new_id()
+    spki = algorithms.spki(key.public_key())
+    held = provider.import_key(StoredKey(key_id, "", algorithm, "wrapped", spki, None, key_id.bytes), key)
+    assert held.protection is not None
+    assert (held.protection["extractable"], held.protection["sensitive"]) == (False, True)
+    signature = algorithms.sign(held.private_key, b"to be signed")
+    assert algorithms.verify(key.public_key(), algorithm.signature_oid, signature, b"to be signed")
+    assert {each.kind for each in provider.everything()} == {"private key", "public key"}
+
+
 def test_a_key_leaves_a_token_only_if_the_token_lets_it(provider: Pkcs11Provider) -> None:
     key_id = new_id()
     provider.generate(key_id, KeyAlgorithm.ECDSA_P256, "kept")
@@ -122,7 +141,7 @@ def test_a_key_leaves_a_token_only_if_the_token_lets_it(provider: Pkcs11Provider
         key, reference = algorithms.generate_private_key(algorithm), algorithm.value.encode()
         attributes = {
             Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.ID: reference, Attribute.TOKEN: True,
-            Attribute.SENSITIVE: False, Attribute.EXTRACTABLE: True, **objects._components(key)[0],
+            Attribute.SENSITIVE: False, Attribute.EXTRACTABLE: True, **importing.components(key)[0],
         }  # fmt: skip
         provider.token.run(lambda seat, a=attributes: seat.session.create_object(a), write=True)  # type: ignore[misc]
         let_out = provider.export_key(StoredKey(new_id(), "", algorithm, "", b"", None, reference))

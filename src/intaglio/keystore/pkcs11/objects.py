@@ -1,4 +1,4 @@
-"""Objects in a token: making, importing, listing and destroying keys. Everything here takes a seat of a session."""
+"""Objects in a token: making, listing and destroying keys. Everything here takes a seat of a session."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from pkcs11 import Attribute, KeyType, MechanismFlag, ObjectClass
 from pkcs11 import exceptions as ck
 from pkcs11.types import Session
 
 from intaglio.asn1 import der
 from intaglio.asn1.algorithms import KeyAlgorithm, PrivateKey, spki
-from intaglio.core.errors import InvalidInput, NotSupported
-from intaglio.keystore.pkcs11.mechanisms import EDWARDS_PARAMETERS, KINDS, kind_of
+from intaglio.core.errors import InvalidInput
+from intaglio.keystore.pkcs11.mechanisms import KINDS, kind_of
 from intaglio.keystore.pkcs11.token import Seat
 
 #: Objects listed at most; a token with more is not one for people to look through.
@@ -27,11 +26,13 @@ _CURVES = {parameters: kind.bits for kind in KINDS.values() for parameters in ki
 _CURVE_CLASSES: dict[int | None, type[ec.SECP256R1 | ec.SECP384R1 | ec.SECP521R1]] = {
     256: ec.SECP256R1, 384: ec.SECP384R1, 521: ec.SECP521R1,
 }  # fmt: skip
-_SIGNING = {
+#: What a private key of ours is in a token: it signs, and never leaves it.
+SIGNING = {
     Attribute.TOKEN: True, Attribute.PRIVATE: True, Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False,
     Attribute.SIGN: True, Attribute.DECRYPT: False, Attribute.UNWRAP: False, Attribute.DERIVE: False,
 }  # fmt: skip
-_VERIFYING = {
+#: What its public key is.
+VERIFYING = {
     Attribute.TOKEN: True, Attribute.PRIVATE: False, Attribute.VERIFY: True, Attribute.ENCRYPT: False,
     Attribute.WRAP: False,
 }  # fmt: skip
@@ -97,55 +98,13 @@ def _generate(
     wanted: dict[str, Any] = {
         "id": cka_id, "label": label, "store": True, "mechanism": kind.generate,
         "capabilities": MechanismFlag.SIGN | MechanismFlag.VERIFY,
-        "public_template": dict(_VERIFYING), "private_template": dict(_SIGNING),
+        "public_template": dict(VERIFYING), "private_template": dict(SIGNING),
     }  # fmt: skip
     if parameters is None:
         session.generate_keypair(kind.key_type, kind.bits, **wanted)
         return
     domain = session.create_domain_parameters(kind.key_type, {Attribute.EC_PARAMS: parameters}, local=True)
     domain.generate_keypair(**wanted)
-
-
-def import_key(seat: Seat, key: PrivateKey, cka_id: bytes, label: str) -> None:
-    """Put a private key and its public key into the token. Raises NotSupported, PKCS11Error."""
-    destroy(seat, cka_id)
-    private, public = _components(key)
-    common = {Attribute.ID: cka_id, Attribute.LABEL: label}
-    seat.session.create_object({
-        Attribute.CLASS: ObjectClass.PUBLIC_KEY, **_VERIFYING, **common, **public,
-    })  # fmt: skip
-    seat.session.create_object({
-        Attribute.CLASS: ObjectClass.PRIVATE_KEY, **_SIGNING, **common, **private,
-    })  # fmt: skip
-
-
-def _components(key: PrivateKey) -> tuple[dict[Attribute, Any], dict[Attribute, Any]]:
-    """The attributes of the private and of the public object."""
-    if isinstance(key, rsa.RSAPrivateKey):
-        numbers = key.private_numbers()
-        public = {
-            Attribute.KEY_TYPE: KeyType.RSA,
-            Attribute.MODULUS: _octets(numbers.public_numbers.n),
-            Attribute.PUBLIC_EXPONENT: _octets(numbers.public_numbers.e),
-        }
-        values = {
-            Attribute.PRIVATE_EXPONENT: numbers.d, Attribute.PRIME_1: numbers.p, Attribute.PRIME_2: numbers.q,
-            Attribute.EXPONENT_1: numbers.dmp1, Attribute.EXPONENT_2: numbers.dmq1, Attribute.COEFFICIENT: numbers.iqmp,
-        }  # fmt: skip
-        return {**public, **{name: _octets(value) for name, value in values.items()}}, public
-    if isinstance(key, ec.EllipticCurvePrivateKey):
-        size = key.key_size
-        parameters = next(each for each, bits in _CURVES.items() if bits == size)
-        point = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-        secret = key.private_numbers().private_value.to_bytes((size + 7) // 8)
-        shared = {Attribute.KEY_TYPE: KeyType.EC, Attribute.EC_PARAMS: parameters}
-        return {**shared, Attribute.VALUE: secret}, {**shared, Attribute.EC_POINT: der.octet_string(point)}
-    if isinstance(key, ed25519.Ed25519PrivateKey):
-        point = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-        secret = key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
-        shared = {Attribute.KEY_TYPE: KeyType.EC_EDWARDS, Attribute.EC_PARAMS: EDWARDS_PARAMETERS[0]}
-        return {**shared, Attribute.VALUE: secret}, {**shared, Attribute.EC_POINT: der.octet_string(point)}
-    raise NotSupported("Tokens have no keys of this type.", code="key-algorithm-not-in-tokens")
 
 
 def destroy(seat: Seat, cka_id: bytes) -> int:
@@ -307,6 +266,3 @@ def _read(found: Any, name: Attribute) -> Any:
     except (ck.AttributeTypeInvalid, ck.AttributeSensitive, ck.FunctionFailed, KeyError, ValueError):
         return None
 
-
-def _octets(value: int) -> bytes:
-    return value.to_bytes((value.bit_length() + 7) // 8)

@@ -8,7 +8,7 @@ from uuid import UUID
 from intaglio.asn1.algorithms import KeyAlgorithm, PrivateKey, sign
 from intaglio.core.errors import NotSupported, Unavailable
 from intaglio.keystore.dispatch import Dispatcher
-from intaglio.keystore.pkcs11 import errors, objects
+from intaglio.keystore.pkcs11 import errors, importing, objects
 from intaglio.keystore.pkcs11.keys import private_key
 from intaglio.keystore.pkcs11.objects import Protection, TokenObject
 from intaglio.keystore.pkcs11.token import LoginGuard, Seat, Token, TokenSettings
@@ -57,7 +57,7 @@ class Pkcs11Provider:
 
     def import_key(self, stored: StoredKey, key: PrivateKey) -> GeneratedKey:
         """Put a key into the token and see that it signs there as the public key says."""
-        self.token.run(lambda seat: objects.import_key(seat, key, stored.reference, stored.label), write=True)
+        self.token.run(lambda seat: importing.import_key(seat, key, stored.reference, stored.label), write=True)
         try:
             held = private_key(self.token, stored.reference, stored.spki)
             self.prove(held)
