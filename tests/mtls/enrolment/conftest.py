@@ -131,8 +131,10 @@ def mailbox(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Mailbox]
     box.ca_file = str(certificate)
     # The library takes TLS from the first octet on for none, and would not offer accounts.
     tls: dict[str, Any] = {
-        "starttls": {"tls_context": context}, "tls": {"ssl_context": context, "auth_require_tls": False}, "loopback": {},
-    }[box.security]  # fmt: skip
+        "starttls": {"tls_context": context},
+        "tls": {"ssl_context": context, "auth_require_tls": False},
+        "loopback": {},
+    }[box.security]
     listener = _Listener(box, hostname="127.0.0.1", port=0, authenticator=_authenticate, auth_required=False, **tls)
     listener.start()
     box.port = listener.port

@@ -5,7 +5,6 @@ Revision: 0007, after 0006
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects import postgresql
 
 revision = '0007'
 down_revision = '0006'

@@ -5,7 +5,6 @@ Revision: 0009, after 0008
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects import postgresql
 
 revision = '0009'
 down_revision = '0008'
