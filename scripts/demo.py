@@ -355,7 +355,8 @@ class Demo:
 
     def _create_domain(self) -> None:
         self.walk.run(
-            "intaglio mtls domain create prod.demo.internal --environment prod --org demo --new-ca",
+            "intaglio mtls domain create prod.demo.internal --environment prod --org demo --new-ca"
+            " --email-domain demo.example",
             expect="Created trust domain",
         )
 

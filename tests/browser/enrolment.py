@@ -47,7 +47,8 @@ class Enrolment:
             ok(http.post("/organizations", json={"name": organization}))
         made = cls(product, domain, organization)
         body = {"name": domain, "environment": organization, "organization": organization, "new_ca": {}}
-        made.ask("POST", "/mtls/v1/domains", title="Devices of Example", **body)
+        mail = ["example.com", "browsers.example"]
+        made.ask("POST", "/mtls/v1/domains", title="Devices of Example", email_domains=mail, **body)
         made.set("enrolment", default_domain=domain, requests_per_minute=100_000)
         return made
 

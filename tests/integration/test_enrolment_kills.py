@@ -36,7 +36,7 @@ def pki() -> Iterator[Product]:
             product.start()
             product.run("org", "create", "demo")
             environment = ("--environment", "prod", "--org", "demo", "--new-ca")
-            product.run("mtls", "domain", "create", "prod.example", *environment)
+            product.run("mtls", "domain", "create", "prod.example", *environment, "--email-domain", "example.com")
             product.run("settings", "set", "enrolment.requests_per_minute=10000")
             yield product
         finally:

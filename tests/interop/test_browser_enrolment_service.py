@@ -101,7 +101,8 @@ def place(product: Product) -> Iterator[Place]:
     name = f"org-{secrets.token_hex(3)}"
     domain = f"{name}.example"
     product.run("org", "create", name)
-    product.run("mtls", "domain", "create", domain, "--org", name, "--environment", name, "--new-ca")
+    mail = ("--email-domain", "example.com")
+    product.run("mtls", "domain", "create", domain, "--org", name, "--environment", name, "--new-ca", *mail)
     with tempfile.TemporaryDirectory(prefix="intaglio-enrol-") as folder:
         found = Place(product, domain, Path(folder))
         (Path(folder) / "platform-ca.pem").write_text(product.run("tls", "ca-certificate"))

@@ -27,6 +27,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
         "ceilings": {"user": "P1D"},
         "required_attributes": ["team"],
         "dns_suffixes": ["svc"],
+        "email_domains": [".example"],
         "pki_choice": "own",
     },
     ("PATCH", f"/domains/{_DOMAIN}"): {"title": "x", "lifetimes": {"service": "PT1H"}, "dns_suffixes": ["svc"]},

@@ -44,8 +44,9 @@ async def trust_domain(mtls: Mtls, organization: str) -> AsyncIterator[TrustDoma
 
 
 async def make_domain(mtls: Mtls, name: str = "prod.example", environment: str = "prod", **changes: Any) -> TrustDomain:
-    """A trust domain with CAs of its own."""
-    values: dict[str, Any] = {"organization": "demo", "new_ca": NewCaWish()}
+    """A trust domain with CAs of its own, and addresses of example.com and of its own name."""
+    mail = ["example.com", "example.org", "corp.example", name]
+    values: dict[str, Any] = {"organization": "demo", "new_ca": NewCaWish(), "email_domains": mail}
     return await create_domain(mtls, OPERATOR, NewDomain(name, environment, **(values | changes)))
 
 

@@ -28,8 +28,9 @@ class KeySizePolicy(BaseModel):
 class CaConstraints(BaseModel):
     """What a CA certificate limits itself to, so that trusting it does not put everything else at risk.
 
-    Below it there are DNS names and URIs of these hosts only (``.example`` stands for all hosts below it), no IP
-    addresses, and no other purposes than these. They count from the next certificate of the CA on.
+    Below it there are DNS names, URIs and e-mail addresses of these hosts only (``.example`` stands for all hosts below
+    it), no IP addresses, and no other purposes than these. Without ``permitted_email`` all e-mail addresses count: CAs
+    made before there was that limit. They count from the next certificate of the CA on.
     Source: RFC 5280 section 4.2.1.10.
     """
 
@@ -37,9 +38,10 @@ class CaConstraints(BaseModel):
 
     permitted_dns: tuple[Annotated[str, Field(max_length=253)], ...] = Field(min_length=1, max_length=64)
     permitted_uri_hosts: tuple[Annotated[str, Field(max_length=253)], ...] = Field(min_length=1, max_length=64)
+    permitted_email: tuple[Annotated[str, Field(max_length=253)], ...] = Field(default=(), max_length=64)
     purposes: tuple[Annotated[str, AfterValidator(_purpose)], ...] = Field(default=(), max_length=16)
 
-    @field_validator("permitted_dns", "permitted_uri_hosts")
+    @field_validator("permitted_dns", "permitted_uri_hosts", "permitted_email")
     @classmethod
     def _host_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if wrong := [name for name in names if not is_dns_name(name.removeprefix(".")) or name.startswith("*")]:

@@ -21,6 +21,7 @@ import java.util.Set;
  *
  * Usage: java RelyingParty.java WHAT FILE... with WHAT one of
  *   ocsp, crl   ROOT ISSUING LEAF...: path validation of each leaf with revocation checked that way
+ *   path        ROOT ISSUING LEAF...: path validation of each leaf, revocation aside
  *   ocsp-leaf   ROOT ISSUING LEAF...: the same by OCSP, of the leaf alone
  *   p12         FILE PASSWORD_FILE:   aliases, key algorithms and chain lengths of a PKCS #12
  */
@@ -33,7 +34,7 @@ public class RelyingParty {
         X509Certificate root = certificate(arguments[1]);
         X509Certificate issuing = certificate(arguments[2]);
         for (int i = 3; i < arguments.length; i++) {
-            String verdict = validate(root, List.of(certificate(arguments[i]), issuing), options(arguments[0]));
+            String verdict = validate(root, List.of(certificate(arguments[i]), issuing), arguments[0]);
             System.out.println(Path.of(arguments[i]).getFileName() + ": " + verdict);
         }
     }
@@ -46,13 +47,17 @@ public class RelyingParty {
         };
     }
 
-    private static String validate(X509Certificate root, List<X509Certificate> chain, Set<Option> options)
+    private static String validate(X509Certificate root, List<X509Certificate> chain, String way)
             throws Exception {
         CertPathValidator validator = CertPathValidator.getInstance("PKIX");
-        PKIXRevocationChecker checker = (PKIXRevocationChecker) validator.getRevocationChecker();
-        checker.setOptions(options);
         PKIXParameters parameters = new PKIXParameters(Set.of(new TrustAnchor(root, null)));
-        parameters.addCertPathChecker(checker);
+        if (way.equals("path")) {
+            parameters.setRevocationEnabled(false);
+        } else {
+            PKIXRevocationChecker checker = (PKIXRevocationChecker) validator.getRevocationChecker();
+            checker.setOptions(options(way));
+            parameters.addCertPathChecker(checker);
+        }
         CertPath path = CertificateFactory.getInstance("X.509").generateCertPath(new ArrayList<>(chain));
         try {
             validator.validate(path, parameters);

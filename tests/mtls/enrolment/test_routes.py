@@ -42,7 +42,10 @@ async def operator(management: Management) -> AsyncIterator[httpx.AsyncClient]:
             ("/api/v1/organizations", {"name": "demo"}),
             (
                 "/mtls/v1/domains",
-                {"name": "prod.example", "environment": "prod", "organization": "demo", "new_ca": {}},
+                {
+                    "name": "prod.example", "environment": "prod", "organization": "demo", "new_ca": {},
+                    "email_domains": ["example.com"],
+                },  # fmt: skip
             ),
         ):
             answer = await client.post(path, json=body)

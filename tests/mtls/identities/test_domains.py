@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from tests.support.authority import (
     OPERATOR,
     issuing_wish,
@@ -14,7 +15,7 @@ from tests.support.authority import (
     tenant,
     verify_chain,
 )
-from tests.support.identities import issue, make_domain, make_service
+from tests.support.identities import issue, make_domain, make_service, make_user
 
 from intaglio.authority import organizations
 from intaglio.authority.cas.create import create_issuing, create_root
@@ -193,7 +194,8 @@ async def test_ca_of_its_own_is_limited_to_the_trust_domain(
     for der in chain:
         text = openssl("x509", "-inform", "DER", "-noout", "-ext", "nameConstraints,extendedKeyUsage", stdin=der)
         assert "X509v3 Name Constraints: critical" in text
-        for permitted in ("DNS:prod.example", "DNS:internal", "URI:prod.example", "IP:0.0.0.0/0.0.0.0"):
+        limits = ("DNS:prod.example", "DNS:internal", "URI:prod.example", "IP:0.0.0.0/0.0.0.0", "email:example.com")
+        for permitted in limits:
             assert permitted in text
     assert "TLS Web Client Authentication, TLS Web Server Authentication, OCSP Signing" in openssl(
         "x509", "-inform", "DER", "-noout", "-ext", "extendedKeyUsage", stdin=chain[0]
@@ -208,9 +210,49 @@ async def test_ca_of_its_own_is_limited_to_the_trust_domain(
     assert refusal.value.code == "dns-suffix-outside-ca"
 
 
+async def test_addresses_are_those_that_the_ca_of_a_trust_domain_may_certify(
+    mtls: Mtls, trust_domain: TrustDomain
+) -> None:
+    for beyond in (["bank.example"], [".example.com"], []):
+        with pytest.raises(Refused) as refusal:
+            await edit_domain(mtls, OPERATOR, "prod.example", DomainChanges(email_domains=beyond))
+        assert refusal.value.code == "email-domain-outside-ca"
+    await edit_domain(mtls, OPERATOR, "prod.example", DomainChanges(email_domains=["Example.com"]))
+    with pytest.raises(Refused) as refusal:
+        await make_user(mtls, "alice@example.org")
+    assert refusal.value.code == "email-outside-domain"
+    assert (await make_user(mtls, "alice@EXAMPLE.com")).email == "alice@example.com"
+    for wrong in (["*.example.com"], ["a b"], ["alice@example.com"], [f"d{n}.example" for n in range(51)]):
+        with pytest.raises(InvalidInput):
+            await make_domain(mtls, "x.example", "x", email_domains=wrong)
+
+
+async def test_trust_domain_that_names_no_addresses_has_those_of_its_own_name(mtls: Mtls, organization: str) -> None:
+    made = await make_domain(mtls, email_domains=())
+    assert made.email_domains == ("prod.example", ".prod.example")
+    for address in ("alice@prod.example", "bob@mail.prod.example"):
+        await make_user(mtls, address)
+    with pytest.raises(Refused):
+        await make_user(mtls, "alice@example.com")
+
+
+async def test_ca_for_a_domain_from_before_certifies_the_addresses_it_has(mtls: Mtls, organization: str) -> None:
+    await make_domain(mtls, email_domains=())
+    async with mtls.database.transaction() as tx:  # as it was before addresses were limited
+        await tx.execute(text("UPDATE mtls_trust_domain SET email_domains = '{}'"))
+    await make_user(mtls, "alice@example.com")
+    changed = await give_ca(mtls, OPERATOR, "prod.example", new_ca=NewCaWish())
+    assert changed.email_domains == ("prod.example", ".prod.example", "example.com")
+    ca = (await mtls.authority.current()).ca(changed.issuing_ca)
+    assert ca.options.constraints is not None
+    assert ca.options.constraints.permitted_email == changed.email_domains
+
+
 async def test_limits_of_a_ca_survive_its_renewal(mtls: Mtls, trust_domain: TrustDomain) -> None:
     await renew_ca(mtls.authority, OPERATOR, "demo~id-prod-root")
     await rekey_ca(mtls.authority, OPERATOR, "demo~id-prod")
     for ca in ("demo~id-prod", "demo~id-prod-root"):
         certificate = (await mtls.authority.current()).ca(ca).certificate
-        assert certificate.extension("2.5.29.30") is not None
+        constraints = certificate.extension("2.5.29.30")
+        assert constraints is not None
+        assert b"\x81\x0bexample.com" in constraints.value

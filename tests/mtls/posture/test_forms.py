@@ -52,7 +52,7 @@ def test_text_shows_the_waiver_with_its_owner_reason_and_end() -> None:
 
 def test_json_has_every_check_and_is_json() -> None:
     found = json.loads(json.dumps(forms.as_json(WAIVED)))
-    assert len(found["results"]) == 24
+    assert len(found["results"]) == 25
     assert found["made_at"] == "2026-06-01T12:00:00Z"
     assert found["barriers"][0]["proved"] is True
 

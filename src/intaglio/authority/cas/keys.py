@@ -26,7 +26,7 @@ from intaglio.x509.certificates import CertificateInfo, read_certificate
 from intaglio.x509.extensions import Extension
 from intaglio.x509.names import Name
 
-_DNS, _URI, _IP = 0x82, 0x86, 0x87  # tags of general names (RFC 5280 section 4.2.1.6)
+_EMAIL, _DNS, _URI, _IP = 0x81, 0x82, 0x86, 0x87  # tags of general names (RFC 5280 section 4.2.1.6)
 
 
 async def add_key(
@@ -172,6 +172,7 @@ def limits(constraints: CaConstraints | None) -> tuple[Extension, ...]:
     if constraints is None:
         return ()
     permitted = [(_DNS, name.encode()) for name in constraints.permitted_dns]
+    permitted += [(_EMAIL, host.encode()) for host in constraints.permitted_email]
     permitted += [(_URI, host.encode()) for host in constraints.permitted_uri_hosts]
     everywhere = [(_IP, bytes(8)), (_IP, bytes(32))]  # IPv4 and IPv6: address and mask, all zero
     found = [Extension(x509.NAME_CONSTRAINTS, True, x509.name_constraints(permitted, everywhere))]

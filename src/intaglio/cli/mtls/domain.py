@@ -31,6 +31,10 @@ Required = Annotated[
 Suffixes = Annotated[
     list[str] | None, typer.Option("--dns-suffix", help="DNS names of identities end so; repeat for more.")
 ]
+EmailDomains = Annotated[
+    list[str] | None,
+    typer.Option("--email-domain", help="Host of e-mail addresses; .example: all below it; repeat for more."),
+]
 Choice = Annotated[
     str | None, typer.Option("--pki", help="Recorded choice: own, aws-private-ca, vault, acme, enterprise.")
 ]
@@ -51,13 +55,14 @@ def create(
     ceiling: Ceilings = None,
     require: Required = None,
     dns_suffix: Suffixes = None,
+    email_domain: EmailDomains = None,
     pki: Choice = None,
 ) -> None:
     """Make a trust domain. Without --new-ca or --ca it is a draft until `intaglio mtls ca create`."""
     body = {
         "name": name, "environment": environment, "organization": org, "issuing_ca": ca, "anchor": anchor,
         "title": title, "lifetimes": pairs(lifetime), "ceilings": pairs(ceiling), "required_attributes": require,
-        "dns_suffixes": dns_suffix, "pki_choice": pki, "new_ca": _new_ca(new_ca, key),
+        "dns_suffixes": dns_suffix, "email_domains": email_domain, "pki_choice": pki, "new_ca": _new_ca(new_ca, key),
     }  # fmt: skip
     with cli.out.waiting("Making the trust domain ..."):
         found = cli.client.post("/mtls/v1/domains", body)
@@ -88,12 +93,13 @@ def edit(
     ceiling: Ceilings = None,
     require: Required = None,
     dns_suffix: Suffixes = None,
+    email_domain: EmailDomains = None,
     pki: Choice = None,
 ) -> None:
     """Change a trust domain. What was issued stays as it is."""
     body = {
         "title": title, "lifetimes": pairs(lifetime), "ceilings": pairs(ceiling), "required_attributes": require,
-        "dns_suffixes": dns_suffix, "pki_choice": pki,
+        "dns_suffixes": dns_suffix, "email_domains": email_domain, "pki_choice": pki,
     }  # fmt: skip
     cli.out.result(cli.client.patch(f"/mtls/v1/domains/{segment(name)}", body), f"Changed trust domain {name}.")
 

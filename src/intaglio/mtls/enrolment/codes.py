@@ -211,7 +211,10 @@ def _checked(wanted: NewCode, settings: EnrolmentSettings) -> dict[str, object]:
             code="identity-not-enrollable",
             remedy="Security codes are for active users and devices; everything else enrols by itself.",
         )
-    emails = [names.email_address(address.strip().lower()) for address in wanted.emails or [identity.email] if address]
+    # Only users are certified with the address they enter.
+    within = identity.domain.email_domains if identity.kind is Kind.USER else ()
+    given = [address.strip().lower() for address in wanted.emails or [identity.email] if address]
+    emails = [names.email_address(address, within) for address in given]
     if not 0 < len(emails) <= _MOST_EMAILS:
         raise InvalidInput(f"A security code is for 1 to {_MOST_EMAILS} e-mail addresses.", target="emails")
     ceiling = identity.domain.ceilings[identity.kind]

@@ -36,6 +36,7 @@ from intaglio.mtls.enrolment.settings import EnrolmentSettings
 from intaglio.mtls.identities import models as identity_models
 from intaglio.mtls.identities import registry
 from intaglio.mtls.identities.issuing import issue_identity
+from intaglio.mtls.identities.names import email_address
 from intaglio.mtls.identities.registration import require_address_free
 from intaglio.mtls.identities.values import Channel, Identity, IssuedIdentity, Kind
 from intaglio.platform import live_settings
@@ -181,10 +182,11 @@ async def _with_address(
 ) -> Identity:
     """A user whose code allows several addresses has the one he entered from now on.
 
-    Raises StateConflict (``email-taken``).
+    Raises StateConflict (``email-taken``), Refused (``email-outside-domain``).
     """
     if identity.kind is not Kind.USER or identity.email.lower() == email:
         return identity
+    email_address(email, identity.domain.email_domains)
     i = identity_models.identity
     # The identity before its address, as everywhere, or two could wait for each other.
     await tx.scalar(select(i.c.id).where(i.c.id == identity.id).with_for_update())

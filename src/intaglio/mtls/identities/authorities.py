@@ -17,6 +17,7 @@ from intaglio.core.errors import Refused, StateConflict
 from intaglio.core.principal import Permission, Principal
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.identities.lifetimes import profile_of
+from intaglio.mtls.identities.names import within_email_domains
 from intaglio.mtls.identities.values import Kind, TrustDomain
 
 #: The profiles a CA must offer to issue for identities.
@@ -44,16 +45,20 @@ async def make_cas(
     environment: str,
     domain: str,
     dns_suffixes: Sequence[str],
+    email_domains: Sequence[str],
     wish: NewCaWish,
 ) -> str:
     """A root of the trust domain's own and an issuing CA below it; the full id of the latter.
 
-    Both are limited to the SPIFFE IDs of the trust domain and to DNS names below ``dns_suffixes``, so that a device may
-    trust them without risk to everything else it talks to. Needs ``ca.configure``. Raises what making CAs raises.
+    Both are limited to the SPIFFE IDs of the trust domain, to DNS names below ``dns_suffixes`` and to e-mail addresses
+    of ``email_domains`` (none: any), so that a device may trust them without risk to everything else it talks to. Needs
+    ``ca.configure``. Raises what making CAs raises.
     """
     ca_id = wish.ca_id or await _free_ca_id(mtls, organization, environment)
     title = f"{organization} {environment} {ca_id}"
-    limits = CaConstraints(permitted_dns=tuple(dns_suffixes), permitted_uri_hosts=(domain,))
+    limits = CaConstraints(
+        permitted_dns=tuple(dns_suffixes), permitted_uri_hosts=(domain,), permitted_email=tuple(email_domains)
+    )
     root = NewRoot(
         name=f"{ca_id}-root",
         key_algorithm=wish.key_algorithm,
@@ -138,6 +143,21 @@ def require_within_limits(snapshot: Snapshot, domain: TrustDomain, suffixes: Seq
             code="dns-suffix-outside-ca",
             remedy="Keep to those, or make a trust domain with the names it shall have.",
             target="dns_suffixes",
+        )
+
+
+def require_email_within_limits(snapshot: Snapshot, domain: TrustDomain, email_domains: Sequence[str]) -> None:
+    """Raise Refused (``email-domain-outside-ca``) for addresses that its issuing CA cannot certify."""
+    limits = [ca.options.constraints for ca in cas_of(snapshot, domain) if ca.id == domain.issuing_ca_id]
+    permitted = limits[0].permitted_email if limits and limits[0] is not None else ()
+    if not permitted:
+        return
+    if not email_domains or any(not within_email_domains(each, permitted) for each in email_domains):
+        raise Refused(
+            f'"{domain.issuing_ca}" is limited to e-mail addresses of: {", ".join(permitted)}.',
+            code="email-domain-outside-ca",
+            remedy="Keep to those, or make a trust domain with the addresses it shall have.",
+            target="email_domains",
         )
 
 

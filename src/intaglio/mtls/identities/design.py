@@ -150,6 +150,7 @@ def _domain(snapshot: Snapshot, domain: TrustDomain, counts: Sequence[Row]) -> d
         "ceilings": {kind.value: text_of(span) for kind, span in domain.ceilings.items()},
         "required": list(domain.required_attributes),
         "dns_suffixes": list(domain.dns_suffixes),
+        "email_domains": list(domain.email_domains),
         "identities": {row["kind"]: row["count"] for row in counts if row["domain_id"] == domain.id},
     }
 
@@ -211,6 +212,9 @@ def _domain_lines(domain: Mapping[str, Any]) -> Iterator[str]:
     if domain["dns_suffixes"]:
         yield ""
         yield f"DNS names: at or below {', '.join(domain['dns_suffixes'])}."
+    if domain.get("email_domains"):  # documents of before have none
+        yield ""
+        yield f"E-mail addresses: of {', '.join(domain['email_domains'])}."
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -25,6 +25,7 @@ from intaglio.mtls.identities.authorities import (
     NewCaWish,
     make_cas,
     offer_profiles,
+    require_email_within_limits,
     require_within_limits,
     usable_ca,
 )
@@ -35,14 +36,16 @@ from intaglio.x509.host_names import check_dns_name
 Anchor = Literal["root", "issuing"]
 PkiChoice = Literal["own", "aws-private-ca", "vault", "acme", "enterprise"]
 REQUIRABLE = ("team", "service", "roles", "version")
-_MOST_SUFFIXES = 50
+MOST_SUFFIXES = 50
 
 
 @dataclass(frozen=True)
 class NewDomain:
     """What a trust domain shall be. With neither ``new_ca`` nor ``issuing_ca`` it stays a draft until it gets one.
 
-    A CA of its own is limited to ``dns_suffixes``; without any, to names below its own and to private ones.
+    A CA of its own is limited to ``dns_suffixes``; without any, to names below its own and to private ones. Likewise to
+    e-mail addresses of ``email_domains`` (``.example``: all hosts below); without any, to those of its own name and
+    below.
     """
 
     name: str
@@ -56,6 +59,7 @@ class NewDomain:
     ceilings: Mapping[Kind, timedelta] = field(default_factory=dict)
     required_attributes: Sequence[str] = ("team", "service")
     dns_suffixes: Sequence[str] = ()
+    email_domains: Sequence[str] = ()
     pki_choice: PkiChoice = "own"
 
 
@@ -68,6 +72,7 @@ class DomainChanges:
     ceilings: Mapping[Kind, timedelta] | None = None
     required_attributes: Sequence[str] | None = None
     dns_suffixes: Sequence[str] | None = None
+    email_domains: Sequence[str] | None = None
     pki_choice: PkiChoice | None = None
 
 
@@ -81,6 +86,9 @@ async def create_domain(mtls: Mtls, principal: Principal, wanted: NewDomain) -> 
     suffixes = _suffixes(wanted.dns_suffixes)
     if wanted.new_ca is not None and not suffixes:
         suffixes = [names.domain_name(wanted.name), *PRIVATE_SUFFIXES]
+    mail = email_domains(wanted.email_domains)
+    if wanted.new_ca is not None and not mail:
+        mail = own_email_domains(names.domain_name(wanted.name))
     values: dict[str, Any] = {
         "name": names.domain_name(wanted.name),
         "environment": names.environment_name(wanted.environment),
@@ -90,13 +98,14 @@ async def create_domain(mtls: Mtls, principal: Principal, wanted: NewDomain) -> 
         "lifetimes": _seconds(lifetimes.lifetimes(wanted.lifetimes, ceilings)),
         "required_attributes": _required(wanted.required_attributes),
         "dns_suffixes": suffixes,
+        "email_domains": mail,
         "pki_choice": wanted.pki_choice,
     }
     await _require_free(mtls, principal, wanted)
     issuing_ca = wanted.issuing_ca
     if wanted.new_ca is not None:
         issuing_ca = await make_cas(
-            mtls, principal, wanted.organization, wanted.environment, wanted.name, suffixes, wanted.new_ca
+            mtls, principal, wanted.organization, wanted.environment, wanted.name, suffixes, mail, wanted.new_ca
         )
     elif issuing_ca is not None:
         await offer_profiles(mtls, principal, issuing_ca)
@@ -158,6 +167,9 @@ async def edit_domain(mtls: Mtls, principal: Principal, name: str, changes: Doma
         if changes.dns_suffixes is not None:
             values["dns_suffixes"] = _suffixes(changes.dns_suffixes)
             require_within_limits(change.before, domain, values["dns_suffixes"])
+        if changes.email_domains is not None:
+            values["email_domains"] = email_domains(changes.email_domains)
+            require_email_within_limits(change.before, domain, values["email_domains"])
         if changes.pki_choice is not None:
             values["pki_choice"] = changes.pki_choice
         if values:
@@ -282,6 +294,7 @@ def domain_of(row: Row) -> TrustDomain:
         anchor=row["anchor"],
         required_attributes=tuple(row["required_attributes"]),
         dns_suffixes=tuple(row["dns_suffixes"]),
+        email_domains=tuple(row["email_domains"]),
         created_by=row["created_by"],
         issuing_ca_id=row["issuing_ca_id"],
         ca_ids=tuple(row["ca_ids"] or ()),
@@ -297,6 +310,26 @@ async def set_values(tx: Transaction, domain_id: UUID, **values: Any) -> None:
 async def add_ca(tx: Transaction, domain_id: UUID, ca_id: UUID) -> None:
     """Trust one more CA in a trust domain."""
     await tx.execute(insert(models.domain_ca).values(domain_id=domain_id, ca_id=ca_id, added_at=tx.now))
+
+
+def own_email_domains(name: str) -> list[str]:
+    """The hosts of e-mail addresses in a trust domain that names none: its own name, and all below it."""
+    return [name, f".{name}"]
+
+
+def email_domains(given: Sequence[str]) -> list[str]:
+    """Hosts of e-mail addresses, each once; one with a leading dot stands for all below it. Raises InvalidInput."""
+    if len(given) > MOST_SUFFIXES:
+        raise InvalidInput(f"At most {MOST_SUFFIXES} e-mail domains.", target="email_domains")
+    dots = ("." if each.startswith(".") else "" for each in given)
+    hosts = (check_dns_name(each.removeprefix(".")).lower() for each in given)
+    found = list(dict.fromkeys(dot + host for dot, host in zip(dots, hosts, strict=True)))
+    if wildcards := [each for each in found if "*" in each]:
+        raise InvalidInput(
+            f'"{wildcards[0]}" is not an e-mail domain.', remedy="Write .example for all hosts below it.",
+            target="email_domains",
+        )  # fmt: skip
+    return found
 
 
 def note(tx: Transaction, principal: Principal, verb: str, domain: TrustDomain, **facts: Any) -> None:
@@ -345,8 +378,8 @@ def _required(attributes: Sequence[str]) -> list[str]:
 
 
 def _suffixes(given: Sequence[str]) -> list[str]:
-    if len(given) > _MOST_SUFFIXES:
-        raise InvalidInput(f"At most {_MOST_SUFFIXES} DNS suffixes.", target="dns_suffixes")
+    if len(given) > MOST_SUFFIXES:
+        raise InvalidInput(f"At most {MOST_SUFFIXES} DNS suffixes.", target="dns_suffixes")
     return list(dict.fromkeys(check_dns_name(suffix.lstrip(".")).lower() for suffix in given))
 
 

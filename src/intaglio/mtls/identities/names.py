@@ -66,12 +66,32 @@ def word(text: str, *, target: str) -> str:
     return _matching(_WORD, text, target, f"a value of {target}", "Use up to 64 letters, digits and . _ : / + -.")
 
 
-def email_address(text: str) -> str:
-    """An e-mail address as it goes into certificates. Raises InvalidInput (``email-invalid``)."""
+def email_address(text: str, domains: Iterable[str] = ()) -> str:
+    """An e-mail address as it goes into certificates, its host in lower case and one of ``domains`` (none: any).
+
+    Raises InvalidInput (``email-invalid``), Refused (``email-outside-domain``).
+    """
     try:
-        return check_email_address(text)
+        local, _, host = check_email_address(text).rpartition("@")
     except InvalidInput as error:
         raise InvalidInput(error.detail, code="email-invalid", remedy=error.remedy, target="email") from None
+    allowed = tuple(domains)
+    if allowed and not within_email_domains(host.lower(), allowed):
+        raise Refused(
+            f'The e-mail address "{text[:80]}" is outside of the trust domain.',
+            code="email-outside-domain",
+            remedy=f"Use an address of: {', '.join(allowed)}; others are named when its CA is made (--email-domain).",
+            target="email",
+        )
+    return f"{local}@{host.lower()}"
+
+
+def within_email_domains(host: str, domains: Iterable[str]) -> bool:
+    """Whether addresses of ``host`` are permitted: ``example`` is that host, ``.example`` all below it.
+
+    A host with a leading dot stands for all below it, too. Source: RFC 5280 section 4.2.1.10.
+    """
+    return any(host == domain or (domain.startswith(".") and host.endswith(domain)) for domain in domains)
 
 
 def dns_names(texts: Iterable[str], suffixes: Iterable[str]) -> tuple[str, ...]:

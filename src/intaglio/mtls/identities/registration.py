@@ -129,7 +129,7 @@ def checked_attributes(wanted: NewIdentity, kind: Kind, domain: TrustDomain, nam
     service = wanted.service or (name if kind is Kind.SERVICE else "")
     values = {
         "display_name": names.plain_text(wanted.display_name, target="display_name"),
-        "email": names.email_address(wanted.email) if wanted.email else "",
+        "email": names.email_address(wanted.email, domain.email_domains) if wanted.email else "",
         "team": names.identity_name(wanted.team, target="team") if wanted.team else "",
         "service": names.identity_name(service, target="service") if service else "",
         "roles": list(names.roles(wanted.roles)),

@@ -20,11 +20,13 @@ from intaglio.mtls.identities.authorities import (
     usable_ca,
 )
 from intaglio.mtls.identities.domains import (
+    MOST_SUFFIXES,
     add_ca,
     get_domain,
     load_by_name,
     locked_domain,
     note,
+    own_email_domains,
     set_values,
 )
 from intaglio.mtls.identities.environments import require_separate
@@ -47,8 +49,9 @@ async def give_ca(
     _require_not_rotating(domain)
     if new_ca is not None:
         suffixes = domain.dns_suffixes or (domain.name, *PRIVATE_SUFFIXES)
+        mail = domain.email_domains or await _email_domains_in_use(mtls, domain)
         issuing_ca = await make_cas(
-            mtls, principal, domain.organization, domain.environment, domain.name, suffixes, new_ca
+            mtls, principal, domain.organization, domain.environment, domain.name, suffixes, mail, new_ca
         )
     assert issuing_ca is not None
     await offer_profiles(mtls, principal, issuing_ca)
@@ -64,6 +67,8 @@ async def give_ca(
         values = {"issuing_ca_id": ca.id, "state": state, "bundle_version": domain.bundle_version + 1}
         if ca.options.constraints is not None and not domain.dns_suffixes:
             values["dns_suffixes"] = list(ca.options.constraints.permitted_dns)
+        if ca.options.constraints is not None and not domain.email_domains:
+            values["email_domains"] = list(ca.options.constraints.permitted_email)
         await set_values(tx, domain.id, **values)
         note(tx, principal, "rotate", domain, issuing_ca=ca.full_id, before=domain.issuing_ca, state=state)
         return await load_by_name(tx, name)
@@ -102,6 +107,18 @@ async def finish_rotation(mtls: Mtls, principal: Principal, name: str, *, force:
             tx, principal, "finish-rotation", domain, removed=removed, forced=bool(live), sessions_ended=ended
         )
         return await load_by_name(tx, name)
+
+
+async def _email_domains_in_use(mtls: Mtls, domain: TrustDomain) -> list[str]:
+    """The e-mail domains of a trust domain that names none: its own, and those its identities have addresses of. None
+    when that is more than a CA is limited to."""
+    i = models.identity.c
+    host = func.lower(func.split_part(i.email, "@", 2))
+    query = select(host.label("host")).where(i.domain_id == domain.id, i.email != "", i.state != "retired").distinct()
+    async with mtls.database.read() as view:
+        found = {row["host"] for row in await view.all(query.limit(MOST_SUFFIXES + 1))}
+    mail = list(dict.fromkeys([*own_email_domains(domain.name), *sorted(found)]))
+    return mail if len(mail) <= MOST_SUFFIXES else []
 
 
 async def live_of_old_cas(view: Transaction, domain: TrustDomain) -> int:

@@ -23,7 +23,7 @@ from intaglio.core.identifiers import serial_hex
 from intaglio.core.principal import Permission, Principal
 from intaglio.mtls.context import Mtls
 from intaglio.mtls.identities.authorities import PRIVATE_SUFFIXES, issuing_ca_of
-from intaglio.mtls.identities.domains import locked_domain, note
+from intaglio.mtls.identities.domains import locked_domain, note, own_email_domains
 from intaglio.mtls.identities.names import plain_text
 from intaglio.mtls.identities.values import TrustDomain
 from intaglio.profiles.engine import IssuanceInput, RequestedValidity
@@ -86,7 +86,10 @@ async def certify_subordinate(
         subject = Name.build([("O", found.organization), ("CN", f"{found.environment} {told}"[:64])])
         suffixes = found.dns_suffixes or (found.name, *PRIVATE_SUFFIXES)
         constraints = CaConstraints(
-            permitted_dns=tuple(suffixes), permitted_uri_hosts=(found.name,), purposes=_PURPOSES
+            permitted_dns=tuple(suffixes),
+            permitted_uri_hosts=(found.name,),
+            permitted_email=tuple(found.email_domains or own_email_domains(found.name)),
+            purposes=_PURPOSES,
         )
         order = Order(
             ca=root,

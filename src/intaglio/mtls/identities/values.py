@@ -57,7 +57,8 @@ class TrustDomain:
     ``state`` is draft, active, rotating (old and new CA both count) or retired. ``lifetimes`` and ``ceilings`` are by
     kind: what a certificate gets unless asked otherwise, and the most it may get. ``anchor`` says what relying parties
     trust: the ``root`` above the CAs, or the ``issuing`` CAs themselves, where another environment is below the same
-    root. Services and workloads must have the ``required_attributes``, and DNS names below ``dns_suffixes`` only.
+    root. Services and workloads must have the ``required_attributes``, and DNS names below ``dns_suffixes`` only;
+    e-mail addresses are of ``email_domains`` (none: any).
     """
 
     id: UUID
@@ -77,6 +78,7 @@ class TrustDomain:
     anchor: str = "root"
     required_attributes: tuple[str, ...] = ("team", "service")
     dns_suffixes: tuple[str, ...] = ()
+    email_domains: tuple[str, ...] = ()
     created_by: str = ""
     issuing_ca_id: UUID | None = None
     ca_ids: tuple[UUID, ...] = ()

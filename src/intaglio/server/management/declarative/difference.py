@@ -105,9 +105,13 @@ def _domains(wanted: Document, current: Document) -> Iterator[Step]:
                 "ceilings": {**before.ceilings, **domain.ceilings},
                 "issuing_ca": domain.issuing_ca or before.issuing_ca,
                 "dns_suffixes": domain.dns_suffixes or before.dns_suffixes,
+                "email_domains": domain.email_domains or before.email_domains,
             }
         )
-        names = ("title", "lifetimes", "ceilings", "required_attributes", "dns_suffixes", "pki_choice", "issuing_ca")
+        names = (
+            *("title", "lifetimes", "ceilings", "required_attributes", "dns_suffixes", "email_domains", "pki_choice"),
+            "issuing_ca",
+        )
         if changes := changed_fields(full, before, names):
             yield Step("trust domain", "change", domain.name, domain.organization, full, changes)
 

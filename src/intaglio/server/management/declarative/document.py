@@ -89,6 +89,7 @@ class DeclaredDomain(_Value):
     ceilings: dict[str, str] = {}
     required_attributes: list[str] = ["team", "service"]
     dns_suffixes: list[str] = []
+    email_domains: list[str] = []
     pki_choice: Literal["own", "aws-private-ca", "vault", "acme", "enterprise"] = "own"
 
 

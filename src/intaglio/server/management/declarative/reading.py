@@ -113,6 +113,7 @@ async def _domains(services: Services, principal: Principal) -> list[DeclaredDom
             ceilings={kind.value: lifetimes.text_of(span) for kind, span in each.ceilings.items()},
             required_attributes=list(each.required_attributes),
             dns_suffixes=list(each.dns_suffixes),
+            email_domains=list(each.email_domains),
             pki_choice=cast("PkiChoice", each.pki_choice),
         )
         for each in found

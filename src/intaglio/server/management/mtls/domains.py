@@ -43,6 +43,7 @@ class TrustDomain(BaseModel):
     ceilings: dict[str, str]
     required_attributes: list[str]
     dns_suffixes: list[str]
+    email_domains: list[str]
     pki_choice: PkiChoice
     created_by: str
     created_at: datetime
@@ -64,6 +65,7 @@ class TrustDomain(BaseModel):
                 "ceilings": {kind.value: lifetimes.text_of(span) for kind, span in found.ceilings.items()},
                 "required_attributes": list(found.required_attributes),
                 "dns_suffixes": list(found.dns_suffixes),
+                "email_domains": list(found.email_domains),
                 "pki_choice": found.pki_choice,
                 "created_by": found.created_by,
                 "created_at": found.created_at,
@@ -96,6 +98,7 @@ class NewTrustDomain(_Body):
     ceilings: dict[str, str] = {}
     required_attributes: list[str] = ["team", "service"]
     dns_suffixes: list[str] = []
+    email_domains: list[str] = Field(default=[], description="Hosts of addresses; .example: all hosts below it.")
     pki_choice: PkiChoice = "own"
 
 
@@ -107,6 +110,7 @@ class TrustDomainChanges(_Body):
     ceilings: dict[str, str] | None = None
     required_attributes: list[str] | None = None
     dns_suffixes: list[str] | None = None
+    email_domains: list[str] | None = None
     pki_choice: PkiChoice | None = None
 
 
@@ -145,6 +149,7 @@ async def create_trust_domain(mtls: GivenMtls, asker: Asker, body: NewTrustDomai
         ceilings=_spans(body.ceilings, "ceilings"),
         required_attributes=body.required_attributes,
         dns_suffixes=body.dns_suffixes,
+        email_domains=body.email_domains,
         pki_choice=body.pki_choice,
     )
     return TrustDomain.of(await domains.create_domain(mtls, asker, wanted))
@@ -165,6 +170,7 @@ async def edit_trust_domain(mtls: GivenMtls, asker: Asker, domain: str, body: Tr
         ceilings=None if body.ceilings is None else _spans(body.ceilings, "ceilings"),
         required_attributes=body.required_attributes,
         dns_suffixes=body.dns_suffixes,
+        email_domains=body.email_domains,
         pki_choice=body.pki_choice,
     )
     return TrustDomain.of(await domains.edit_domain(mtls, asker, domain, changes))
