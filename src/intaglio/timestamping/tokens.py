@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from intaglio.asn1 import der
@@ -39,6 +39,7 @@ _SIGNED_DATA: Final = der.oid(SIGNED_DATA)
 _TST_INFO: Final = der.oid(TST_INFO)
 _MESSAGE_DIGEST: Final = der.oid(MESSAGE_DIGEST)
 _SIGNING_TIME: Final = der.oid(SIGNING_TIME)
+_SECOND: Final = timedelta(seconds=1)
 _MOST_FRAMES: Final = 256  # per issuer: nonces and signatures have few lengths
 
 
@@ -163,8 +164,9 @@ class TokenMaker:
         """genTime and the signing-time attribute; kept for as long as they stay the same, where that is a second."""
         if self._digits:
             return generalized_time(at, self._digits), _signing_time(at)
-        second, kept = at.replace(microsecond=0), self._times
-        if kept is None or kept[0] != second:
+        kept = self._times
+        if kept is None or not kept[0] <= at < kept[0] + _SECOND:
+            second = at.replace(microsecond=0)
             kept = self._times = second, generalized_time(second, 0), _signing_time(second)
         return kept[1], kept[2]
 
