@@ -105,11 +105,16 @@ def crl(
         builder = builder.add_extension(extension, critical)
     for serial, reason in (revoked or {}).items():
         entry = x509.RevokedCertificateBuilder().serial_number(serial)
-        entry = entry.revocation_date(this_update - timedelta(hours=1))
+        entry = entry.revocation_date(revoked_at(ca))
         if reason is not None:
             entry = entry.add_extension(x509.CRLReason(reason), False)
         builder = builder.add_revoked_certificate(entry.build())
     return builder.sign(key or ca.key, hashes.SHA256()).public_bytes(Encoding.PEM if pem else Encoding.DER)
+
+
+def revoked_at(ca: ForeignCa) -> datetime:
+    """When everything on the CRLs of a CA was revoked: the same moment on each of them."""
+    return ca.since + timedelta(days=30)
 
 
 def scope(url: str | None = None, *, user: bool = False, ca: bool = False, indirect: bool = False) -> tuple[Any, bool]:
