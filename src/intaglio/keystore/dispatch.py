@@ -33,7 +33,6 @@ class Dispatcher:
         self._name = name
         self._queue: SimpleQueue[_Call | None] = SimpleQueue()
         self._threads = 0
-        self._idle = 0
         self._closed = False
         self._lock = threading.Lock()
         self._mailboxes: dict[asyncio.AbstractEventLoop, _Mailbox] = {}
@@ -52,7 +51,8 @@ class Dispatcher:
         self._submit(_Call(call, None, None))
 
     def close(self) -> None:
-        """End the threads once they have done what is queued."""
+        """End the threads once they have done what is queued. Whoever comes later, since he does not know yet, is still
+        served, by a thread that ends at once."""
         with self._lock:
             self._closed = True
             for _ in range(self._threads):
@@ -60,21 +60,23 @@ class Dispatcher:
 
     def _submit(self, call: _Call) -> None:
         self._queue.put(call)
-        if self._idle > 0 or self._threads >= self._limit:  # looked at without the lock: at worst one thread too few
+        if self._threads >= self._limit and not self._closed:
             return
         with self._lock:
-            if self._threads < self._limit and not self._closed:
+            if self._closed:
+                # Those at work may all be about to end: one more thread, and behind the call the end of one.
+                self._queue.put(None)
+            if self._closed or self._threads < self._limit:
                 self._threads += 1
                 threading.Thread(target=self._work, name=f"{self._name}-{self._threads}", daemon=True).start()
 
     def _work(self) -> None:
-        while True:
-            self._idle += 1
-            call = self._queue.get()
-            self._idle -= 1
-            if call is None:
-                return
+        call = self._queue.get()
+        while call is not None:
             call.do()
+            call = self._queue.get()
+        with self._lock:
+            self._threads -= 1
 
     def _new_mailbox(self, loop: asyncio.AbstractEventLoop) -> _Mailbox:
         self._mailboxes = {each: box for each, box in self._mailboxes.items() if not each.is_closed()}

@@ -210,3 +210,12 @@ def test_modules_and_their_variables_come_from_the_settings(monkeypatch: pytest.
     assert (found["first"].path, found["second"].path) == (Path("/opt/a.so"), Path("/opt/b.so"))
     assert found["first"].environment == {"EVERYWHERE": "1"}
     assert found["second"].environment == {"EVERYWHERE": "1", "ONLY_THERE": "2"}
+
+
+async def test_who_comes_after_the_end_is_still_served_and_no_thread_stays() -> None:
+    late = Unavailable("late", code="token-unavailable")
+    dispatcher = Dispatcher(3, 5.0, lambda: late, "ending")
+    assert [await dispatcher.run(lambda n=n: n) for n in range(5)] == [0, 1, 2, 3, 4]
+    dispatcher.close()
+    assert [await dispatcher.run(lambda n=n: n) for n in range(5)] == [0, 1, 2, 3, 4]
+    await eventually(lambda: not any(each.name.startswith("ending") for each in threading.enumerate()))
