@@ -244,9 +244,9 @@ def test_nss_asks_the_address_in_the_certificate(ca: OpensslCa, tmp_path: Path) 
     for name, leaf in (("good", good), ("bad", bad)):
         run("certutil", "-A", "-d", store, "-n", name, "-t", ",,", "-a", "-i", leaf.certificate)
     told = attempt("ocspclnt", "-S", "good", "-d", store).output
-    assert "succeeded" in told or "good" in told.lower(), told
+    assert 'certificate "good" succeeded' in told
     told = attempt("ocspclnt", "-S", "bad", "-d", store).output
-    assert "revoked" in told.lower(), told
+    assert "Peer's Certificate has been revoked" in told
 
 
 def test_java_refuses_what_is_revoked(ca: OpensslCa, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import NamedTuple
 
+from prometheus_client import Counter
+
 from intaglio.authority.context import Authority
 from intaglio.authority.live_status import Status, StatusSource
 from intaglio.core import clock
@@ -43,6 +45,18 @@ OUTLINE_OCTETS = 16 * 1024 * 1024
 _MOMENT = 60.0
 
 _HELD = Answer(b"", outcome=Outcome.HELD)
+_RESPONSE_STATUS = {
+    responses.MALFORMED_REQUEST: "malformedRequest",
+    responses.INTERNAL_ERROR: "internalError",
+    responses.TRY_LATER: "tryLater",
+    responses.SIGNATURE_REQUIRED: "sigRequired",
+    responses.UNAUTHORIZED: "unauthorized",
+}
+_answers = Counter(
+    "intaglio_ocsp_answers",
+    "OCSP answers that were made anew, by OCSP response status; those given from memory are among the requests.",
+    ["status"],
+)
 
 
 class Responder:
@@ -162,7 +176,9 @@ class Responder:
             return self._failure(responses.INTERNAL_ERROR, path)
 
     def _note(self, about: Sequence[CertId], path: str | None, answer: Answer) -> None:
-        """If that is wanted, a line in the log per certificate, with its serial number and the name of its CA."""
+        """Count an answer; if it is wanted, write a line per certificate, with its serial number and the name of its CA."""
+        if answer.outcome is not Outcome.HELD:
+            _answers.labels(_RESPONSE_STATUS.get(answer.body, "successful")).inc()
         if not self.limits.log_requests or answer.outcome is Outcome.HELD:
             return
         event = "SendRevocationStatusRequest"
