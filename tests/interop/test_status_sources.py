@@ -155,10 +155,11 @@ def test_a_crl_that_ends_turns_good_into_try_later(
     va: Product, ca: OpensslCa, web: WebServer, name: str, tmp_path: Path
 ) -> None:
     good = ca.issue("good")
-    url = web.put("ca.crl", ca.crl(seconds=8))
+    url = web.put("ca.crl", ca.crl())
     va.run("ocsp", "authority", "create", name, "--issuer", ca.certificate, "--crl", url, "--every", "1s")
     add_signer(va, ca, name)
     eventually(lambda: asked(va, ca, good, folder=tmp_path) == {good.serial: "good"}, what="the CRL counts")
+    web.put("ca.crl", ca.crl(seconds=15))
     metrics = va.url("health", "/metrics")
     eventually(
         lambda: f'CRLExpirationWarning{{authority="{name}"}} 1.0' in run("curl", "--silent", metrics),
