@@ -94,7 +94,8 @@ def _render_for_gateway(error: IntaglioError) -> tuple[bytes, bytes]:
 
 def _health(services: Services, registry: HealthRegistry) -> None:
     ca_health.register(services, registry)
-    timestamping.register(services.timestamping, registry)
+    if timestamping.is_wanted(services.settings):
+        timestamping.register(services.timestamping, registry)
     status_health.register(services, registry)
 
 

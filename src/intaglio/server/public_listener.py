@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from intaglio.server.services import Services
-from intaglio.server.timestamping import Timestamping
+from intaglio.server.timestamping import Timestamping, is_wanted
 from intaglio.validation.api import public_app
 from intaglio.validation.conditional import NOT_FOUND
 
@@ -24,7 +24,7 @@ class PublicListener:
             validation = public_app(services.authority, services.watch)
             services.on_stop(validation.close)
             self._validation = validation
-        if not only or "tsa" in only:
+        if is_wanted(services.settings):
             self._timestamping = services.timestamping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from intaglio.core.clock import rfc3339
 from intaglio.core.errors import IntaglioError
 from intaglio.core.logging import get_logger
+from intaglio.core.settings import Settings
 from intaglio.server.health import Health, HealthRegistry
 from intaglio.server.metrics import certificate_expiry
 from intaglio.server.services import Services
@@ -82,6 +83,11 @@ class Timestamping:
                     services.timestamps, request_timeout=services.settings.request_timeout
                 )
             return self.app
+
+
+def is_wanted(settings: Settings) -> bool:
+    """Whether this server gives timestamps at all."""
+    return not settings.only or "tsa" in settings.only
 
 
 def register(timestamping: Timestamping, registry: HealthRegistry) -> None:
