@@ -37,15 +37,13 @@ def at(client: httpx.AsyncClient) -> httpx.AsyncClient:
 @pytest_asyncio.fixture
 async def operator(management: Management) -> AsyncIterator[httpx.AsyncClient]:
     """The operator of a host with the trust domain ``prod.example``."""
+    mail = {"email_domains": ["example.com"]}
     async with at(management.client(operator=True)) as client:
         for path, body in (
             ("/api/v1/organizations", {"name": "demo"}),
             (
                 "/mtls/v1/domains",
-                {
-                    "name": "prod.example", "environment": "prod", "organization": "demo", "new_ca": {},
-                    "email_domains": ["example.com"],
-                },  # fmt: skip
+                {"name": "prod.example", "environment": "prod", "organization": "demo", "new_ca": {}, **mail},
             ),
         ):
             answer = await client.post(path, json=body)
