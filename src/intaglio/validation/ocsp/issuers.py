@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import lru_cache
 from uuid import UUID
 
 from intaglio.asn1 import der
@@ -67,7 +68,7 @@ class IssuerIndex:
         described = {authority.ca_id for authority in configured if authority.ca_id is not None}
         for ca in snapshot.cas.values():
             for issuer in _built_in(ca, f"/ocsp/{ca.organization}/{ca.name}"):
-                for encoded in _cert_id_issuers(issuer.certificate):
+                for encoded in _cert_id_issuers(issuer.certificate.subject.der, issuer.certificate.spki):
                     self._built_in[encoded] = issuer
             if ca.id not in described:
                 for issuer in _built_in(ca, f"{EVERYBODY}/{ca.full_id}"):
@@ -95,7 +96,7 @@ class IssuerIndex:
         return path in self._options and self._options[path].http_error
 
     def _add(self, issuer: Issuer) -> None:
-        for encoded in _cert_id_issuers(issuer.certificate):
+        for encoded in _cert_id_issuers(issuer.certificate.subject.der, issuer.certificate.spki):
             self._everybody.setdefault(encoded, issuer)
             self._by_path.setdefault((issuer.path, encoded), issuer)
 
@@ -147,13 +148,17 @@ _HASHES: tuple[tuple[str, Callable[[bytes], bytes]], ...] = (
 )
 
 
-def _cert_id_issuers(certificate: CertificateInfo) -> Iterator[bytes]:
-    """Every encoding of hashAlgorithm, issuerNameHash, issuerKeyHash; clients differ in writing NULL parameters."""
-    name, public_key = certificate.subject.der, public_key_bits(certificate.spki)
+@lru_cache(maxsize=4096)
+def _cert_id_issuers(subject: bytes, spki: bytes) -> tuple[bytes, ...]:
+    """Every encoding of hashAlgorithm, issuerNameHash, issuerKeyHash; clients differ in writing NULL parameters.
+
+    Remembered, because an index is made anew for every change of configuration, and rarely for one of these.
+    """
+    found = []
     for oid, digest in _HASHES:
-        hashes = der.octet_string(digest(name)) + der.octet_string(digest(public_key))
-        yield der.sequence(der.oid(oid), der.null()) + hashes
-        yield der.sequence(der.oid(oid)) + hashes
+        hashes = der.octet_string(digest(subject)) + der.octet_string(digest(public_key_bits(spki)))
+        found += [der.sequence(der.oid(oid), der.null()) + hashes, der.sequence(der.oid(oid)) + hashes]
+    return tuple(found)
 
 
 def public_key_bits(spki: bytes) -> bytes:

@@ -176,7 +176,7 @@ class Responder:
             return self._failure(responses.INTERNAL_ERROR, path)
 
     def _note(self, about: Sequence[CertId], path: str | None, answer: Answer) -> None:
-        """Count an answer; if it is wanted, write a line per certificate, with its serial number and the name of its CA."""
+        """Count an answer; if that is wanted, write a line per certificate, with serial number and name of the CA."""
         if answer.outcome is not Outcome.HELD:
             _answers.labels(_RESPONSE_STATUS.get(answer.body, "successful")).inc()
         if not self.limits.log_requests or answer.outcome is Outcome.HELD:
