@@ -12,29 +12,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from intaglio.audit.record import record
 from intaglio.authority import locks
-from intaglio.core import clock
 from intaglio.core.errors import IntaglioError, Refused, StateConflict
 from intaglio.core.principal import SYSTEM
 from intaglio.db.engine import Transaction
-from intaglio.platform import outgoing
-from intaglio.validation.authorities import directories, reading
-from intaglio.validation.authorities.values import Authority, CrlPart
+from intaglio.validation.authorities import reading
+from intaglio.validation.authorities.values import Authority
 from intaglio.validation.context import Validation
-from intaglio.validation.sources import fetching, importing, ldap, state
-from intaglio.validation.sources.crl_checks import Before, check_covers, check_crl, identity_of
-from intaglio.validation.sources.fetching import Fetched, Known
+from intaglio.validation.sources import importing, state
+from intaglio.validation.sources.crl_fetching import Arrived, arrivals, fetch_all
 from intaglio.validation.sources.freshness import DELTA, SERIALS
 from intaglio.validation.sources.importing import Changes
-from intaglio.validation.sources.serial_list import MAX_OCTETS, serials
+from intaglio.validation.sources.serial_list import serials
 from intaglio.validation.sources.state import Part
-from intaglio.x509.crl_reading import Crl, read_crl
+from intaglio.x509.crl_reading import read_crl
 
 #: Called before the commit of what was read: raises when another process has taken over.
 Confirm = Callable[[Transaction], Awaitable[None]]
@@ -61,14 +58,6 @@ class Looked:
         return f"{self.changed} certificates changed." if self.new else "Nothing new."
 
 
-@dataclass
-class _Arrived:
-    """A file that is new and passed its checks; of a CRL the frame, which is small, but not the octets."""
-
-    fetched: Fetched
-    crl: dict[str, Any] = field(default_factory=dict)
-
-
 async def look(
     validation: Validation,
     authority: Authority,
@@ -86,169 +75,11 @@ async def look(
     looked, room = Looked(), room or contextlib.nullcontext()
     async with validation.database.read() as view:
         before = await state.parts_of(view, authority.set_id)
-    async with _files() as arrived:
-        await _fetch_all(validation, authority, before, arrived, looked, room)
+    async with arrivals() as arrived:
+        await fetch_all(validation, authority, before, arrived, looked.failures, room)
         async with room if arrived else contextlib.nullcontext():
             await _take_in(validation, authority, arrived, looked, confirm, progress)
     return looked
-
-
-# ---- fetching and checking -------------------------------------------------------------------------------------------
-
-
-@contextlib.asynccontextmanager
-async def _files() -> AsyncIterator[dict[str, _Arrived]]:
-    files: dict[str, _Arrived] = {}
-    try:
-        yield files
-    finally:
-        for each in files.values():
-            each.fetched.close()
-
-
-async def _fetch_all(
-    validation: Validation,
-    authority: Authority,
-    before: Mapping[str, Part],
-    arrived: dict[str, _Arrived],
-    looked: Looked,
-    room: AbstractAsyncContextManager[Any],
-) -> None:
-    for part in authority.crl.crls:
-        for delta in (False, True) if part.has_delta else (False,):
-            name = part.name + DELTA if delta else part.name
-            fetch = _fetch_crl(validation, authority, part, before.get(name), room, delta=delta)
-            await _attempt(name, fetch, arrived, looked)
-    if authority.crl.serial_list:
-        await _attempt(SERIALS, _fetch_serials(validation, authority, before.get(SERIALS)), arrived, looked)
-
-
-async def _attempt(
-    name: str, fetch: Awaitable[_Arrived | None], arrived: dict[str, _Arrived], looked: Looked
-) -> None:
-    try:
-        found = await fetch
-    except IntaglioError as error:
-        looked.failures[name] = error
-    else:
-        if found is not None:
-            arrived[name] = found
-
-
-async def _fetch_crl(
-    validation: Validation,
-    authority: Authority,
-    part: CrlPart,
-    known: Part | None,
-    room: AbstractAsyncContextManager[Any],
-    *,
-    delta: bool,
-) -> _Arrived | None:
-    """A CRL that is new and passed its checks; None when the one that is known is still the newest."""
-    fetched = await fetch_part(validation, authority, part, known, delta=delta)
-    if known is not None and known["complete"] and (fetched is None or fetched.digest == known["digest"]):
-        if fetched is not None:
-            fetched.close()
-        _require_current(known)
-        return None
-    if fetched is None:
-        return None
-    try:
-        async with room:
-            facts = await asyncio.to_thread(_checked, fetched, authority, known, delta=delta)
-    except BaseException:
-        fetched.close()
-        raise
-    return _Arrived(fetched, facts)
-
-
-def _require_current(known: Part) -> None:
-    if known["next_update"] is not None and known["next_update"] <= clock.now():
-        raise Refused(
-            f"The CRL expired at {known['next_update']:%Y-%m-%d %H:%M:%S}, and there is no newer one.",
-            code="crl-expired",
-            remedy="Ask those who run the CA.",
-        )
-
-
-async def fetch_part(
-    validation: Validation, authority: Authority, part: CrlPart, known: Part | None, *, delta: bool
-) -> Fetched | None:
-    """A CRL as it is where it is read from; None when the server says that it is the known one."""
-    options = authority.crl
-    async with validation.database.read() as view:
-        guard = await outgoing.guard_of(view)
-        directory = await directories.load(view, validation.master_key, part.directory) if part.directory else None
-    if directory is not None:
-        attribute = part.delta_attribute if delta else part.attribute
-        values = await ldap.read_attribute(
-            directory, guard, part.entry, attribute, timeout=options.timeout, limit=options.max_octets
-        )
-        return fetching.in_memory(await asyncio.to_thread(_newest, values))
-    return await fetching.fetch(
-        part.delta_url if delta else part.url,
-        guard,
-        fetching.trust_of(options.server_ca),
-        timeout=options.timeout,
-        limit=options.max_octets,
-        known=_known(known),
-    )
-
-
-def _newest(values: list[bytes]) -> bytes:
-    """Of several CRLs in one attribute the one that was made last."""
-    return values[0] if len(values) == 1 else max(values, key=lambda value: read_crl(value).this_update)
-
-
-def _known(known: Part | None) -> Known:
-    if known is None or not known["complete"]:
-        return Known()
-    return Known(known["etag"], known["last_modified"])
-
-
-def _checked(fetched: Fetched, authority: Authority, known: Part | None, *, delta: bool) -> dict[str, Any]:
-    """What is recorded of a CRL that passed its checks. Runs in a thread: a signature over megabytes takes time."""
-    crl = read_crl(fetched.read())
-    if crl.is_delta != delta:
-        what = "a delta CRL where a complete one" if crl.is_delta else "a complete CRL where a delta"
-        raise Refused(f"The CRL is not used: there is {what} is expected.", code="crl-kind-wrong")
-    if delta and crl.number is None:
-        raise Refused("The CRL is not used: a delta CRL needs a number.", code="crl-kind-wrong")
-    number = None if known is None or known["crl_number"] is None else int(known["crl_number"])
-    before = Before() if known is None else Before(number, known["this_update"])
-    check_crl(crl, authority.issuers, clock.now(), before)
-    check_covers(crl.scope, authority.crl.covers, alone=len(authority.crl.crls) == 1)
-    return _facts(crl)
-
-
-def _facts(crl: Crl) -> dict[str, Any]:
-    return {
-        "number": crl.number,
-        "base": crl.delta_base,
-        "this_update": crl.this_update,
-        "next_update": crl.next_update,
-        "identity": identity_of(crl),
-        "urls": list(crl.scope.urls)[:5],
-        "keeps_expired": crl.keeps_expired,
-    }
-
-
-async def _fetch_serials(validation: Validation, authority: Authority, known: Part | None) -> _Arrived | None:
-    options = authority.crl
-    async with validation.database.read() as view:
-        guard = await outgoing.guard_of(view)
-    fetched = await fetching.fetch(
-        options.serial_list,
-        guard,
-        fetching.trust_of(options.server_ca),
-        timeout=options.timeout,
-        limit=MAX_OCTETS,
-        known=_known(known),
-    )
-    if fetched is not None and known is not None and known["digest"] == fetched.digest and known["complete"]:
-        fetched.close()
-        return None
-    return None if fetched is None else _Arrived(fetched)
 
 
 # ---- taking in -------------------------------------------------------------------------------------------------------
@@ -257,7 +88,7 @@ async def _fetch_serials(validation: Validation, authority: Authority, known: Pa
 async def _take_in(
     validation: Validation,
     authority: Authority,
-    arrived: Mapping[str, _Arrived],
+    arrived: Mapping[str, Arrived],
     looked: Looked,
     confirm: Confirm,
     progress: importing.Progress,
@@ -298,7 +129,7 @@ async def _apply(
     tx: Transaction,
     authority: Authority,
     names: list[str],
-    arrived: Mapping[str, _Arrived],
+    arrived: Mapping[str, Arrived],
     looked: Looked,
     progress: importing.Progress,
 ) -> None:
@@ -333,7 +164,7 @@ async def _apply_part(
     authority: Authority,
     name: str,
     number: int,
-    arrived: _Arrived,
+    arrived: Arrived,
     changes: Changes,
     progress: importing.Progress,
 ) -> None:
@@ -351,7 +182,7 @@ async def _apply_crl(
     authority: Authority,
     name: str,
     number: int,
-    arrived: _Arrived,
+    arrived: Arrived,
     changes: Changes,
     progress: importing.Progress,
 ) -> dict[str, Any]:

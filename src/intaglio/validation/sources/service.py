@@ -164,7 +164,7 @@ async def _check_crls(validation: Validation, authority: Authority) -> AsyncIter
 
 
 async def _fetched(validation: Validation, authority: Authority, part: Any, *, delta: bool) -> bytes:
-    from intaglio.validation.sources.crl_source import fetch_part
+    from intaglio.validation.sources.crl_fetching import fetch_part
 
     fetched = await fetch_part(validation, authority, part, None, delta=delta)
     assert fetched is not None, "nothing is known, so nothing can be unchanged"
