@@ -304,6 +304,25 @@ def test_a_file_is_stamped_and_verified_by_our_own_commands(stamping: Stamping, 
     assert "badAlg" in refused.output
 
 
+def test_an_issuer_is_changed_renewed_and_deleted_by_command(stamping: Stamping) -> None:
+    stamping.create("commands", "--accuracy", "1s")
+    product = stamping.product
+    before = product.json("tsa", "issuer", "show", "commands")
+    product.run("tsa", "issuer", "set", "commands", "--accuracy", "none", "--qualified", "--hash", "sha512",
+                "--digest", "sha512")  # fmt: skip
+    product.run("tsa", "issuer", "renew", "commands")
+    after = product.json("tsa", "issuer", "show", "commands")
+    assert (after["profile"]["accuracy"], after["profile"]["qualified"]) == (None, True)
+    assert (after["profile"]["hashes"], after["profile"]["digest"]) == (["sha512"], "sha512")
+    assert after["certificate"]["serial_number"] != before["certificate"]["serial_number"]
+    assert "commands" in product.run("tsa", "issuer", "list")
+    assert product.run("tsa", "url", "commands").strip() == after["url"]
+    assert "serial_octets" in product.attempt("tsa", "issuer", "validate", "commands", "--serial-octets", "7").output
+    product.run("tsa", "issuer", "delete", "commands", "--yes")
+    eventually(lambda: stamping.status("commands") == 404, what="it is gone")
+    assert product.attempt("tsa", "issuer", "show", "commands").status == 1
+
+
 def test_a_foreign_ca_certifies_an_issuer(stamping: Stamping, tmp_path: Path) -> None:
     product, made = stamping.product, tmp_path / "foreign"
     made.mkdir()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from intaglio.asn1 import der
 from intaglio.timestamping.rejections import Failure, Rejection
-from intaglio.timestamping.requests import HASHES, MAX_NONCE_OCTETS, parse_request
+from intaglio.timestamping.requests import HASHES, MAX_NONCE_OCTETS, _parse, _usual, parse_request
 from intaglio.timestamping.verification import make_query
 
 SHA256 = der.sequence(der.oid("2.16.840.1.101.3.4.2.1"), der.null())
@@ -108,3 +108,28 @@ def test_our_own_queries_are_requests(name: str, certificates: bool) -> None:
     found = parse_request(query.der)
     assert (found.hash_name, found.digest, found.wants_certificate) == (name, digest, certificates)
     assert found.nonce == der.integer(query.nonce)
+
+
+@given(
+    st.sampled_from([name for name, _ in HASHES.values()]),
+    st.none() | st.integers(-(2**70), 2**70),
+    st.none() | st.booleans(),
+    st.booleans(),
+    st.none() | st.tuples(st.integers(min_value=0), st.integers(0, 255)),
+)
+def test_the_short_way_says_what_the_long_way_says(
+    name: str, nonce: int | None, wanted: bool | None, parameters: bool, change: tuple[int, int] | None
+) -> None:
+    oid, length = next((oid, length) for oid, (known, length) in HASHES.items() if known == name)
+    algorithm = der.sequence(der.tlv(der.OBJECT_IDENTIFIER, oid), der.null() if parameters else b"")
+    parts = [der.integer(1), imprint(algorithm, bytes(length))]
+    parts += [der.integer(nonce)] if nonce is not None else []
+    parts += [der.boolean(wanted)] if wanted is not None else []
+    data = bytearray(der.sequence(*parts))
+    if change is not None:
+        data[change[0] % len(data)] = change[1]
+    short = _usual(bytes(data))
+    if change is None:
+        assert short is not None or len(data) > 129
+    if short is not None:
+        assert short == _parse(bytes(data))

@@ -18,6 +18,7 @@ from intaglio.server.runtime import Address, Bound
 from intaglio.server.unix_socket import bind_admin_socket
 
 _BACKLOG = 1024
+_PROBE_AFTER = 180  # seconds without a word, after which the kernel asks whether the peer is still there
 _UNANSWERED = 60_000  # milliseconds: a peer that acknowledges nothing for so long is gone (TCP_USER_TIMEOUT)
 _BIND_PATIENCE = 3.0  # seconds an address may still be held by the processes of a server that was just killed
 _ANY = {"", "0.0.0.0", "::", "*"}  # noqa: S104 - these spellings mean every address
@@ -138,6 +139,7 @@ def _bind_once(listener: Listener) -> tuple[socket.socket, ...]:
             undo.callback(bound.close)
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _PROBE_AFTER)
             bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNANSWERED)
             if family == socket.AF_INET6:
