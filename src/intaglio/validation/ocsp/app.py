@@ -112,7 +112,7 @@ class OcspApp:
             if (found := await self._cached((path, body))) is not None:
                 await found.send(send)
             elif (signed := self.responder.answer_again(body, _place(path))) is not None:
-                await send({"type": "http.response.start", "status": 200, "headers": _posted_headers(signed)})
+                await send({"type": "http.response.start", "status": 200, "headers": _posted_headers(len(signed))})
                 await send({"type": "http.response.body", "body": signed})
             else:
                 await self._answer((path, body), receive, send)
@@ -193,7 +193,7 @@ class OcspApp:
                 max_age=int((answer.next_update - answer.produced_at).total_seconds()) // 2,
             )
         else:
-            made = Document(answer.body, _posted_headers(answer.body))
+            made = Document(answer.body, _posted_headers(len(answer.body)))
         # What is asked is kept as well, and can be made many times longer than what is answered.
         asked = len(question) if isinstance(question, str) else len(question[0]) + len(question[1])
         self._cache.put(question, made, about=answer.about, octets=asked + len(answer.body), stale_at=answer.stale_at)
@@ -220,9 +220,11 @@ class OcspApp:
             self._cache.drop(changes)
 
 
-def _posted_headers(body: bytes) -> list[tuple[bytes, bytes]]:
+@lru_cache(maxsize=1024)
+def _posted_headers(length: int) -> list[tuple[bytes, bytes]]:
+    """Headers of what was posted for; answers of one length share them, so nobody may change them."""
     # What is posted is not stored by caches (RFC 9110 section 9.3.3), so nothing has to be said about it.
-    return [_CONTENT_TYPE_HEADER, (b"content-length", b"%d" % len(body))]
+    return [_CONTENT_TYPE_HEADER, (b"content-length", b"%d" % length)]
 
 
 def _place(path: str) -> str | None:
