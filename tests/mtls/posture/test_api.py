@@ -66,3 +66,21 @@ async def test_nobody_sees_nothing(management: Management) -> None:
     async with management.client() as stranger:
         for path in ("posture", "posture/waivers", "service-edges"):
             assert (await stranger.get(f"{_BASE}/{path}?organization=demo")).status_code == 401
+
+
+async def test_posture_finds_what_a_deleted_account_owned(management: Management) -> None:
+    await management.user("carol")
+    async with management.client(operator=True) as client:
+        domain = {"name": "prod.example", "environment": "prod", "organization": "demo"}
+        assert (await client.post(f"{_BASE}/domains", json=domain)).status_code == 201
+        wish = {"domain": "prod.example", "kind": "device", "name": "d", "owner": "carol"}
+        made = (await client.post(f"{_BASE}/identities", json=wish)).json()
+        assert (made["owner"], made["owner_confirmed"]) == ("carol", True)
+        assert (await client.delete("/users/carol")).status_code == 204
+        found = (await client.get(f"{_BASE}/identities/{made['id']}")).json()
+        assert (found["owner"], found["owner_confirmed"]) == ("carol", False)
+        report = (await client.get(f"{_BASE}/posture?organization=demo&format=json")).json()
+        (check,) = [each for each in report["results"] if each["id"] == "PC-25"]
+        assert [each["subject"] for each in check["findings"]] == ["device:d@prod.example"]
+        told = (await client.get("/audit", params={"filter": "action=identity.lose-owner"})).json()["items"]
+        assert [each["detail"]["identities"] for each in told] == [["device:d@prod.example"]]
