@@ -6,6 +6,7 @@ import base64
 import concurrent.futures
 import json
 import re
+import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -274,6 +275,16 @@ def test_no_timestamps_while_chronyd_is_away_and_again_when_it_is_back(stamping:
         stamping.chronyd.start()
     eventually(lambda: "Status: Granted." in answer(), what="timestamps are given again")
     assert stamping.product.run("tsa", "check", "clock").startswith("clock: ok")
+
+
+def test_an_idle_connection_is_closed(stamping: Stamping) -> None:
+    port = stamping.product.runtime.port("public")
+    with socket.create_connection(("localhost", port), timeout=60) as connection:
+        connection.sendall(b"GET /tsa/health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        received = b""
+        while part := connection.recv(65536):  # ends when the server closes; fails when it does not within a minute
+            received += part
+    assert received.startswith(b"HTTP/1.1 200")
 
 
 def test_responses_are_logged_where_that_is_asked_for(stamping: Stamping, tmp_path: Path) -> None:

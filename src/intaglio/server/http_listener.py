@@ -28,6 +28,7 @@ from intaglio.transport.tls_stream import HandshakeResult, TlsStream
 log = get_logger(__name__)
 
 KEEP_ALIVE = 75  # seconds an idle connection is kept
+_KEEP_ALIVE = {"public": 10}  # of many clients that ask once, none should hold a connection for long
 _SWEEP = 1.0  # seconds between looks at slow heads and refreshes of the Date header
 _NO_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _PAUSE = 0.5  # seconds without accepting when the system has no descriptors or memory left
@@ -58,7 +59,7 @@ class HttpListener:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            timeout_keep_alive=KEEP_ALIVE,
+            timeout_keep_alive=_KEEP_ALIVE.get(self.name, KEEP_ALIVE),
         )
         self._config.load()
         self._state = ServerState()
