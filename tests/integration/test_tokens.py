@@ -179,6 +179,30 @@ def test_a_second_instance_of_a_key_command_is_told_that_another_one_runs(house:
     assert house.product.attempt("key", "create", "ECDSAP256").status == 0
 
 
+def test_client_files_are_taken_over_and_written_back_by_command(house: House, tmp_path: Path) -> None:
+    product = house.product
+    (tmp_path / "kmdata/local").mkdir(parents=True)
+    (tmp_path / "kmdata/local/world").write_bytes(b"security world")
+    product.run("hsm", "import", "--preset", "nshield", "--from", tmp_path / "kmdata", "--yes")
+    product.run("hsm", "export", "--preset", "nshield", "--out", tmp_path / "out", "--tar")
+    assert "kmdata/local/world" in run("tar", "tzf", tmp_path / "out/kmdata.tar.gz")
+    product.run("hsm", "import", "--preset", "nshield", "--from", tmp_path / "out/kmdata.tar.gz", "--yes")
+    for options in (
+        ("luna", "--package", "x.zip", "--cert-dir", "cert"),
+        ("luna", "--cert-dir", "cert"),
+        ("nshield", "--from", tmp_path / "kmdata", "--chrystoki", "x"),
+        ("nshield",),
+        ("yubihsm2", "--from", tmp_path),
+    ):
+        refused = product.attempt("hsm", "import", "--yes", "--preset", *options)
+        assert refused.status == 1
+        assert "belong together" in refused.output or "no client configuration" in refused.output
+    unconfirmed = product.attempt("hsm", "import", "--preset", "nshield", "--from", tmp_path / "kmdata")
+    assert "--yes" in unconfirmed.output
+    actions = [each["action"] for each in product.json("audit", "list", "--filter", "action~hsm-files")]
+    assert sorted(actions) == ["hsm-files.export", "hsm-files.import", "hsm-files.import"]
+
+
 async def test_a_ca_moves_into_a_token_loses_it_under_load_and_goes_on_by_itself(
     new_product: NewProduct, tmp_path: Path
 ) -> None:
