@@ -38,6 +38,7 @@ NEEDED: dict[Permission, set[str]] = {
         *(f"POST {_CA}/certificates", f"POST {_CA}/certificates/preview", f"POST {_CA}/crls"),
         *(f"POST {_SERIAL}/{action}" for action in ("renew", "reissue", "revoke", "hold", "unhold")),
         *(f"POST {_CA}/subjects/{action}" for action in ("revoke", "hold", "unhold")),
+        "POST /validation/credentials/issue",  # which also needs what the rest of its room needs
     },
     Permission.CA_CONFIGURE: {
         *("POST /organizations", f"PATCH {_ORGANIZATION}", f"DELETE {_ORGANIZATION}"),
@@ -87,6 +88,7 @@ NEEDED: dict[Permission, set[str]] = {
         *("POST /validation/authorities", "PUT /validation/authorities/none", "DELETE /validation/authorities/none"),
         *("POST /validation/authorities/none/reset-source", "POST /validation/sources/none/check"),
         *("POST /validation/sources/none/pull", "POST /validation/credentials", f"DELETE {_CREDENTIAL}"),
+        "POST /validation/credentials/issue",
         *("PUT /validation/directories/none", "DELETE /validation/directories/none"),
         *("POST /validation/signers", f"DELETE {_SIGNER}", f"POST {_SIGNER}/certificate"),
         *(f"POST {_SIGNER}/request", f"POST {_SIGNER}/renew"),
@@ -123,6 +125,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /validation/authorities/none/reset-source": _AUTHORITY,
     "PUT /validation/directories/none": {"name": "none", "url": "ldap://directory.example"},
     "POST /validation/signers": {"kind": "delegated", "authority": "none"},
+    "POST /validation/credentials/issue": {"ca": "none~none", "subject": "CN=x"},
     "POST /validation/credentials": {"pkcs12": "AAAA", "password": "x"},
     f"POST {_SIGNER}/certificate": {"certificate": certificates.authority("Any").pem.decode()},
     "PATCH /profiles/none": {"changes": {}},
