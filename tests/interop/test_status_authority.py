@@ -69,6 +69,7 @@ class OpensslCa:
         self.folder = folder
         self.base = base
         self.responder = responder
+        self.product: Product | None = None
         (folder / "index.txt").write_text("")
         (folder / "serial").write_text("1000\n")
         (folder / "crlnumber").write_text("01\n")
@@ -132,6 +133,7 @@ def ca(product: Product, tmp_path_factory: pytest.TempPathFactory) -> Iterator[O
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         made = OpensslCa(folder, f"http://127.0.0.1:{server.server_port}", product.url("public", "/eva"))
+        made.product = product
         product.run("settings", "set", "outgoing.networks=[127.0.0.0/8, '::1/128']")
         product.run(
             "ocsp", "authority", "create", _NAME, "--issuer", folder / "issuing.pem", "--crl",
@@ -141,7 +143,7 @@ def ca(product: Product, tmp_path_factory: pytest.TempPathFactory) -> Iterator[O
         product.run("ocsp", "signer", "import", _NAME, made.certify_signer(request))
         eventually(
             lambda: _status(made, "0x7777") == "good",
-            what=lambda: product.run("ocsp", "source", "show", _NAME) + _asked(made, "-serial", "0x7777"),
+            what=lambda: _state(made),
         )
         yield made
         server.shutdown()
@@ -152,6 +154,13 @@ def _asked(ca: OpensslCa, *arguments: str | Path) -> str:
         "openssl", "ocsp", "-issuer", ca.folder / "issuing.pem", "-CAfile", ca.folder / "root.pem", "-url",
         ca.responder, *arguments,
     ).output  # fmt: skip
+
+
+def _state(ca: OpensslCa) -> str:
+    """How reading the CRL goes, and what is answered."""
+    assert ca.product is not None
+    listed = ca.openssl("crl", "-in", "issuing.crl", "-noout", "-text")
+    return ca.product.run("ocsp", "source", "show", _NAME) + _asked(ca, "-serial", "0x7777") + listed
 
 
 def _status(ca: OpensslCa, serial: str) -> str:
@@ -166,7 +175,7 @@ def _serial(leaf: Leaf) -> str:
 def _revoked(ca: OpensslCa, name: str) -> Leaf:
     leaf = ca.issue(name)
     ca.revoke(leaf)
-    eventually(lambda: _status(ca, _serial(leaf)) == "revoked", what="the new CRL was read")
+    eventually(lambda: _status(ca, _serial(leaf)) == "revoked", what=lambda: _state(ca))
     return leaf
 
 

@@ -11,6 +11,7 @@ import ssl
 import tempfile
 from dataclasses import dataclass
 from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from typing import BinaryIO
 from urllib.parse import urljoin, urlsplit
 
@@ -23,6 +24,8 @@ from intaglio.platform import outgoing
 _MOST_REDIRECTIONS = 3
 #: However slowly a server sends, reading ends after this many seconds.
 LONGEST_FETCH = 1_800.0
+#: How much older than the answer a Last-Modified must be to tell one file from the next.
+_PROVING_AGE = timedelta(seconds=2)
 _REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -141,7 +144,8 @@ async def _received(url: str, response: httpx.Response, limit: int) -> Fetched:
         raise
     file.seek(0)
     etag, modified = response.headers.get("etag"), response.headers.get("last-modified")
-    return Fetched(file, octets, digest.digest(), _short(etag), _short(modified))
+    proves = _proves(modified, response.headers.get("date"))
+    return Fetched(file, octets, digest.digest(), _short(etag), _short(modified) if proves else None)
 
 
 def in_memory(data: bytes) -> Fetched:
@@ -159,6 +163,18 @@ def too_large(where: str, limit: int) -> TooLarge:
         code="source-too-large",
         remedy="Raise max_crl_mib if it is meant to be.",
     )
+
+
+def _proves(modified: str | None, date: str | None) -> bool:
+    """Whether a Last-Modified tells this file from every later one: two files of one second have the same.
+
+    Source: RFC 9110 section 8.8.2.2.
+    """
+    try:
+        age: timedelta = parsedate_to_datetime(date or "") - parsedate_to_datetime(modified or "")
+    except (ValueError, TypeError):
+        return False
+    return age >= _PROVING_AGE
 
 
 def _short(value: str | None) -> str | None:
