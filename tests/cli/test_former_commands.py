@@ -110,3 +110,17 @@ def test_the_command_that_is_run_is_said_and_its_status_returned(tmp_path: objec
     )  # fmt: skip
     assert ran.stderr.startswith("+ intaglio key list\n")
     assert ran.returncode == 1, ran.stderr  # there is no server
+
+
+def test_several_commands_end_with_one_verdict(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(words: list[str]) -> None:
+        raise SystemExit(1 if words[0] == "hsm" else 0)
+
+    monkeypatch.setattr("intaglio.cli.app.app", run)
+    monkeypatch.setattr(sys, "argv", ["evactl", "check", "all"])
+    with pytest.raises(SystemExit) as ended:
+        former.evactl()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "Failed: hsm check."

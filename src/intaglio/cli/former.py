@@ -67,15 +67,17 @@ def _run(program: str, arguments: Sequence[str]) -> int:
     except NotOffered as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    worst = 0
+    failed = []
     for words in lines:
         print("+ intaglio", *words, file=sys.stderr)
         try:
             app(words)
         except SystemExit as ended:
-            status = ended.code if isinstance(ended.code, int) else 1
-            worst = max(worst, status)
-    return worst
+            if ended.code not in (None, 0):
+                failed.append((" ".join(words), ended.code if isinstance(ended.code, int) else 1))
+    if failed and len(lines) > 1:
+        print(f"Failed: {', '.join(words for words, _ in failed)}.", file=sys.stderr)
+    return max((status for _, status in failed), default=0)
 
 
 def _parser(program: str) -> argparse.ArgumentParser:
