@@ -273,6 +273,6 @@ _COMMANDS: Mapping[str, tuple[Former, ...]] = {
         Former("export-nshield", "Write the configuration of nShield.", ("folder-o", "tar"), _export_nshield),
         Former("check clock", "Check the clock.", (), _just("tsa", "check", "clock")),
         Former("stop", NOT_OFFERED, (),
-               _not_offered(_STOP.format("stop one: intaglio tsa issuer set ISSUER --disable"))),
+               _not_offered(_STOP.format("stop one: intaglio tsa issuer set ISSUER --no-enabled"))),
     ),
 }  # fmt: skip
