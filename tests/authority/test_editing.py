@@ -74,7 +74,9 @@ async def test_a_removed_profile_is_not_offered_any_more(authority: Authority, o
         ca.profile("privatessl-tls-server")
 
 
-@pytest.mark.parametrize("field", ["not_after", "subject", "key_algorithm", "name", "issuer", "ocsp_key_algorithm"])
+@pytest.mark.parametrize(
+    "field", ["not_after", "subject", "key_algorithm", "key_provider", "name", "issuer", "ocsp_key_algorithm"]
+)
 def test_what_is_fixed_is_named(field: str) -> None:
     with pytest.raises(Refused) as refusal:
         CaChanges.parse({"label": "x", field: "anything"})
