@@ -41,6 +41,7 @@ class House:
         self.product.start()
         for name, pin in (("pin", PIN), ("wrong", "0000")):
             (self.product.work / name).write_text(f"{pin}\n")
+        self.checked_at_first = self.product.attempt("hsm", "check")
 
     def add(self, name: str, label: str) -> None:
         token = ("--module", "softhsm2", "--label", label, "--pin-file", "pin")
@@ -73,6 +74,17 @@ def test_a_check_reports_the_slot_and_every_kind_of_key(house: House) -> None:
     assert wrong.status == 1
     assert "does not accept its PIN" in wrong.output
     assert house.product.json("hsm", "token", "show", "main")["pin_state"] == "accepted"
+
+
+def test_a_check_before_there_is_a_token_says_so(house: House) -> None:
+    assert house.checked_at_first.status == 1
+    assert "No token is configured." in house.checked_at_first.output
+    assert "intaglio hsm token add" in house.checked_at_first.output
+
+
+def test_a_check_takes_a_debug_level_with_every_library(house: House) -> None:
+    report = house.product.run("hsm", "check", "main", "--debug-level", "3")
+    assert report.rstrip().endswith("Tests passed successfully.")
 
 
 def test_a_wrong_label_or_pin_is_refused_and_not_kept(house: House) -> None:
