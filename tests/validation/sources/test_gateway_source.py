@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,18 +18,19 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 from tests.support.authority import OPERATOR
 from tests.support.foreign import ForeignCa
+from tests.support.outgoing import LOOPBACK_GUARD
 from tests.validation.sources.conftest import Reader, nobody_else
 
 from intaglio.core import clock
 from intaglio.core.clock import rfc3339
-from intaglio.core.errors import IntaglioError, Refused, StateConflict, Unavailable
+from intaglio.core.errors import IntaglioError, Refused, StateConflict, TimedOut, Unavailable
 from intaglio.db.engine import Transaction
 from intaglio.validation import models
 from intaglio.validation.authorities import reading, service
 from intaglio.validation.authorities.values import Authority, AuthoritySpec
 from intaglio.validation.context import Validation
 from intaglio.validation.sources import gateway_client, gateway_source
-from intaglio.validation.sources.gateway_client import CursorUnknown, Page
+from intaglio.validation.sources.gateway_client import CursorUnknown, GatewayClient, Page
 from intaglio.validation.sources.gateway_source import Looked
 from intaglio.x509.certificates import CertificateInfo, read_certificate
 
@@ -292,3 +296,19 @@ def test_any_answer_is_a_page_or_one_clear_error(body: dict[str, Any]) -> None:
     except Refused:
         return
     assert isinstance(page.more, bool)
+
+
+async def test_a_gateway_that_stays_silent_is_left_after_the_timeout() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # connections wait in its queue, nobody takes them
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}/cagw"
+        tls = ssl.create_default_context()
+        client = GatewayClient(url, "org~issuing", LOOPBACK_GUARD, tls, timedelta(milliseconds=200))
+        try:
+            events = partial(client.events, None, 10, with_certificates=False)
+            for ask in (events, client.capabilities, client.certificates):
+                with pytest.raises(TimedOut) as caught:
+                    await ask()
+                assert caught.value.code == "source-timeout"
+                assert url in caught.value.detail
+        finally:
+            await client.close()
