@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from tests.support.authority import OPERATOR
+from tests.support.eventually import eventually
 from tests.support.foreign import REVOKED, ForeignCa, Known, key_pem, learn
 from tests.support.relying_party import issue_leaf, listening, ocsp_request
 from tests.support.status_authorities import Establish
@@ -79,6 +81,29 @@ async def test_one_url_answers_for_other_cas_and_for_our_own(
     for path in ("/eva/second", "/eva/demo~issuing", "/eva/nobody", "/ocsp", "/ocsp/demo/issuing"):
         assert (await post(client, about(first, 7), path)).response_status is _STATUS.UNAUTHORIZED
     assert (await post(client, about(ForeignCa("Third"), 7))).response_status is _STATUS.UNAUTHORIZED
+
+
+async def test_a_disabled_authority_answers_no_more_until_it_is_enabled(
+    validation: Validation, database: Database, client: httpx.AsyncClient, establish: Establish
+) -> None:
+    first, second = ForeignCa("First"), ForeignCa("Second")
+    made = [await establish(ca, name, "basic") for ca, name in ((first, "first"), (second, "second"))]
+    for each in made:
+        await learn(database, each, {7: Known()})
+
+    async def answers(ca: ForeignCa, status: ocsp.OCSPResponseStatus, path: str) -> bool:
+        return (await post(client, about(ca, 7), path)).response_status is status
+
+    paths = ("/eva", "/eva/first")
+    for path in paths:
+        assert await answers(first, _STATUS.SUCCESSFUL, path)
+    for enabled, expected in ((False, _STATUS.UNAUTHORIZED), (True, _STATUS.SUCCESSFUL)):
+        spec = made[0].spec.model_copy(update={"enabled": enabled})
+        await authorities.change(validation, OPERATOR, "first", spec)
+        for path in paths:
+            await eventually(partial(answers, first, expected, path))
+        assert (await post(client, about(second, 7))).certificate_status is _GOOD
+    assert (await post(client, about(first, 7))).certificate_status is _GOOD
 
 
 async def test_a_revocation_at_our_own_ca_shows_at_the_url_of_everybody_within_a_second(
