@@ -155,7 +155,11 @@ async def test_a_key_whose_transaction_came_to_nothing_does_not_stay_in_its_toke
     async with house.database.read() as view:
         provider = await house.tokens.provider(view, MAIN)
     assert provider is not None
-    assert await provider.dispatcher.run(provider.everything) == []
+
+    async def gone() -> bool:
+        return await provider.dispatcher.run(provider.everything) == []
+
+    await eventually(gone)
 
 
 async def test_a_pin_that_went_wrong_is_tried_by_one_process_only_and_set_right_for_all(

@@ -170,7 +170,11 @@ def private_value(seat: Seat, cka_id: bytes) -> PrivateKey:
 
 def everything(seat: Seat) -> list[TokenObject]:
     """All objects that the login shows, at most :data:`MOST_OBJECTS`."""
-    return [_described(each) for each in _objects(seat.session, {}, MOST_OBJECTS)]
+    found = []
+    for each in _objects(seat.session, {}, MOST_OBJECTS):
+        with contextlib.suppress(ck.ObjectHandleInvalid):  # deleted by somebody since the search
+            found.append(_described(each))
+    return found
 
 
 def _objects(session: Session, template: Mapping[Attribute, Any], limit: int = 100) -> list[Any]:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import httpx
 
-from intaglio.core.errors import IntaglioError, InvalidInput, Refused, Unavailable
+from intaglio.core.errors import InvalidInput, Refused, StateConflict, Unavailable
 from intaglio.core.identifiers import serial_from_hex
 from intaglio.core.outgoing import Guard
 from intaglio.platform import outgoing
@@ -36,10 +36,9 @@ _REASONS = {name.lower(): code for name, code in REASONS.items()}
 _HOLD = REASONS["certificateHold"]
 
 
-class CursorUnknown(IntaglioError):
+class CursorUnknown(StateConflict):
     """The gateway does not know the position any more: its feed is another one."""
 
-    status = 409
     default_code = "feed-cursor-unknown"
 
 
