@@ -12,12 +12,12 @@ from typing import Final
 
 from intaglio.core.clock import monotonic
 from intaglio.core.errors import IntaglioError, TooLarge, Unavailable
+from intaglio.core.patience import OutOfPatience, Patience
 from intaglio.timestamping import health
 from intaglio.timestamping.context import Timestamps
 from intaglio.timestamping.directory import ReadyIssuer
 from intaglio.timestamping.http import REQUEST_TYPE, Receive, Refusal, Scope, Send, send_body, send_reply
 from intaglio.timestamping.metrics import Tally
-from intaglio.timestamping.patience import OutOfPatience, Patience
 from intaglio.timestamping.request_log import RequestLog
 from intaglio.timestamping.service import Reply, TimestampService
 from intaglio.timestamping.settings import Timestamping

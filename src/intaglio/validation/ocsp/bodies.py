@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
-
-from intaglio.core.clock import monotonic
+from intaglio.core.patience import OutOfPatience, Patience
 from intaglio.validation.conditional import Receive, Scope, plain
 
 _CLOSE = (b"connection", b"close")
@@ -16,7 +13,6 @@ TOO_MANY = plain("Too many requests are being answered.", (b"retry-after", b"1")
 
 _OVERHEAD = 4  # octets of a header line besides name and value
 _REQUEST_LINE = 15  # octets of "POST  HTTP/1.1" and the end of the line
-_SWEEP = 0.25  # seconds between looks at bodies that are still arriving
 
 
 class BodyTooLarge(Exception):
@@ -37,46 +33,28 @@ def head_octets(scope: Scope) -> int:
 
 
 class Bodies:
-    """Reads bodies; one timer for all of them costs a fraction of one for each."""
+    """Reads bodies within limits of size and time."""
 
     def __init__(self) -> None:
-        self._deadlines: dict[asyncio.Task[Any], float] = {}
-        self._late: set[asyncio.Task[Any]] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self._patience = Patience()
 
     async def read(self, receive: Receive, limit: int, seconds: float) -> bytes:
         """The whole body. Raises BodyTooLarge beyond ``limit`` octets, BodyTooSlow after ``seconds``."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._deadlines[task] = monotonic() + seconds
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_SWEEP, self._look)
-        body = b""
         try:
-            while True:
-                message = await receive()
-                if message["type"] != "http.request":
-                    raise BodyTooSlow
-                part: bytes = message.get("body", b"")
-                body = body + part if body else part
-                if len(body) > limit:
-                    raise BodyTooLarge
-                if not message.get("more_body", False):
-                    return body
-        except asyncio.CancelledError:
-            if task in self._late:
-                task.uncancel()
-                raise BodyTooSlow from None
-            raise
-        finally:
-            del self._deadlines[task]
-            self._late.discard(task)
+            return await self._patience.limited(_whole(receive, limit), seconds)
+        except OutOfPatience:
+            raise BodyTooSlow from None
 
-    def _look(self) -> None:
-        now = monotonic()
-        for task, deadline in self._deadlines.items():
-            if now > deadline and task not in self._late:
-                self._late.add(task)
-                task.cancel()
-        waiting = bool(self._deadlines)
-        self._timer = asyncio.get_running_loop().call_later(_SWEEP, self._look) if waiting else None
+
+async def _whole(receive: Receive, limit: int) -> bytes:
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise BodyTooSlow
+        part: bytes = message.get("body", b"")
+        body = body + part if body else part
+        if len(body) > limit:
+            raise BodyTooLarge
+        if not message.get("more_body", False):
+            return body

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from intaglio.timestamping.patience import OutOfPatience, Patience
+from intaglio.core.patience import OutOfPatience, Patience
 
 
 async def test_what_happens_in_time_is_returned() -> None:
