@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from playwright.sync_api import BrowserContext, Download, Locator, Page, Playwright, Request
-from tests.integration.pki import admin, ok
+from tests.support.pki import admin, ok
 from tests.support.product import Product
 from tests.support.programs import program, run
 

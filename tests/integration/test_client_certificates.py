@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from tests.integration.pki import Pki, admin, ca_body, certificate_request, eventually, issued, ok, refusal
+from tests.support.pki import Pki, admin, ca_body, certificate_request, eventually, issued, ok, refusal
 from tests.support.product import Product
 
 from intaglio.core import clock

@@ -15,10 +15,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
-from tests.integration.conftest import NewProduct
-from tests.integration.pki import Issued, Pki, admin, certificate_request, eventually, issued, ok, refusal
 from tests.support.authority import make_hierarchy
-from tests.support.product import Product
+from tests.support.pki import Issued, Pki, admin, certificate_request, eventually, issued, ok, refusal
+from tests.support.product import NewProduct, Product
 
 from intaglio.authority import crls, ocsp_signers
 from intaglio.authority.context import Authority

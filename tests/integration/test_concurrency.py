@@ -7,7 +7,7 @@ import random
 from collections import Counter
 
 import httpx
-from tests.integration.pki import (
+from tests.support.pki import (
     PROFILE,
     Gateway,
     Issued,

@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 from cryptography.x509 import ocsp
-from tests.integration.conftest import NewProduct
-from tests.integration.pki import Gateway, Issued, Pki, admin, certificate_request, eventually, issued, ok, refusal
+from tests.support.pki import Gateway, Issued, Pki, admin, certificate_request, eventually, issued, ok, refusal
+from tests.support.product import NewProduct
 
 from intaglio.db.embedded import EmbeddedPostgres
 

@@ -8,8 +8,7 @@ import os
 from pathlib import Path
 
 import httpx
-from tests.integration.conftest import NewProduct
-from tests.integration.pki import (
+from tests.support.pki import (
     Gateway,
     Issued,
     Pki,
@@ -19,7 +18,7 @@ from tests.integration.pki import (
     ok,
     refusal,
 )
-from tests.support.product import Product
+from tests.support.product import NewProduct, Product
 
 _SIZE = 160 << 20  # octets: an empty cluster takes 60 MiB, its first write-ahead log 16
 _CHUNK = 1 << 20

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.integration.forged import extension, request, san, weak_rsa_keys
-from tests.integration.pki import PROFILE, Gateway, Pki, certificate_request, eventually, issued, ok, refusal
+from tests.support.pki import PROFILE, Gateway, Pki, certificate_request, eventually, issued, ok, refusal
 
 from intaglio.asn1 import der
 

@@ -14,9 +14,8 @@ import httpx
 import pytest
 from cryptography import x509
 from cryptography.x509 import ocsp
-from tests.integration.conftest import NewProduct
-from tests.integration.pki import PLAIN, Issued, Pki, certificate_request, eventually, issued
-from tests.support.product import Product
+from tests.support.pki import PLAIN, Issued, Pki, certificate_request, eventually, issued
+from tests.support.product import NewProduct, Product
 
 from intaglio.db.embedded import EmbeddedPostgres
 

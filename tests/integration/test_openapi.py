@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.integration.conftest import NewProduct
-from tests.integration.pki import Pki, admin, ok
+from tests.support.pki import Pki, admin, ok
+from tests.support.product import NewProduct
 
 _COMMAND = Path(sys.executable).with_name("schemathesis")
 _CHECKS = "not_a_server_error,response_schema_conformance,content_type_conformance"

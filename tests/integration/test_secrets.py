@@ -8,9 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
-from tests.integration.conftest import NewProduct
-from tests.integration.pki import PROFILE, Pki, admin, certificate_request, issued, ok
-from tests.support.product import Product
+from tests.support.pki import PROFILE, Pki, admin, certificate_request, issued, ok
+from tests.support.product import NewProduct, Product
 
 _PLANTED = "correct-horse-battery-staple-4711"
 

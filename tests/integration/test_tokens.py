@@ -16,10 +16,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import ocsp
 from tests.integration import pki as helper
-from tests.integration.conftest import NewProduct
-from tests.integration.pki import Pki, certificate_request
 from tests.support.eventually import eventually as reached
-from tests.support.product import Product, eventually
+from tests.support.pki import Pki, certificate_request
+from tests.support.product import NewProduct, Product, eventually
 from tests.support.programs import run
 from tests.support.tokens import PIN, SoftHsm
 

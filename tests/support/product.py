@@ -1,7 +1,7 @@
 """The product as its users run it: ``intaglio init``, ``intaglio serve``, the command line, the listeners.
 
 ``product`` is one running server per test process. What tests create in it carries names of their own, and no test
-changes what another one relies on.
+changes what another one relies on. ``new_product`` makes one for a test that does, or that stops it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from intaglio.server.runtime import Runtime, read_runtime
 
 #: Seconds after which something that should happen counts as not happening.
 PATIENCE = 60.0
+NewProduct = Callable[..., "Product"]
 _COMMAND = Path(sys.executable).with_name("intaglio")
 
 
@@ -134,6 +135,25 @@ def product() -> Iterator[Product]:
             yield started.start()
         finally:
             started.stop()
+
+
+@pytest.fixture
+def new_product() -> Iterator[NewProduct]:
+    """A function that makes a data folder of its own; what was started on it is ended after the test, however it is."""
+    made: list[Product] = []
+    with tempfile.TemporaryDirectory(prefix="intaglio-own-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o711)  # as root the embedded PostgreSQL runs as an account that must pass through
+
+        def make(**settings: str) -> Product:
+            own = folder / str(len(made))
+            own.mkdir(mode=0o711)
+            made.append(Product(own, **settings))
+            return made[-1]
+
+        yield make
+        for product in made:
+            product.stop()
 
 
 def eventually(condition: Any, *, what: Any) -> None:

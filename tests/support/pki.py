@@ -1,18 +1,41 @@
 """A PKI in a running product, made through the management socket and used over HTTPS, as many clients at a time as a
-test wants."""
+test wants.
+
+Every test may use these fixtures; the server behind them is the ``product`` of the test process, started once:
+
+``shared_pki``
+    one organization with a root and an issuing CA. A test enrols in it, revokes what it enrolled, and changes neither
+    its CAs nor their profiles, credentials and options.
+``new_pki``
+    a function that makes another one, in tenths of a second: ``new_pki(key_algorithm="RSA-2048", profiles=[...])``.
+    The test may do with it what it likes.
+``new_name``
+    a function that makes a name nobody used before: ``new_name("www")`` is ``www-7.example``, as a DNS name, a
+    common name or with any other ending: ``new_name("device", "")`` is ``device-8``.
+
+What clients of all kinds need of it: ``pki.product.url("enroll", "/path")`` (or "public", "gateway" ...) and
+``pki.anchor_file`` to trust that server by; ``pki.root_file``, ``pki.issuing_file`` and ``pki.chain_file`` in PEM;
+``pki.clients["alice"]``, a PEM file with a certificate and its key for the gateway; ``pki.http()``, the gateway called
+by httpx; ``admin(product)``, the management API as the operator of the host; ``product.run("ca", "list")``, a command;
+``pki.crl()`` and ``pki.ocsp(issued)`` for what relying parties see; ``pki.database()`` for a look behind the scenes.
+A test that changes settings of the platform, or stops the server, takes ``new_product`` instead.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import json
 import ssl
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psycopg
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -32,6 +55,7 @@ from intaglio.db.embedded import EmbeddedPostgres
 #: Seconds after which an answer counts as not coming.
 PATIENCE = 60.0
 PROFILE = "privatessl-tls-server"
+PROFILES = (PROFILE, "privatessl-tls-client", "multiuse-p12-server")
 #: For plain HTTP; making one for every request would cost more than the request.
 PLAIN = ssl.create_default_context()
 
@@ -62,16 +86,31 @@ class Pki:
         self._contexts: dict[str | None, ssl.SSLContext] = {}
 
     @classmethod
-    def create(cls, product: Product, organization: str, **options: Any) -> Pki:
+    def create(
+        cls,
+        product: Product,
+        organization: str,
+        *,
+        key_algorithm: str = "P-256",
+        profiles: Sequence[str] = PROFILES,
+        **options: Any,
+    ) -> Pki:
         """``options`` are those of the issuing CA. Clients: alice (administrator), bob (auditor)."""
         made = cls(product, organization)
         made.folder.mkdir()
+        common = {"key_algorithm": key_algorithm, "profiles": [*profiles]}
         with admin(product) as http:
             made._anchor = ok(http.get("/platform/ca-certificate")).text
             ok(http.post("/organizations", json={"name": organization}))
             for body in (
-                {**ca_body("root"), "kind": "root", "administrators": ["otto"]},
-                {**ca_body("issuing"), "kind": "issuing", "issuer": "root", "options": options, "auditors": ["bob"]},
+                {**ca_body("root", **common), "kind": "root", "administrators": ["otto"]},
+                {
+                    **ca_body("issuing", **common),
+                    "kind": "issuing",
+                    "issuer": "root",
+                    "options": options,
+                    "auditors": ["bob"],
+                },
             ):
                 answer = ok(http.post(f"/organizations/{organization}/cas", json=body)).json()
                 for credential in answer["credentials"]:
@@ -116,8 +155,26 @@ class Pki:
     @property
     def anchor_file(self) -> Path:
         """What the listeners' certificates chain to, in PEM."""
-        file = self.folder / "platform-ca.pem"
-        file.write_text(self._anchor)
+        return self._file("platform-ca.pem", self._anchor.encode())
+
+    @property
+    def root_file(self) -> Path:
+        """Certificate of the root CA, in PEM."""
+        return self._file("root.pem", self._chain[-1].public_bytes(Encoding.PEM))
+
+    @property
+    def issuing_file(self) -> Path:
+        """Certificate of the issuing CA, in PEM."""
+        return self._file("issuing.pem", self.issuer.public_bytes(Encoding.PEM))
+
+    @property
+    def chain_file(self) -> Path:
+        """Both, the issuing CA's first, in PEM."""
+        return self._file("chain.pem", b"".join(each.public_bytes(Encoding.PEM) for each in self._chain))
+
+    def _file(self, name: str, content: bytes) -> Path:
+        file = self.folder / name
+        file.write_bytes(content)
         return file
 
     def http(self, presenting: str | None = "alice", *, timeout: float = PATIENCE, connections: int = 20) -> Gateway:
@@ -202,7 +259,7 @@ def ca_body(name: str, **changes: Any) -> dict[str, Any]:
         "name": name,
         "key_algorithm": "P-256",
         "subject": f"CN={name},O=Test",
-        "profiles": [PROFILE, "privatessl-tls-client", "multiuse-p12-server"],
+        "profiles": [*PROFILES],
         "administrators": ["alice"],
         **changes,
     }
@@ -261,3 +318,28 @@ async def eventually(condition: Any, *, what: str, timeout: float = PATIENCE) ->
             return found
         assert loop.time() < deadline, f"did not happen: {what}"
         await asyncio.sleep(0.05)
+
+
+NewPki = Callable[..., Pki]
+NewName = Callable[..., str]
+_organizations = itertools.count(1)
+_names = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def shared_pki(product: Product) -> Pki:
+    """A PKI in the shared product. Tests use it and do not change its CAs."""
+    return Pki.create(product, "shared")
+
+
+@pytest.fixture
+def new_pki(product: Product) -> NewPki:
+    """A function that makes an organization with CAs of its own in the shared product; the arguments are those of
+    :meth:`Pki.create`."""
+    return lambda **changes: Pki.create(product, f"own-{next(_organizations)}", **changes)
+
+
+@pytest.fixture
+def new_name() -> NewName:
+    """A function that makes a name of which no other test of this process knows."""
+    return lambda stem="host", ending=".example": f"{stem}-{next(_names)}{ending}"
