@@ -234,6 +234,39 @@ def _signer(ca: OpensslCa, leaf: Leaf) -> str:
     return told.partition("Responder Id: ")[2].split("\n")[0] if "Response verify OK" in told else ""
 
 
+def test_answers_are_signed_as_the_operator_says(ca: OpensslCa, product: Product) -> None:
+    leaf = ca.issue("chosen.example")
+
+    def told() -> str:
+        return _asked(ca, "-cert", leaf.certificate, "-resp_text")
+
+    usual = _signer(ca, leaf)
+    product.run("ocsp", "authority", "set", _NAME, "--responder-id", "name", "--digest", "sha512")
+    eventually(lambda: "ecdsa-with-SHA512" in told(), what="the digest is used")
+    assert "Responder Id: CN" in told()
+    assert "Response verify OK" in told()
+    refused = product.attempt("ocsp", "authority", "set", _NAME, "--signed-requests")
+    assert (refused.status, "requestor_cas" in refused.output) == (1, True)
+    product.run("ocsp", "authority", "set", _NAME, "--signed-requests", "--requestor-ca", ca.folder / "issuing.pem")
+    eventually(lambda: "sigrequired" in told(), what="an unsigned request is refused")
+    asker = ca.issue("asker.example")
+    signed = ("-signer", asker.certificate, "-signkey", asker.key)
+    assert "chosen.example.pem: good" in _asked(ca, "-cert", leaf.certificate, *signed)
+    product.run(
+        "ocsp", "authority", "set", _NAME, "--no-signed-requests", "--responder-id", "key", "--digest", "key"
+    )
+    eventually(lambda: "chosen.example.pem: good" in told(), what="unsigned requests are answered")
+    assert _signer(ca, leaf) == usual
+
+
+def test_an_authority_is_stopped_and_started_by_command(ca: OpensslCa, product: Product) -> None:
+    leaf = ca.issue("stopped.example")
+    product.run("ocsp", "authority", "set", _NAME, "--disable")
+    eventually(lambda: "unauthorized" in _asked(ca, "-cert", leaf.certificate), what="it answers no more")
+    product.run("ocsp", "authority", "set", _NAME, "--enable")
+    eventually(lambda: "stopped.example.pem: good" in _asked(ca, "-cert", leaf.certificate), what="it answers again")
+
+
 def test_gnutls_asks_the_address_in_the_certificate(ca: OpensslCa) -> None:
     for leaf, expected in ((ca.issue("gnutls.example"), "good"), (_revoked(ca, "gnutls-bad.example"), "revoked")):
         told = attempt(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import os
@@ -69,6 +70,19 @@ class Cli:
         typer.confirm(question, abort=True, err=True)
 
 
+class OptionSet:
+    """Base of dataclasses whose members are options, each ``Annotated`` as a parameter of a command would be.
+
+    A command with a parameter of such a type has all its options, and gets them as one value.
+    """
+
+    def given(self) -> dict[str, Any]:
+        """The options that were named, by name."""
+        members = dataclasses.fields(self)  # type: ignore[arg-type]  # every subclass is a dataclass
+        found = {each.name: getattr(self, each.name) for each in members}
+        return {name: value for name, value in found.items() if value is not None}
+
+
 _PANEL = "Everywhere"
 _COMMON = {
     "json_output": Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel=_PANEL)],
@@ -92,17 +106,17 @@ def command(
 ) -> Callable[[F], F]:
     """Register a command of ``app``.
 
-    The function takes a :class:`Cli` first; its other parameters are the command's. The options that every command has
-    are added; ``local`` leaves out those about reaching a server. ``example`` is shown in the help.
+    The function takes a :class:`Cli` first; its other parameters are the command's, an :class:`OptionSet` stands for
+    its members. The options that every command has are added; ``local`` leaves out those about reaching a server.
+    ``example`` is shown in the help.
     """
 
     def register(function: F) -> F:
-        hints = get_type_hints(function, include_extras=True)
-        own = list(inspect.signature(function).parameters.values())[1:]
+        own, gathered = _parameters(function)
         common = _COMMON if local else {**_COMMON, **_REMOTE}
         parameters = [
             inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
-            *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[p.name]) for p in own),
+            *own,
             *(
                 inspect.Parameter(
                     key,
@@ -118,8 +132,12 @@ def command(
         def run(*, ctx: typer.Context, **values: Any) -> None:
             given = {key: values.pop(key, None) for key in common}
             connection = (ctx.find_root().obj or Connection()).overridden(json=given.pop("json_output"), **given)
+            sets = {
+                name: kind(**{member: values.pop(member) for member in members})
+                for name, (kind, members) in gathered.items()
+            }
             with errors_reported(connection.json):
-                function(Cli(connection), **values)
+                function(Cli(connection), **sets, **values)
 
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
@@ -131,6 +149,26 @@ def command(
         return function
 
     return register
+
+
+_Gathered = dict[str, tuple[type[OptionSet], tuple[str, ...]]]
+
+
+def _parameters(function: Callable[..., None]) -> tuple[list[inspect.Parameter], _Gathered]:
+    """The parameters of a command, and which of them are members of an option set: parameter -> (set, members)."""
+    hints = get_type_hints(function, include_extras=True)
+    own: list[inspect.Parameter] = []
+    gathered: _Gathered = {}
+    for parameter in list(inspect.signature(function).parameters.values())[1:]:
+        kind = hints[parameter.name]
+        if not (isinstance(kind, type) and issubclass(kind, OptionSet)):
+            own.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=kind))
+            continue
+        members = get_type_hints(kind, include_extras=True)
+        gathered[parameter.name] = (kind, tuple(members))
+        for name, hint in members.items():
+            own.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=hint, default=None))
+    return own, gathered
 
 
 def noun(text: str) -> typer.Typer:

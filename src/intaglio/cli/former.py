@@ -175,7 +175,7 @@ def _check_hsm(given: _Options) -> list[Words]:
 
 def _check_all(given: _Options) -> list[Words]:
     _refuse_kept(given)
-    return [*_check_hsm(given), ["ocsp", "check", "all"]]
+    return [*_check_hsm(given), ["ocsp", "check", "all", "--no-tokens"]]
 
 
 def _check_sources(given: _Options) -> list[Words]:
@@ -273,6 +273,6 @@ _COMMANDS: Mapping[str, tuple[Former, ...]] = {
         Former("export-nshield", "Write the configuration of nShield.", ("folder-o", "tar"), _export_nshield),
         Former("check clock", "Check the clock.", (), _just("tsa", "check", "clock")),
         Former("stop", NOT_OFFERED, (),
-               _not_offered(_STOP.format("stop one: intaglio tsa issuer set ISSUER --no-enabled"))),
+               _not_offered(_STOP.format("stop one: intaglio tsa issuer set ISSUER --disable"))),
     ),
 }  # fmt: skip

@@ -52,6 +52,22 @@ def of(table: Table, aliases: Mapping[str, str] | None = None) -> type[LazyGroup
     return type("_Group", (LazyGroup,), {"table": table, "aliases": aliases or {}})
 
 
+def noun(table: Table, text: str, aliases: Mapping[str, str] | None = None) -> typer.Typer:
+    """The Typer application of a noun whose commands are in a table. ``text`` is its help."""
+    app = typer.Typer(
+        cls=of(table, aliases),
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        help=text,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    # Without a callback, Typer takes an application for a single command.
+    app.callback()(lambda: None)
+    return app
+
+
 def children(command: Any) -> dict[str, Any]:
     """The commands below a command by name, loaded; empty for one that does the work itself."""
     if isinstance(command, LazyGroup):

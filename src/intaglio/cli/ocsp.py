@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import typer
-
 from intaglio.cli import lazy
 
 COMMANDS: lazy.Table = {
@@ -17,17 +15,7 @@ COMMANDS: lazy.Table = {
     "url": ("ocsp_query:url", "Say where certificates are asked about."),
 }
 
-app = typer.Typer(
-    cls=lazy.of(COMMANDS),
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    help="Certificate status (OCSP) of our own and of other CAs: authorities, sources, signers, questions.",
-    context_settings={"help_option_names": ["-h", "--help"]},
+app = lazy.noun(
+    COMMANDS,
+    "Certificate status (OCSP) of our own and of other CAs: authorities, sources, signers, questions.",
 )
-
-
-@app.callback()
-def root() -> None:
-    pass

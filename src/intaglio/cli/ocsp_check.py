@@ -36,8 +36,11 @@ def signer(cli: Cli) -> None:
 
 
 @command(app, "all", example="intaglio ocsp check all")
-def all_(cli: Cli) -> None:
-    """Database, signers and every source."""
+def all_(
+    cli: Cli,
+    tokens: Annotated[bool, typer.Option("--tokens/--no-tokens", help="Try every token, too.")] = True,
+) -> None:
+    """Database, signers, tokens and every source."""
     status = cli.client.get("/status")
     found = _named("database", cli.client.get("/validation/database"))
     version = status.get("version", "")
@@ -45,7 +48,24 @@ def all_(cli: Cli) -> None:
     for each in cli.client.get("/validation/signer-check"):
         detail = each["problem"] or f"{each['signer']} signs."
         found.append({"check": each["authority"], "about": "signer", "ok": not each["problem"], "detail": detail})
+    if tokens:
+        found += _tokens(cli)
     _tell(cli, found + _sources(cli, None))
+
+
+def _tokens(cli: Cli) -> list[dict[str, Any]]:
+    """What `intaglio hsm check` finds, a line for each token: the first thing that is wrong with it."""
+    found: list[dict[str, Any]] = []
+    for each in cli.client.get("/hsm/tokens")["items"]:
+        name = each["name"]
+        with cli.out.waiting(f"Trying {name}"):
+            report = cli.client.post(f"/hsm/tokens/{segment(name)}/check", {})
+        failed = [step for step in report["steps"] if not step["ok"]]
+        detail = "Keys of every kind are made, used and deleted."
+        if failed:
+            detail = f"{failed[0]['about']}: {failed[0]['what']} {failed[0]['detail']}".rstrip()
+        found.append({"check": name, "about": "token", "ok": report["ok"], "detail": detail})
+    return found
 
 
 def _sources(cli: Cli, name: str | None) -> list[dict[str, Any]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import typer
-
 from intaglio.cli import lazy
 
 COMMANDS: lazy.Table = {
@@ -14,17 +12,7 @@ COMMANDS: lazy.Table = {
     "verify": ("tsa_client:verify", "Verify the timestamp of a file."),
 }
 
-app = typer.Typer(
-    cls=lazy.of(COMMANDS),
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    help="Timestamps (RFC 3161): issuers and their certificates, the clock, stamping and verifying files.",
-    context_settings={"help_option_names": ["-h", "--help"]},
+app = lazy.noun(
+    COMMANDS,
+    "Timestamps (RFC 3161): issuers and their certificates, the clock, stamping and verifying files.",
 )
-
-
-@app.callback()
-def root() -> None:
-    pass

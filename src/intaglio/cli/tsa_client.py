@@ -38,6 +38,7 @@ def url_(cli: Cli, name: Annotated[str, typer.Argument(metavar="ISSUER", help="I
     stamp,
     "stamp",
     example=(
+        "intaglio tsa stamp contract.pdf",
         "intaglio tsa stamp contract.pdf --issuer standard",
         "intaglio tsa stamp contract.pdf --url http://tsa.example/tsa/standard --out contract.tsr",
     ),
@@ -45,7 +46,9 @@ def url_(cli: Cli, name: Annotated[str, typer.Argument(metavar="ISSUER", help="I
 def stamp_(
     cli: Cli,
     file: File,
-    issuer: Annotated[str | None, typer.Option(help="Issuer of the server that commands talk to.")] = None,
+    issuer: Annotated[
+        str | None, typer.Option(help="Issuer of the server that commands talk to; default: the only one.")
+    ] = None,
     url: Annotated[str | None, typer.Option(help="URL of any timestamp service (RFC 3161).")] = None,
     out: Annotated[str | None, typer.Option("--out", "-o", help="File for the reply; default: FILE.tsr.")] = None,
     hash: Annotated[str, typer.Option(help="sha256, sha384, sha512, sha3-256 ...")] = "sha256",
@@ -54,9 +57,9 @@ def stamp_(
 ) -> None:
     """Have a file timestamped: only its hash is sent. The reply is kept as RFC 3161 has it, for `tsa verify` and
     `openssl ts`."""
-    if (issuer is None) == (url is None):
-        raise InvalidInput("Say --issuer or --url.", code="option-needed")
-    where = url or cli.client.get(f"/timestamping/issuers/{segment(issuer or '')}")["url"]
+    if issuer is not None and url is not None:
+        raise InvalidInput("--issuer and --url exclude each other.", code="option-conflict")
+    where = url or _url_of(cli, issuer)
     query = make_query(hash_of(read_bytes(file), hash), hash, policy=policy, certificates=certificates)
     reply = _asked(where, query)
     token = read_reply(reply)
@@ -97,6 +100,21 @@ def verify_(
     text = f"Good: {file} existed at {told['time']}, says {told['signer']}."
     cli.out.result(told, text)
     cli.out.note(f"The same by OpenSSL: openssl ts -verify -data {file} -in {kept} -CAfile {root[0]}")
+
+
+def _url_of(cli: Cli, issuer: str | None) -> str:
+    """Where an issuer is asked; without a name the only one that is enabled. Raises InvalidInput, NotFound."""
+    if issuer is not None:
+        return str(cli.client.get(f"/timestamping/issuers/{segment(issuer)}")["url"])
+    found = [each for each in cli.client.get("/timestamping/issuers", limit=1000)["items"] if each["enabled"]]
+    if len(found) != 1:
+        names = ", ".join(each["name"] for each in found)
+        raise InvalidInput(
+            f"There are several timestamp issuers: {names}." if found else "There is no timestamp issuer here.",
+            code="option-needed",
+            remedy="Say --issuer or --url.",
+        )
+    return str(found[0]["url"])
 
 
 def _asked(where: str, query: Query) -> bytes:

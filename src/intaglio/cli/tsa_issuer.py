@@ -126,9 +126,13 @@ def set_(
     serial_octets: SerialOctets = None,
     qualified: Qualified = None,
     log_responses: LogResponses = None,
-    enabled: Annotated[bool | None, typer.Option(help="Give timestamps, or none.")] = None,
+    enabled: Annotated[bool | None, typer.Option("--enable/--disable", help="Whether it gives timestamps.")] = None,
+    formerly_enabled: Annotated[
+        bool | None, typer.Option("--enabled/--no-enabled", hidden=True, help="As --enable and --disable.")
+    ] = None,
 ) -> None:
     """Change what tokens say; what is not named stays. It counts on every process at once."""
+    enabled = formerly_enabled if enabled is None else enabled
     changes = _profile(policy, accuracy, hash, digest, ordering, serial_octets, qualified, log_responses)
     found = cli.client.patch(f"/timestamping/issuers/{segment(name)}", {"profile": changes, "enabled": enabled})
     cli.out.result(found, f"{name} is at version {found['version']}.")

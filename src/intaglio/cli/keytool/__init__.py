@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import typer
-
 from intaglio.cli import lazy
 
 COMMANDS: lazy.Table = {
@@ -20,18 +18,8 @@ COMMANDS: lazy.Table = {
     "password": ("keytool.advise:password_app", "Generate a password."),
 }
 
-app = typer.Typer(
-    cls=lazy.of(COMMANDS),
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    help="Keys, certificate requests, certificates and PKCS #12 files. Passwords come from a prompt, a file or a file "
+app = lazy.noun(
+    COMMANDS,
+    "Keys, certificate requests, certificates and PKCS #12 files. Passwords come from a prompt, a file or a file "
     "descriptor, never from the command line. Only `cert --ca` needs a server.",
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-@app.callback()
-def root() -> None:
-    pass

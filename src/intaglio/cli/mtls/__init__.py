@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import typer
-
 from intaglio.cli import lazy
 
 COMMANDS: lazy.Table = {
@@ -34,17 +32,8 @@ COMMANDS: lazy.Table = {
     "outbound": ("mtls.outbound", "Client credentials for our own calls to others."),
 }
 
-app = typer.Typer(
-    cls=lazy.of(COMMANDS, {"events": "event", "alerts": "alert"}),
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    help="Mutual TLS identity: identities and their certificates, enrolment, access decisions, posture.",
-    context_settings={"help_option_names": ["-h", "--help"]},
+app = lazy.noun(
+    COMMANDS,
+    "Mutual TLS identity: identities and their certificates, enrolment, access decisions, posture.",
+    {"events": "event", "alerts": "alert"},
 )
-
-
-@app.callback()
-def root() -> None:
-    pass
