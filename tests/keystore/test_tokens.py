@@ -277,6 +277,40 @@ async def test_a_software_key_moves_into_a_token_and_only_a_kept_copy_can_go_bac
     assert await signs(back)
 
 
+async def test_a_key_that_moves_to_the_token_it_is_in_under_another_name_is_not_lost(house: House) -> None:
+    await house.add()
+    await house.add("alias", "one")
+    signer = await house.generate(provider="software")
+    await migrate_key(house.database, house.keystore, OPERATOR, signer.key_id, MAIN, keep=True)
+    await migrate_key(house.database, house.keystore, OPERATOR, signer.key_id, "pkcs11:alias")
+
+    async def left() -> bool:  # what stood there before is taken away some time after the commit
+        listed = await token_admin.list_objects(house.keystore, house.tokens, OPERATOR, "main")
+        return len(listed) == 2
+
+    await eventually(left)
+    found = await house.load(signer)
+    assert found.provider == "pkcs11:alias"
+    assert await signs(found)
+
+
+async def test_a_key_of_ours_is_neither_destroyed_nor_adopted_under_another_name_of_its_token(house: House) -> None:
+    await house.add()
+    await house.add("alias", "one")
+    await house.add("second", "two")
+    signer = await house.generate()
+    listed = await token_admin.list_objects(house.keystore, house.tokens, OPERATOR, "alias")
+    assert {key for _, key in listed} == {signer.key_id}
+    with pytest.raises(StateConflict) as refused:
+        await token_admin.delete_object(house.keystore, house.tokens, OPERATOR, "alias", signer.key_id.hex)
+    assert refused.value.code == "key-in-use"
+    with pytest.raises(StateConflict):
+        await token_admin.adopt_object(house.keystore, house.tokens, OPERATOR, "alias", signer.key_id.hex, "mine, too")
+    assert await signs(await house.load(signer))
+    with pytest.raises(NotFound):  # another token is another token
+        await token_admin.delete_object(house.keystore, house.tokens, OPERATOR, "second", signer.key_id.hex)
+
+
 async def test_a_key_that_a_token_cannot_hold_stays_where_it_is(house: House) -> None:
     await house.add()
     signer = await house.generate(KeyAlgorithm.ML_DSA_44, "software")

@@ -16,6 +16,7 @@ from intaglio.asn1 import algorithms
 from intaglio.asn1.algorithms import PrivateKey
 from intaglio.audit.record import record
 from intaglio.core.errors import NotSupported, StateConflict
+from intaglio.core.identifiers import new_id
 from intaglio.core.principal import Permission, Principal
 from intaglio.db.engine import Database, Transaction
 from intaglio.keystore.models import private_key
@@ -87,9 +88,12 @@ async def _put_in(
 
     if not isinstance(target, Pkcs11Provider):
         return {"sealed": seal_key(keystore.master, stored.key_id, key), "reference": None, "protection": None}
-    placed = replace(stored, provider=target.name, reference=stored.key_id.bytes)
+    # Two tokens may be one, recorded under two names: what comes from a token never takes the place of what it was there,
+    # nor is it taken away with it.
+    reference = None if stored.provider == SoftwareProvider.name else new_id().bytes
+    placed = replace(stored, provider=target.name, reference=reference or stored.key_id.bytes)
     tx.after_rollback(lambda: take_back(target, placed))
     if keystore.tokens is not None:
         await keystore.tokens.hold(tx, target.name)
     held = await target.dispatcher.run(lambda: target.import_key(placed, key))
-    return {"sealed": None, "reference": None, "protection": held.protection}
+    return {"sealed": None, "reference": reference, "protection": held.protection}

@@ -5,16 +5,18 @@ All need ``keys.manage``. A token and its PIN are tried in a process of their ow
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from pkcs11.exceptions import PKCS11Error
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from sqlalchemy import delete, func, insert, select, text, update
 
 from intaglio.asn1.algorithms import load_public_key
 from intaglio.audit.record import record
-from intaglio.core.errors import InvalidInput, NotFound, NotSupported, StateConflict, Unavailable
+from intaglio.core.errors import IntaglioError, InvalidInput, NotFound, NotSupported, StateConflict, Unavailable
 from intaglio.core.identifiers import new_id
 from intaglio.core.principal import Permission, Principal
 from intaglio.db.engine import Transaction
@@ -216,7 +218,7 @@ async def list_objects(
     principal.require(Permission.KEYS_MANAGE)
     async with tokens.database.read() as view:
         provider = await _provider(keystore, view, name)
-        known = await _known(view, provider.name)
+        known = await _known(keystore, view, provider)
     found = await provider.dispatcher.run(provider.everything)
     return [(each, known.get(each.id) if each.kind.endswith("key") else None) for each in found]
 
@@ -228,19 +230,18 @@ async def delete_object(keystore: KeyStore, tokens: Tokens, principal: Principal
     """
     principal.require(Permission.KEYS_MANAGE)
     reference = _octets(cka_id)
-    async with tokens.database.read() as view:
-        provider = await _provider(keystore, view, name)
-        known = await _known(view, provider.name)
-    if (mine := known.get(reference.hex())) is not None:
-        raise StateConflict(
-            f"The key pair is the private key {mine} of this installation.",
-            code="key-in-use",
-            remedy=f"Delete that one: intaglio key delete {mine}.",
-        )
-    destroyed = await provider.dispatcher.run(lambda: provider.destroy_object(reference))
-    if not destroyed:
-        raise NotFound(f'The token "{name}" has no key pair {reference.hex()}.', code="token-object-unknown")
     async with tokens.database.transaction() as tx:
+        provider = await _provider(keystore, tx, name)
+        await tx.execute(text(f"SELECT pg_advisory_xact_lock({_ADOPTING})"))
+        if (mine := (await _known(keystore, tx, provider)).get(reference.hex())) is not None:
+            raise StateConflict(
+                f"The key pair is the private key {mine} of this installation.",
+                code="key-in-use",
+                remedy=f"Delete that one: intaglio key delete {mine}.",
+            )
+        destroyed = await provider.dispatcher.run(lambda: provider.destroy_object(reference))
+        if not destroyed:
+            raise NotFound(f'The token "{name}" has no key pair {reference.hex()}.', code="token-object-unknown")
         record(tx, principal, "hsm-object.delete", "hsm-token", name, id=reference.hex(), objects=destroyed)
     return destroyed
 
@@ -259,7 +260,7 @@ async def adopt_object(
         provider = await _provider(keystore, tx, name)
         await tokens.hold(tx, provider.name)
         await tx.execute(text(f"SELECT pg_advisory_xact_lock({_ADOPTING})"))
-        if (mine := (await _known(tx, provider.name)).get(reference.hex())) is not None:
+        if (mine := (await _known(keystore, tx, provider)).get(reference.hex())) is not None:
             raise StateConflict(f"That is the private key {mine} already.", code="already-exists")
         spki = await provider.dispatcher.run(lambda: provider.public_key(reference))
         algorithm, key_id = load_public_key(spki)[1], new_id()
@@ -358,11 +359,37 @@ async def _provider(keystore: KeyStore, view: Transaction, name: str) -> Pkcs11P
     return found
 
 
-async def _known(view: Transaction, provider: str) -> dict[str, UUID]:
-    """Our keys in a token by CKA_ID in hexadecimal."""
+async def _known(keystore: KeyStore, view: Transaction, provider: Pkcs11Provider) -> dict[str, UUID]:
+    """Our keys in a token by CKA_ID in hexadecimal, whichever of its names they were put there under."""
+    names = [provider.name, *await _other_names(keystore, view, provider)]
     c = private_key.c
-    rows = await view.all(select(c.id, c.reference).where(c.provider == provider, c.destroyed_at.is_(None)))
+    rows = await view.all(select(c.id, c.reference).where(c.provider.in_(names), c.destroyed_at.is_(None)))
     return {bytes(row["reference"] or row["id"].bytes).hex(): row["id"] for row in rows}
+
+
+async def _other_names(keystore: KeyStore, view: Transaction, provider: Pkcs11Provider) -> list[str]:
+    """Providers that are the same token under another name, or may be, for they do not answer."""
+    wanted = provider.name.removeprefix(PREFIX)
+    rows = await view.all(select(_C.name).where(_C.name != wanted).order_by(_C.name))
+    if not rows:
+        return []
+    mine = await _identities(provider)
+    found = []
+    for row in rows:
+        theirs = None
+        with contextlib.suppress(IntaglioError):
+            theirs = await _identities(await _provider(keystore, view, row["name"]))
+        if mine is None or theirs is None or mine & theirs:
+            found.append(PREFIX + row["name"])
+    return found
+
+
+async def _identities(provider: Pkcs11Provider) -> set[tuple[str, str]] | None:
+    """Which tokens a provider means, None when that is not to be learned now."""
+    try:
+        return await provider.dispatcher.run(provider.identities) or None
+    except PKCS11Error:
+        return None
 
 
 def _octets(cka_id: str) -> bytes:

@@ -11,7 +11,7 @@ from intaglio.keystore.dispatch import Dispatcher
 from intaglio.keystore.pkcs11 import errors, importing, objects
 from intaglio.keystore.pkcs11.keys import private_key
 from intaglio.keystore.pkcs11.objects import Protection, TokenObject
-from intaglio.keystore.pkcs11.token import LoginGuard, Seat, Token, TokenSettings
+from intaglio.keystore.pkcs11.token import LoginGuard, Seat, Token, TokenSettings, serial_of
 from intaglio.keystore.providers import GeneratedKey, StoredKey
 
 _PROOF = b"intaglio: is this private key the one of that public key?"
@@ -102,6 +102,13 @@ class Pkcs11Provider:
                 seat.session.generate_random(64)
 
         self.token.run(look)
+
+    def identities(self) -> set[tuple[str, str]]:
+        """Manufacturer and serial number of every token that is meant, whatever name it was recorded under.
+
+        Raises PKCS11Error.
+        """
+        return {(each.manufacturer_id, serial_of(each)) for each in self.token.present()}
 
     def everything(self) -> list[TokenObject]:
         """All objects of the token that the login shows."""
