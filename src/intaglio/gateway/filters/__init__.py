@@ -1,0 +1,1 @@
+"""Checks of a request against what others have published."""
