@@ -88,8 +88,8 @@ async def _put_in(
 
     if not isinstance(target, Pkcs11Provider):
         return {"sealed": seal_key(keystore.master, stored.key_id, key), "reference": None, "protection": None}
-    # Two tokens may be one, recorded under two names: what comes from a token never takes the place of what it was there,
-    # nor is it taken away with it.
+    # Two tokens may be one, recorded under two names: what comes from a token never takes the place of what it was
+    # there, nor is it taken away with it.
     reference = None if stored.provider == SoftwareProvider.name else new_id().bytes
     placed = replace(stored, provider=target.name, reference=reference or stored.key_id.bytes)
     tx.after_rollback(lambda: take_back(target, placed))

@@ -194,6 +194,22 @@ async def test_rights_are_asked_for(validation: Validation) -> None:
             await call
 
 
+async def test_a_ca_of_another_organization_looks_like_none(validation: Validation, issuing: CaView) -> None:
+    vera = Principal("user", "vera", frozenset({Permission.VALIDATION_VIEW, Permission.VALIDATION_MANAGE}))
+    refusals = []
+    for ca in (issuing.full_id, "demo~nothing"):
+        spec = AuthoritySpec(name="ours", source="native", ca=ca, profile="basic")
+        with pytest.raises(InvalidInput) as refused:
+            await service.create(validation, vera, spec)
+        refusals.append(refused.value.detail.replace(ca, "CA"))
+    assert refusals[0] == refusals[1]
+    copied = AuthoritySpec.model_validate(
+        {"name": "x", "source": "crl", "profile": "CRLProfile", "issuers": issuing.certificate.pem, "crl": _CRL}
+    )
+    found = {each.code: each.message for each in await service.validate(validation, vera, copied)}
+    assert issuing.full_id not in found["issuer-is-ours"]
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -17,13 +17,17 @@ from tests.support.status_authorities import Establish
 from tests.validation.ocsp.test_everybody import about, post
 
 from intaglio.audit.models import audit_record
+from intaglio.authority.certificates import RevocationReason
 from intaglio.authority.context import Authority
 from intaglio.authority.directory import CaView
+from intaglio.authority.revocation import change_status, revocation
 from intaglio.core import clock
 from intaglio.core.errors import Forbidden, IntaglioError, NotFound, Refused, StateConflict
-from intaglio.core.principal import Permission, Principal
+from intaglio.core.principal import SYSTEM, Permission, Principal
 from intaglio.db.engine import Database
 from intaglio.keystore.models import private_key
+from intaglio.validation.authorities import service as authorities
+from intaglio.validation.authorities.values import AuthoritySpec
 from intaglio.validation.context import Validation
 from intaglio.validation.signers import check, service, upkeep
 from intaglio.validation.signers.values import NewSigner, StoredSigner
@@ -229,6 +233,54 @@ async def test_every_step_is_audited_and_needs_its_permission(
         )
     assert actions == {"ocsp-signer.create", "ocsp-signer.certify", "ocsp-signer.delete"}
     assert keys == 0
+
+
+async def test_who_may_not_operate_a_ca_gets_no_signer_from_it(
+    issuing: CaView, establish: Establish, validation: Validation
+) -> None:
+    await establish(ForeignCa(), "foreign", "basic", signer=False)
+    native = AuthoritySpec(name="ours", source="native", ca=issuing.full_id, profile="basic")
+    await authorities.create(validation, OPERATOR, native)
+    runs_validation = frozenset({Permission.VALIDATION_VIEW, Permission.VALIDATION_MANAGE})
+    wishes = (
+        NewSigner(kind="automatic", authority="foreign", ca=issuing.full_id),
+        NewSigner(kind="shared", label="common", ca=issuing.full_id),
+        NewSigner(kind="ca", authority="ours"),
+    )
+    for principal, refusal in (
+        (Principal("user", "vera", runs_validation), Forbidden),
+        (Principal("user", "vera", runs_validation | {Permission.CA_OPERATE}), NotFound),  # of another organization
+    ):
+        for wish in wishes:
+            with pytest.raises(refusal):
+                await service.create(validation, principal, wish)
+    assert await service.listing(validation, OPERATOR) == []
+
+
+async def test_a_signer_whose_certificate_was_revoked_signs_nothing_more_and_is_replaced(
+    authority: Authority, issuing: CaView, database: Database, client: httpx.AsyncClient, establish: Establish,
+    validation: Validation,
+) -> None:  # fmt: skip
+    ca = ForeignCa()
+    await learn(database, await establish(ca, "foreign", "basic", signer=False), {7: Known()})
+    wish = NewSigner(kind="automatic", authority="foreign", ca=issuing.full_id)
+    made = (await service.create(validation, OPERATOR, wish)).signer
+    assert made.certificate is not None
+    assert await _who_signs(client, ca) == made.certificate.der
+    reason = revocation(RevocationReason.KEY_COMPROMISE)
+    await change_status(authority, SYSTEM, issuing, made.certificate.serial, reason)
+
+    async def silent() -> bool:
+        return (await post(client, about(ca, 7))).response_status.name == "TRY_LATER"
+
+    await eventually(silent)
+    assert await upkeep.upkeep(validation) == 1
+    current = next(each for each in await service.listing(validation, OPERATOR) if each.current)
+    assert current.certificate is not None
+    assert current.certificate.spki != made.certificate.spki
+    fresh = current.certificate.der
+    await eventually(lambda: _signs(client, ca, fresh))
+    assert await upkeep.upkeep(validation) == 0
 
 
 async def test_the_check_tells_who_signs_and_who_does_not(

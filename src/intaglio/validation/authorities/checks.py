@@ -38,7 +38,8 @@ class Surroundings:
     """What a configuration is compared with.
 
     ``names`` of other authorities; ``issuers`` of other enabled ones by the SHA-256 of subject and public key;
-    ``directories`` and ``credentials`` (with their ends) that may be named; ``snapshot`` of our own CAs.
+    ``directories`` and ``credentials`` (with their ends) that may be named; ``snapshot`` of our own CAs, of which those
+    of the ``organizations`` may be named.
     """
 
     snapshot: Snapshot
@@ -46,6 +47,7 @@ class Surroundings:
     issuers: Mapping[tuple[bytes, bytes], str]
     directories: Collection[str]
     credentials: Mapping[UUID, datetime]
+    organizations: Collection[UUID]
     now: datetime
 
 
@@ -112,7 +114,8 @@ def _source(spec: AuthoritySpec, around: Surroundings) -> Iterator[Problem]:
         if is_given and name != spec.source:
             member = "ca" if name == "native" else name
             yield _warning("option-ignored", member, f'"{member}" means nothing with the source "{spec.source}".')
-    if spec.source == "native" and native_ca(spec, around.snapshot) is None:
+    ours = native_ca(spec, around.snapshot)
+    if spec.source == "native" and (ours is None or ours.organization_id not in around.organizations):
         yield _error("ca-unknown", "ca", f'There is no CA "{(spec.ca or "")[:60]}" here.')
     if spec.source == "gateway" and spec.gateway is not None:
         yield from _gateway(spec.gateway, around)
@@ -163,7 +166,7 @@ def _issuers(spec: AuthoritySpec, around: Surroundings) -> Iterator[Problem]:
     if not 0 < len(found) <= MOST_ISSUERS:
         yield _error("issuer-missing", "issuers", f"Give the certificates of the CA, 1 to {MOST_ISSUERS} of them.")
         return
-    ours = {(ca.subject.der, key.spki): ca.full_id for ca in around.snapshot.cas.values() for key in ca.keys.values()}
+    ours = {(ca.subject.der, key.spki): ca for ca in around.snapshot.cas.values() for key in ca.keys.values()}
     for certificate in found:
         yield from _issuer(certificate, around, ours)
     if len({each.subject.key for each in found}) > 1:
@@ -173,7 +176,7 @@ def _issuers(spec: AuthoritySpec, around: Surroundings) -> Iterator[Problem]:
 
 
 def _issuer(
-    certificate: CertificateInfo, around: Surroundings, ours: Mapping[tuple[bytes, bytes], str]
+    certificate: CertificateInfo, around: Surroundings, ours: Mapping[tuple[bytes, bytes], CaView]
 ) -> Iterator[Problem]:
     subject = certificate.subject.rfc4514
     if not certificate.is_ca:
@@ -185,7 +188,8 @@ def _issuer(
     if (other := around.issuers.get((certificate.subject.der, certificate.spki))) is not None:
         yield _error("issuer-taken", "issuers", f'The status of {subject} is given out by "{other}" already.')
     if (ca := ours.get((certificate.subject.der, certificate.spki))) is not None:
-        yield _error("issuer-is-ours", "issuers", f'{subject} is our CA {ca}: use the source "native".')
+        named = f"our CA {ca.full_id}" if ca.organization_id in around.organizations else "one of our CAs"
+        yield _error("issuer-is-ours", "issuers", f'{subject} is {named}: use the source "native".')
 
 
 def _responder(spec: AuthoritySpec) -> Iterator[Problem]:

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import delete, func, insert, select, update
 
 from intaglio.audit.record import record
+from intaglio.authority.access import visible_organizations
 from intaglio.core.errors import InvalidInput, StateConflict
 from intaglio.core.identifiers import new_id
 from intaglio.core.principal import Permission, Principal
@@ -68,7 +69,7 @@ async def validate(
     """
     principal.require(Permission.VALIDATION_VIEW)
     async with validation.database.read() as view:
-        return checks.problems(spec, await _surroundings(validation, view, except_for=replaces))
+        return checks.problems(spec, await _surroundings(validation, view, principal, except_for=replaces))
 
 
 async def create(validation: Validation, principal: Principal, spec: AuthoritySpec) -> Saved:
@@ -80,7 +81,7 @@ async def create(validation: Validation, principal: Principal, spec: AuthoritySp
     async with validation.database.transaction() as tx:
         if await tx.scalar(select(func.count()).select_from(_A)) >= _MOST:
             raise StateConflict(f"There are at most {_MOST} status authorities.", code="too-many")
-        warnings = await _checked(validation, tx, spec, except_for=None)
+        warnings = await _checked(validation, tx, principal, spec, except_for=None)
         authority_id = new_id()
         values = _row(spec, await _native_ca_id(validation, spec))
         await tx.execute(
@@ -118,7 +119,7 @@ async def change(
                 code="source-change-needs-reset",
                 remedy=f"Use: intaglio ocsp authority reset-source {name}",
             )
-        warnings = await _checked(validation, tx, spec, except_for=name)
+        warnings = await _checked(validation, tx, principal, spec, except_for=name)
         await _replace(validation, tx, found, spec)
         await _look_again(tx, found, spec)
         _note(tx, principal, "change", name, changed=_differences(found.spec, spec))
@@ -137,7 +138,7 @@ async def reset_source(
     async with validation.database.transaction() as tx:
         found = await reading.load(tx, name, lock=True)
         _check_version(found, version)
-        warnings = await _checked(validation, tx, spec, except_for=name)
+        warnings = await _checked(validation, tx, principal, spec, except_for=name)
         known = await tx.scalar(select(func.coalesce(func.sum(_S.c.entries), 0)).where(_S.c.set_id == found.set_id))
         await tx.execute(delete(_S).where(_S.c.authority_id == found.id))
         await tx.execute(delete(models.status_pull).where(models.status_pull.c.authority_id == found.id))
@@ -164,10 +165,10 @@ async def remove(validation: Validation, principal: Principal, name: str) -> Des
 
 
 async def _checked(
-    validation: Validation, tx: Transaction, spec: AuthoritySpec, *, except_for: str | None
+    validation: Validation, tx: Transaction, principal: Principal, spec: AuthoritySpec, *, except_for: str | None
 ) -> tuple[Problem, ...]:
     """The warnings. Raises InvalidInput (``status-authority-invalid``) with every error."""
-    found = checks.problems(spec, await _surroundings(validation, tx, except_for=except_for))
+    found = checks.problems(spec, await _surroundings(validation, tx, principal, except_for=except_for))
     wrong = checks.errors(found)
     if wrong:
         raise InvalidInput(
@@ -181,7 +182,9 @@ async def _checked(
     return tuple(found)
 
 
-async def _surroundings(validation: Validation, view: Transaction, *, except_for: str | None) -> Surroundings:
+async def _surroundings(
+    validation: Validation, view: Transaction, principal: Principal, *, except_for: str | None
+) -> Surroundings:
     others = [each for each in await reading.load_all(view) if each.name != except_for]
     d, c = models.status_directory, models.status_credential
     credentials = await view.all(select(c.c.id, c.c.not_after).where(c.c.deleted_at.is_(None)))
@@ -191,6 +194,7 @@ async def _surroundings(validation: Validation, view: Transaction, *, except_for
         issuers={(i.subject.der, i.spki): each.name for each in others if each.enabled for i in each.issuers},
         directories={row["name"] for row in await view.all(select(d.c.name))},
         credentials={row["id"]: row["not_after"] for row in credentials},
+        organizations={each.id for each in await visible_organizations(view, principal)},
         now=view.now,
     )
 

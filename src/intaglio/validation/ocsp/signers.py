@@ -29,6 +29,7 @@ from intaglio.validation.models import status_signer
 from intaglio.validation.ocsp import responses
 from intaglio.validation.ocsp.issuers import Issuer, public_key_bits
 from intaglio.validation.responder_options import ResponderOptions
+from intaglio.validation.signers.storage import issued_here
 from intaglio.x509.certificates import CertificateInfo, read_certificate
 
 log = get_logger(__name__)
@@ -156,7 +157,7 @@ def _place(issuer: Issuer) -> tuple[object, ...]:
 
 
 async def _configured(view: Transaction, issuer: Issuer, now: datetime) -> Mapping[Any, Any] | None:
-    """The best signer that was configured for an issuer, None without any."""
+    """The best signer that was configured for an issuer, None without any; never one that our CA revoked or holds."""
     c = status_signer.c
     shared = and_(c.authority_id.is_(None), c.kind == "shared", c.label == issuer.options.shared_signer)
     wanted = c.authority_id == issuer.authority_id
@@ -164,7 +165,13 @@ async def _configured(view: Transaction, issuer: Issuer, now: datetime) -> Mappi
         wanted = or_(wanted, shared)
     usable = and_(c.certificate.is_not(None), c.not_before <= now, c.not_after > now)
     rows = await view.all(select(status_signer).where(wanted, usable))
-    return max(rows, key=lambda row: _rank(row, issuer), default=None)
+    ours = await issued_here(view, [read_certificate(row["certificate"]) for row in rows])
+    good = [row for row in rows if ours.get(row["certificate"], _ANOTHERS)[1]]
+    best = max(good, key=lambda row: _rank(row, issuer), default=None)
+    return None if best is None else {**best, "issuing_ca_id": ours.get(best["certificate"], _ANOTHERS)[0]}
+
+
+_ANOTHERS = (None, True)  # issued by another CA: who revokes it has to replace it
 
 
 def _rank(row: Mapping[Any, Any], issuer: Issuer) -> tuple[bool, bool, bool, datetime]:

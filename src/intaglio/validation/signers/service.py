@@ -12,6 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import delete, update
 
+from intaglio.authority.access import require_ca
 from intaglio.authority.directory import CaView, Snapshot
 from intaglio.core.errors import InvalidInput, StateConflict
 from intaglio.core.identifiers import serial_hex
@@ -68,8 +69,8 @@ async def get(validation: Validation, principal: Principal, signer_id: UUID) -> 
 async def create(validation: Validation, principal: Principal, wish: NewSigner) -> Saved:
     """Make a signer: with a request to be signed by another CA, or certified at once by one of ours.
 
-    Needs ``validation.manage``. Raises NotFound for the authority or CA, InvalidInput, StateConflict, NotSupported
-    (unknown provider), and what issuing raises.
+    Needs ``validation.manage``, and ``ca.operate`` for a CA of ours that certifies it or is it. Raises NotFound for the
+    authority or CA, InvalidInput, StateConflict, NotSupported (unknown provider), and what issuing raises.
     """
     principal.require(Permission.VALIDATION_MANAGE)
     snapshot = await validation.authority.current()
@@ -80,11 +81,14 @@ async def create(validation: Validation, principal: Principal, wish: NewSigner) 
         label = wish.label or wish.authority or ""
         if authority is not None and wish.kind == "ca":
             ca, key_id = _our_ca(authority, snapshot)
+            await require_ca(tx, snapshot, principal, ca.full_id, Permission.CA_OPERATE)
             return Saved(await insert_ca_key(tx, principal, label, ca, key_id, authority_id=authority.id))
+        issuing = None
+        if wish.ca is not None:
+            issuing = await require_ca(tx, snapshot, principal, wish.ca, Permission.CA_OPERATE)
         key = await validation.keystore.generate(
             tx, wish.key_algorithm, f"ocsp:{label}", provider=wish.provider, principal=principal
         )
-        issuing = None if wish.ca is None else snapshot.ca(wish.ca)
         subject = Name.parse(wish.subject) if wish.subject else Name.build([("CN", str(key.key_id))])
         signer = await insert_signer(
             tx, principal, wish.kind, label, key, subject,

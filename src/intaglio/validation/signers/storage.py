@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -11,6 +12,7 @@ from sqlalchemy import ColumnElement, insert, select, update
 
 from intaglio.asn1 import der
 from intaglio.audit.record import record
+from intaglio.authority import models as authority_models
 from intaglio.authority.directory import CaView
 from intaglio.core.errors import NotFound
 from intaglio.core.identifiers import new_id
@@ -127,6 +129,14 @@ async def replaced_before(view: Transaction, moment: datetime) -> list[StoredSig
     """Signers that nobody needs any more: replaced, and their certificates ended before ``moment``."""
     c = _S.c
     return await load_signers(view, c.current.is_(False), c.not_after < moment, c.kind != "ca", lock=True)
+
+
+async def issued_here(view: Transaction, certificates: Sequence[CertificateInfo]) -> dict[bytes, tuple[UUID, bool]]:
+    """Of the certificates that our CAs issued, by their DER: which CA, and whether it is neither revoked nor held."""
+    c = authority_models.certificate.c
+    keys = {hashlib.sha256(each.spki).digest() for each in certificates}
+    rows = await view.all(select(c.der, c.ca_id, c.status).where(c.spki_sha256.in_(keys))) if keys else ()
+    return {bytes(row["der"]): (row["ca_id"], row["status"] == "valid") for row in rows}
 
 
 def note(tx: Transaction, principal: Principal, what: str, signer: StoredSigner, **facts: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from datetime import timedelta
 
 from prometheus_client import Gauge
@@ -18,7 +19,7 @@ from intaglio.core.troubles import Troubles
 from intaglio.validation.context import Validation
 from intaglio.validation.models import status_signer
 from intaglio.validation.signers import automatic
-from intaglio.validation.signers.storage import load_signers, note, replaced_before, same_as
+from intaglio.validation.signers.storage import issued_here, load_signers, note, replaced_before, same_as
 from intaglio.validation.signers.values import StoredSigner
 
 log = get_logger(__name__)
@@ -56,26 +57,31 @@ async def upkeep(validation: Validation) -> int:
     """Replace what is due, destroy what is over, tell how long the others last. Returns how many were replaced."""
     async with validation.database.read() as view:
         current = await load_signers(view, status_signer.c.current)
+        ours = await issued_here(view, [each.certificate for each in current if each.certificate is not None])
+    revoked = {encoded for encoded, (_, good) in ours.items() if not good}
     replaced = 0
     for signer in current:
-        if _is_due(signer):
-            replaced += await _replace(validation, signer)
+        if _is_due(signer, revoked):
+            replaced += await _replace(validation, signer, revoked)
         _tell(signer)
     await _destroy_old(validation)
     return replaced
 
 
-def _is_due(signer: StoredSigner) -> bool:
+def _is_due(signer: StoredSigner, revoked: Collection[bytes]) -> bool:
+    """Past two thirds of its life, made while the clock was ahead, or revoked (or held) by the CA that certifies it."""
     if signer.issuing_ca_id is None or signer.certificate is None or signer.renew_at is None:
         return False
     now = clock.now()
-    return now >= signer.renew_at or signer.certificate.not_before > now + timedelta(minutes=1)
+    ahead = signer.certificate.not_before > now + timedelta(minutes=1)
+    return now >= signer.renew_at or ahead or signer.certificate.der in revoked
 
 
-async def _replace(validation: Validation, signer: StoredSigner) -> bool:
+async def _replace(validation: Validation, signer: StoredSigner, revoked: Collection[bytes]) -> bool:
     """Replace one signer, unless another process does or did. One signer's trouble does not hold up the others."""
     snapshot = await validation.authority.current()
-    if not _could_live_longer(signer, snapshot):
+    is_good = signer.certificate is not None and signer.certificate.der not in revoked
+    if is_good and not _could_live_longer(signer, snapshot):
         return False
     try:
         async with validation.database.transaction() as tx:
