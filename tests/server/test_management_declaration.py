@@ -220,6 +220,17 @@ def test_a_ca_does_not_change_its_kind() -> None:
         difference(wanted, current, prune=False)
 
 
+def test_a_key_that_was_moved_is_told_apart_from_what_is_fixed() -> None:
+    root = "{name: aaa, kind: root, key_algorithm: P-256, subject: CN=A, profiles: [p], administrators: [x]%s}"
+    text = f"organizations: [{{name: demo, cas: [{root}]}}]"
+    current = document.parse(text % ', key_provider: "pkcs11:main"')
+    assert difference(document.parse(text % ""), current, prune=False) == []
+    with pytest.raises(Refused, match='"pkcs11:main", the declaration says "software"') as refused:
+        difference(document.parse(text % ", key_provider: software"), current, prune=False)
+    assert "intaglio key migrate demo~aaa --to software" in str(refused.value.remedy)
+    assert "key_provider: pkcs11:main" in str(refused.value.remedy)
+
+
 def test_a_document_survives_being_written_and_read() -> None:
     wanted = document.parse(WANTED)
     assert document.parse(document.dump(wanted)) == wanted

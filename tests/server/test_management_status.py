@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, pkcs12
+from cryptography.x509 import Certificate, load_pem_x509_csr
 from httpx import AsyncClient
 from tests.server.test_management_declaration import apply
 from tests.support.foreign import ForeignCa
@@ -112,3 +113,66 @@ async def test_authorities_and_directories_are_declared(operator: AsyncClient, c
     assert [each["object"] for each in changed["changes"]] == ["status authority legacy"]
     gone = await apply(operator, "status_directories: []\nstatus_authorities: []\n", prune=True)
     assert [each["object"] for each in gone["changes"]] == ["status authority legacy", "status directory ldap1"]
+
+
+async def test_signers_are_declared_and_their_certificates_imported(operator: AsyncClient, ca: ForeignCa) -> None:
+    await operator.post("/validation/authorities", json=_body(ca))
+    wanted: dict[str, Any] = {"ocsp_signers": [{"authority": "legacy", "key_algorithm": "P-384"}]}
+    done = await apply(operator, yaml.safe_dump(wanted))
+    assert [(each["action"], each["object"]) for each in done["changes"]] == [
+        ("create", "ocsp signer legacy (delegated)")
+    ]
+    (signer,) = (await operator.get("/validation/signers")).json()["items"]
+    assert signer["id"] in done["notes"][0]
+    assert (await apply(operator, yaml.safe_dump(wanted)))["changes"] == []
+
+    certificate = ca.certify_signer(_request(signer))
+    wanted["ocsp_signers"][0]["certificate"] = _pem(certificate)
+    done = await apply(operator, yaml.safe_dump(wanted))
+    assert [each[0] for each in done["changes"][0]["fields"]] == ["certificate"]
+    assert (await operator.get(f"/validation/signers/{signer['id']}")).json()["state"] == "current"
+    exported = (await operator.get("/declaration")).json()["declaration"]
+    assert yaml.safe_load(exported)["ocsp_signers"][0]["certificate"] == _pem(certificate)
+    assert (await apply(operator, exported, prune=True, dry_run=True))["changes"] == []
+
+    successor = (await operator.post(f"/validation/signers/{signer['id']}/renew")).json()
+    newer = {"certificate": _pem(ca.certify_signer(_request(successor)))}
+    saved = await operator.post(f"/validation/signers/{successor['id']}/certificate", json=newer)
+    assert saved.status_code == 200, saved.text
+    assert (await apply(operator, exported))["changes"] == [], "the certificate before does not come back"
+
+    wanted["ocsp_signers"][0]["key_algorithm"] = "P-521"
+    refused = await operator.post("/declaration", json={"declaration": yaml.safe_dump(wanted)})
+    assert (refused.status_code, refused.json()["code"]) == (422, "setting-frozen")
+    gone = await apply(operator, "ocsp_signers: []\n", prune=True)
+    assert [each["object"] for each in gone["changes"]] == ["ocsp signer legacy (delegated)"]
+    assert (await operator.get("/validation/signers")).json()["items"] == []
+
+
+@pytest.mark.usefixtures("hierarchy")
+async def test_signers_of_every_kind_are_declared_once(operator: AsyncClient, ca: ForeignCa) -> None:
+    native = {"name": "ours", "source": "native", "ca": "demo~issuing", "profile": "nextUpdate"}
+    wanted = {
+        "status_authorities": [_body(ca), native],
+        "ocsp_signers": [
+            {"kind": "automatic", "authority": "legacy", "ca": "demo~issuing"},
+            {"kind": "shared", "label": "common", "ca": "demo~issuing", "subject": "CN=Common,O=Demo"},
+            {"kind": "ca", "authority": "ours"},
+        ],
+    }
+    text = yaml.safe_dump(wanted)
+    assert len((await apply(operator, text))["changes"]) == 5
+    assert (await apply(operator, text))["changes"] == []
+    exported = (await operator.get("/declaration")).json()["declaration"]
+    assert "certificate:" not in exported, "what renews itself is not kept in documents"
+    assert (await apply(operator, exported, prune=True, dry_run=True))["changes"] == []
+    gone = await apply(operator, "ocsp_signers: []\nstatus_authorities: []\n", prune=True)
+    assert len(gone["changes"]) == 5
+
+
+def _request(signer: dict[str, Any]) -> bytes:
+    return load_pem_x509_csr(signer["request"].encode()).public_bytes(Encoding.DER)
+
+
+def _pem(certificate: Certificate) -> str:
+    return certificate.public_bytes(Encoding.PEM).decode()

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives.serialization import Encoding
 from httpx import AsyncClient
 from tests.server.test_management_declaration import apply
+from tests.support.foreign import ForeignCa
 
 POLICY = "1.3.6.1.4.1.99999.1"
 
@@ -108,3 +110,22 @@ async def test_issuers_are_declared(operator: AsyncClient) -> None:
     assert (refused.status_code, refused.json()["code"]) == (422, "setting-frozen")
     gone = await apply(operator, "timestamp_issuers: []\n", prune=True)
     assert len(gone["changes"]) == 3
+
+
+async def test_the_certificate_of_another_ca_is_declared_with_its_issuer(operator: AsyncClient) -> None:
+    ca = ForeignCa()
+    issuer: dict[str, Any] = {"name": "foreign", "profile": {"policy": POLICY}}
+    await apply(operator, yaml.safe_dump({"timestamp_issuers": [issuer]}))
+    request = await operator.post("/timestamping/issuers/foreign/csr", json={})
+    pem = ca.certify_timestamps(request.content).public_bytes(Encoding.PEM).decode()
+    text = yaml.safe_dump({"timestamp_issuers": [issuer | {"certificate": pem + ca.pem}]})
+    done = await apply(operator, text)
+    assert [[field[0] for field in each["fields"]] for each in done["changes"]] == [["certificate"]]
+    found = (await operator.get("/timestamping/issuers/foreign")).json()
+    assert (found["certificate"]["certificate"], len(found["certificate"]["chain"])) == (pem, 1)
+    assert (await apply(operator, text))["changes"] == []
+    exported = (await operator.get("/declaration")).json()["declaration"]
+    assert (await apply(operator, exported, prune=True, dry_run=True))["changes"] == []
+    twice = yaml.safe_dump({"timestamp_issuers": [issuer | {"certificate": pem, "ca": "demo~issuing"}]})
+    refused = await operator.post("/declaration", json={"declaration": twice})
+    assert (refused.status_code, refused.json()["code"]) == (400, "declaration-invalid")

@@ -84,6 +84,19 @@ class ForeignCa:
             builder = builder.add_extension(x509.OCSPNoCheck(), False)
         return builder.sign(self.key, hashes.SHA256())
 
+    def certify_timestamps(self, request: bytes) -> x509.Certificate:
+        """The certificate of a timestamp issuer for a PKCS #10 request (PEM)."""
+        loaded = x509.load_pem_x509_csr(request)
+        self.serials += 1
+        now = clock.now().replace(microsecond=0)
+        builder = self._builder(loaded.subject, loaded.public_key(), self.serials)
+        builder = builder.not_valid_before(now - timedelta(minutes=5)).not_valid_after(now + timedelta(days=90))
+        builder = builder.add_extension(
+            x509.KeyUsage(True, False, False, False, False, False, False, False, False), True
+        )
+        builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING]), True)
+        return builder.sign(self.key, hashes.SHA256())
+
     def _end_entity(self, name: str, public_key: Any, serial: int) -> x509.CertificateBuilder:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         now = clock.now().replace(microsecond=0)

@@ -37,21 +37,23 @@ class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class NewToken(_Value):
-    """A token to be used. At least one of ``label``, ``serial`` and ``slot`` says which one of the library's.
-
-    ``check`` False records it unseen, for a token that is not there yet.
-    """
+class TokenPlace(_Value):
+    """A token to be used. At least one of ``label``, ``serial`` and ``slot`` says which one of the library's."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$", description="Keys name it as pkcs11:NAME.")
     module: str = Field(max_length=40, description="Name of a PKCS #11 module of the server.")
     label: str | None = Field(default=None, max_length=32)
     serial: str | None = Field(default=None, max_length=64)
     slot: int | None = Field(default=None, ge=0, lt=1 << 63)
-    pin: SecretStr = Field(min_length=1, max_length=255)
     sessions: int = Field(default=8, ge=1, le=1000, description="Sessions open at a time, per process.")
     timeout: float = Field(default=10.0, ge=1, le=120, description="Seconds that an operation may wait.")
     load_sharing: bool = Field(default=False, description="Several tokens of that name hold the same keys.")
+
+
+class NewToken(TokenPlace):
+    """A token with its PIN. ``check`` False records it unseen, for a token that is not there yet."""
+
+    pin: SecretStr = Field(min_length=1, max_length=255)
     check: bool = True
 
 
@@ -92,20 +94,22 @@ async def add_token(tokens: Tokens, principal: Principal, wanted: NewToken) -> T
     """
     principal.require(Permission.KEYS_MANAGE)
     values: dict[str, Any] = wanted.model_dump(exclude={"pin", "check"})
-    _require_named(values)
-    modules.require(tokens.settings, wanted.module)
-    async with tokens.database.read() as view:
-        if await view.scalar(select(_C.name).where(_C.name == wanted.name)) is not None:
-            raise StateConflict(f'There is a token "{wanted.name}" already.', code="already-exists", target="name")
+    await _require_new(tokens, values)
     pin = wanted.pin.get_secret_value()
     state = await _proved(tokens, values, pin) if wanted.check else "unproved"
-    async with tokens.database.transaction() as tx:
-        sealed = tokens.master.seal(pin.encode(), purpose=purpose_of(wanted.name))
-        stamps = {"created_at": tx.now, "changed_at": tx.now}
-        await tx.execute(insert(hsm_token).values(**values, sealed_pin=sealed, pin_state=state, revision=1, **stamps))
-        record(tx, principal, "hsm-token.add", "hsm-token", wanted.name, pin_state=state, **values)
-        tx.changed_configuration()
-        return info(await _row(tx, wanted.name), 0)
+    sealed = tokens.master.seal(pin.encode(), purpose=purpose_of(wanted.name))
+    return await _record(tokens, principal, values, sealed, state)
+
+
+async def declare_token(tokens: Tokens, principal: Principal, wanted: TokenPlace) -> TokenInfo:
+    """Record a token unseen and without its PIN; until that is set, its keys are refused.
+
+    Raises InvalidInput (``token-not-named``), NotFound and Refused for its module, StateConflict (``already-exists``).
+    """
+    principal.require(Permission.KEYS_MANAGE)
+    values = wanted.model_dump()
+    await _require_new(tokens, values)
+    return await _record(tokens, principal, values, None, "none")
 
 
 async def change_token(tokens: Tokens, principal: Principal, name: str, changes: TokenChanges) -> TokenInfo:
@@ -118,7 +122,7 @@ async def change_token(tokens: Tokens, principal: Principal, name: str, changes:
     _require_named(values)
     modules.require(tokens.settings, values["module"])
     state = row["pin_state"]
-    if changes.check and state != "wrong" and _LOCATING.intersection(wanted):
+    if changes.check and state not in ("wrong", "none") and _LOCATING.intersection(wanted):
         state = await _proved(tokens, {**values, "name": name}, tokens.pin(row))
     async with tokens.database.transaction() as tx:
         await _lock(tx, name, row["revision"])
@@ -180,9 +184,10 @@ async def check_token(
     async with tokens.database.read() as view:
         row = await _row(view, name)
     module = modules.require(tokens.settings, row["module"])
-    if pin is None and row["pin_state"] == "wrong":
-        detail = "the recorded PIN is wrong and is not tried again: intaglio hsm token set-pin"
-        return Report(({"about": "token", "what": "log in", "ok": False, "detail": detail},), (), None, "wrong")
+    if pin is None and row["pin_state"] in _UNUSABLE:
+        state = row["pin_state"]
+        detail = f"{_UNUSABLE[state]}: intaglio hsm token set-pin"
+        return Report(({"about": "token", "what": "log in", "ok": False, "detail": detail},), (), None, state)
     given = pin.get_secret_value() if pin is not None else tokens.pin(row)
     debug = {"CKNFAST_DEBUG": str(debug_level)} if module.name == "nshield" and debug_level else {}
     report = await probe(module, "check", **_locating(row), name=name, pin=given, environment=debug)
@@ -281,6 +286,8 @@ async def adopt_object(
 
 # ---- steps -----------------------------------------------------------------------------------------------------------
 
+#: Why a recorded PIN is not tried, by its state.
+_UNUSABLE = {"wrong": "the recorded PIN is wrong and is not tried again", "none": "no PIN is recorded"}
 _LOCATING = frozenset({"module", "label", "serial", "slot", "load_sharing"})
 
 
@@ -316,6 +323,26 @@ def _require_named(values: Mapping[str, Any]) -> None:
             remedy="Give its label, its serial number or its slot; see intaglio hsm slots.",
             target="label",
         )
+
+
+async def _require_new(tokens: Tokens, values: Mapping[str, Any]) -> None:
+    _require_named(values)
+    modules.require(tokens.settings, values["module"])
+    async with tokens.database.read() as view:
+        if await view.scalar(select(_C.name).where(_C.name == values["name"])) is not None:
+            raise StateConflict(f'There is a token "{values["name"]}" already.', code="already-exists", target="name")
+
+
+async def _record(
+    tokens: Tokens, principal: Principal, values: Mapping[str, Any], sealed: bytes | None, state: str
+) -> TokenInfo:
+    name = values["name"]
+    async with tokens.database.transaction() as tx:
+        stamps = {"created_at": tx.now, "changed_at": tx.now}
+        await tx.execute(insert(hsm_token).values(**values, sealed_pin=sealed, pin_state=state, revision=1, **stamps))
+        record(tx, principal, "hsm-token.add", "hsm-token", name, pin_state=state, **values)
+        tx.changed_configuration()
+        return info(await _row(tx, name), 0)
 
 
 async def _row(view: Transaction, name: str) -> Mapping[Any, Any]:

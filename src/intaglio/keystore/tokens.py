@@ -138,6 +138,12 @@ class Tokens:
     def _made(self, row: Mapping[Any, Any]) -> Pkcs11Provider:
         from intaglio.keystore.pkcs11.provider import Pkcs11Provider
 
+        if row["pin_state"] == "none":
+            raise Unavailable(
+                f'The PIN of the token "{row["name"]}" is not recorded.',
+                code="token-unavailable",
+                remedy=f"Record it: intaglio hsm token set-pin {row['name']}",
+            )
         try:
             settings = self.token_settings(row)
         except IntaglioError as error:

@@ -108,13 +108,18 @@ class Services:
 
         return Timestamping(self)
 
+    @property
+    def tokens(self) -> Tokens:
+        """The tokens that keys are kept in."""
+        assert self.keystore.tokens is not None, "made with them"
+        return self.keystore.tokens
+
     @cached_property
     def token_health(self) -> TokenHealth:
         """Whether the tokens that keys are kept in work."""
         from intaglio.keystore.token_health import TokenHealth
 
-        assert self.keystore.tokens is not None, "made with them"
-        return TokenHealth(self.keystore.tokens)
+        return TokenHealth(self.tokens)
 
     @property
     def database_reached(self) -> bool:

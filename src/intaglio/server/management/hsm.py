@@ -225,8 +225,7 @@ async def delete_hsm_object(services: Given, asker: Asker, token: str, id: str) 
 
 
 def _tokens(services: Services) -> Tokens:
-    assert services.keystore.tokens is not None, "made with them"
-    return services.keystore.tokens
+    return services.tokens
 
 
 def _shown(each: Any) -> dict[str, Any]:

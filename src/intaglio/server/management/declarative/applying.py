@@ -23,7 +23,7 @@ from intaglio.mtls.access.policy_values import PolicyCase
 from intaglio.mtls.identities import domains, lifetimes, names, registry, revoking, rotation
 from intaglio.mtls.identities.values import Kind
 from intaglio.platform import live_settings
-from intaglio.server.management.declarative import partners, status, timestamps
+from intaglio.server.management.declarative import partners, signers, status, timestamps, tokens
 from intaglio.server.management.declarative.document import (
     DeclaredDomain,
     DeclaredExternalRoot,
@@ -89,12 +89,20 @@ class _Run:
             "outbound credential": self._put_outbound,
             "status directory": self._put_status,
             "status authority": self._put_status,
+            "ocsp signer": self._put_signer,
             "timestamp issuer": self._put_timestamps,
+            "token": self._put_token,
         }
         await steps[step.section](step)
 
     async def _put_status(self, step: Step) -> None:
         self.notes += await status.put(self._services.validation, self._principal, step)
+
+    async def _put_signer(self, step: Step) -> None:
+        self.notes += await signers.put(self._services.validation, self._principal, step)
+
+    async def _put_token(self, step: Step) -> None:
+        self.notes += await tokens.put(self._services.tokens, self._principal, step)
 
     async def _put_timestamps(self, step: Step) -> None:
         self.notes += await timestamps.put(self._services.timestamps, self._principal, step)
@@ -260,6 +268,12 @@ class _Run:
             return
         if step.section in ("status directory", "status authority"):
             await status.delete(self._services.validation, self._principal, step)
+            return
+        if step.section == "ocsp signer":
+            await signers.delete(self._services.validation, self._principal, step)
+            return
+        if step.section == "token":
+            await tokens.delete(self._services.tokens, self._principal, step)
             return
         if step.section == "timestamp issuer":
             await timestamps.delete(self._services.timestamps, self._principal, step)

@@ -17,9 +17,11 @@ from intaglio.server.management.declarative.document import (
     Document,
 )
 from intaglio.server.management.declarative.partners import gone_partners, partner_steps
+from intaglio.server.management.declarative.signers import gone_signers, signer_steps
 from intaglio.server.management.declarative.status import gone_status, status_steps
 from intaglio.server.management.declarative.steps import FieldChange, Step, changed_fields, field_change, text
 from intaglio.server.management.declarative.timestamps import gone_timestamp_issuers, timestamp_steps
+from intaglio.server.management.declarative.tokens import gone_tokens, token_steps
 from intaglio.x509.names import Name
 
 
@@ -29,7 +31,7 @@ def difference(wanted: Document, current: Document, *, prune: bool) -> list[Step
     ``prune`` also deletes what a section does not name. Raises Refused (``setting-frozen``) where something differs
     that is fixed once it exists.
     """
-    steps = [*_settings(wanted, current), *_profiles(wanted, current)]
+    steps = [*_settings(wanted, current), *token_steps(wanted, current), *_profiles(wanted, current)]
     removals: list[Step] = []
     existing = {each.name: each for each in current.organizations or ()}
     for organization in wanted.organizations or ():
@@ -49,12 +51,13 @@ def difference(wanted: Document, current: Document, *, prune: bool) -> list[Step
         removals += [Step("profile", "delete", name) for name in gone]
     steps += [*_domains(wanted, current), *_identities(wanted, current)]
     steps += [*_policies(wanted, current), *_ingresses(wanted, current), *partner_steps(wanted, current)]
-    steps += [*status_steps(wanted, current), *timestamp_steps(wanted, current)]
+    steps += [*status_steps(wanted, current), *signer_steps(wanted, current), *timestamp_steps(wanted, current)]
     if prune:
         # Pipelines, ingresses, then identities: a trust domain ends when it has none. CAs of trust domains go last.
-        # Status authorities refer to CAs, too.
+        # Status authorities refer to CAs, too. Tokens go when no key is in them any more.
         removals = [*gone_partners(wanted, current), *_gone_from_trust(wanted, current), *removals]
-        removals = [*gone_timestamp_issuers(wanted, current), *gone_status(wanted, current), *removals]
+        removals = [*gone_signers(wanted, current), *gone_status(wanted, current), *removals]
+        removals = [*gone_timestamp_issuers(wanted, current), *removals, *gone_tokens(wanted, current)]
     return steps + removals
 
 
@@ -254,6 +257,8 @@ def _ca_changes(organization: str, wanted: DeclaredCa, known: DeclaredCa) -> tup
     frozen = [name for name in _FROZEN if _differs(name, wanted, known)]
     if wanted.kind != known.kind:
         frozen = ["kind"]
+    if frozen == ["key_provider"]:
+        raise _moved(f"{organization}~{wanted.name}", wanted, known)
     if frozen:
         refusal = setting_frozen(frozen)
         raise Refused(
@@ -266,6 +271,19 @@ def _ca_changes(organization: str, wanted: DeclaredCa, known: DeclaredCa) -> tup
     if isinstance(wanted, DeclaredExternalRoot):
         return changed_fields(wanted, known, ("label",))
     return changed_fields(wanted, known, ("label", "profiles", "administrators", "auditors", "tenants", "options"))
+
+
+def _moved(ca: str, wanted: DeclaredCa, known: DeclaredCa) -> Refused:
+    """The key of a CA is elsewhere than declared: it was moved since, or is to be moved. A declaration does neither."""
+    here, there = getattr(known, "key_provider", ""), getattr(wanted, "key_provider", "")
+    return Refused(
+        f'{ca}: its key is in "{here}", the declaration says "{there}".',
+        code="setting-frozen",
+        remedy=f"Declare where it is (key_provider: {here}), or bring it there: intaglio key migrate {ca} --to {there} "
+        f"for the key it has, intaglio ca rekey {ca} --provider {there} for a new one.",
+        target="key_provider",
+        extra={"fields": ["key_provider"]},
+    )
 
 
 _FROZEN = ("key_algorithm", "key_provider", "subject", "issuer", "path_length", "ocsp_key_algorithm")

@@ -1,5 +1,5 @@
 """The document: organizations, CAs, custom profiles, live settings, trust domains, identities, policies, ingresses,
-pipelines, outbound credentials, status authorities and their directories, timestamp issuers.
+pipelines, outbound credentials, status authorities with their directories and signers, timestamp issuers, tokens.
 
 Nothing in it is secret.
 """
@@ -18,6 +18,7 @@ from intaglio.profiles import registry
 from intaglio.server.problems import json_pointer
 from intaglio.timestamping.values import SignerOptions, TokenProfile
 from intaglio.validation.authorities.values import AuthoritySpec, PemText
+from intaglio.validation.signers.values import NewSigner
 
 LARGEST: Final = 1 << 20  # octets
 _DEEPEST, _MOST_NODES = 12, 50_000
@@ -241,15 +242,59 @@ class DeclaredStatusAuthority(AuthoritySpec):
     """A CA whose certificates' status is given out."""
 
 
+class DeclaredOcspSigner(NewSigner):
+    """A key that signs answers of a status authority, or of several. ``certificate`` is that which another CA made of
+    its request, with those above it behind (PEM)."""
+
+    certificate: PemText = ""
+
+    @property
+    def reference(self) -> str:
+        """What it is known by: ``authority/label (kind)``."""
+        return self.reference_of(self.kind, self.authority, self.label or self.authority or "")
+
+    @staticmethod
+    def reference_of(kind: str, authority: str | None, label: str) -> str:
+        """The reference of a signer that is stored."""
+        return f"{label if authority in (None, label) else f'{authority}/{label}'} ({kind})"
+
+    @model_validator(mode="after")
+    def _is_certified_once(self) -> DeclaredOcspSigner:
+        if self.certificate and (self.ca is not None or self.kind == "ca"):
+            raise ValueError("the certificate of this signer is not imported")
+        return self
+
+
+class DeclaredToken(_Value):
+    """A token by PKCS #11; its PIN is given by command."""
+
+    name: str
+    module: str
+    label: str | None = None
+    serial: str | None = None
+    slot: int | None = None
+    sessions: int = 8
+    timeout: float = 10.0
+    load_sharing: bool = False
+
+
 class DeclaredTimestampIssuer(SignerOptions):
     """An endpoint at which timestamps are asked for: certified by ``ca``, with the certificate of ``share_with``, or by
-    another CA; that, and how its keys are made, is said once."""
+    another CA; that, and how its keys are made, is said once. ``certificate`` is that of another CA, with those above
+    it behind (PEM)."""
 
     name: str
     enabled: bool = True
     profile: TokenProfile
     ca: str | None = None
     share_with: str | None = None
+    certificate: PemText = ""
+
+    @model_validator(mode="after")
+    def _is_certified_once(self) -> DeclaredTimestampIssuer:
+        if self.certificate and (self.ca is not None or self.share_with is not None):
+            raise ValueError("only the certificate of another CA is declared")
+        return self
 
 
 class Document(_Value):
@@ -267,7 +312,9 @@ class Document(_Value):
     outbound: list[DeclaredOutbound] | None = None
     status_directories: list[DeclaredDirectory] | None = None
     status_authorities: list[DeclaredStatusAuthority] | None = None
+    ocsp_signers: list[DeclaredOcspSigner] | None = None
     timestamp_issuers: list[DeclaredTimestampIssuer] | None = None
+    tokens: list[DeclaredToken] | None = None
 
     @model_validator(mode="after")
     def _each_once(self) -> Document:
@@ -279,7 +326,9 @@ class Document(_Value):
         _require_unique((each.reference for each in self.outbound or ()), "outbound credential")
         _require_unique((each.name for each in self.status_directories or ()), "status directory")
         _require_unique((each.name for each in self.status_authorities or ()), "status authority")
+        _require_unique((each.reference for each in self.ocsp_signers or ()), "OCSP signer")
         _require_unique((each.name for each in self.timestamp_issuers or ()), "timestamp issuer")
+        _require_unique((each.name for each in self.tokens or ()), "token")
         _require_unique((each.name for each in self.organizations or ()), "organization")
         _require_unique((str(each.get("id")) for each in self.profiles or ()), "profile")
         return self

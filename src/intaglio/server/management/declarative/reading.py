@@ -31,8 +31,10 @@ from intaglio.server.management.declarative.document import (
     Document,
 )
 from intaglio.server.management.declarative.partners import read_outbound, read_pipelines
+from intaglio.server.management.declarative.signers import read_signers
 from intaglio.server.management.declarative.status import read_authorities, read_directories
 from intaglio.server.management.declarative.timestamps import read_timestamp_issuers
+from intaglio.server.management.declarative.tokens import read_tokens
 from intaglio.server.services import Services
 from intaglio.x509.certificates import pem
 
@@ -59,7 +61,9 @@ async def read(services: Services, principal: Principal) -> Document:
         outbound=await read_outbound(services.mtls, principal),
         status_directories=await read_directories(services.validation, principal),
         status_authorities=await read_authorities(services.validation, principal),
+        ocsp_signers=await read_signers(services.validation, principal),
         timestamp_issuers=await read_timestamp_issuers(services.timestamps, principal),
+        tokens=await read_tokens(services.tokens, principal),
     )
 
 

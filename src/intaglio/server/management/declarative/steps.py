@@ -9,7 +9,7 @@ from typing import Any, Literal
 Section = Literal[
     "settings", "profile", "organization", "members", "ca", "trust domain", "identity", "policy", "ingress",
     "pipeline", "outbound credential", "status directory", "status authority",
-    "timestamp issuer",
+    "ocsp signer", "timestamp issuer", "token",
 ]
 Action = Literal["create", "change", "delete"]
 

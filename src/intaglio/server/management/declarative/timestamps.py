@@ -8,6 +8,7 @@ from uuid import UUID
 
 from intaglio.core.errors import Refused
 from intaglio.core.principal import Permission, Principal
+from intaglio.server.management.declarative.certificates import bundle, certificate_change
 from intaglio.server.management.declarative.document import DeclaredTimestampIssuer, Document
 from intaglio.server.management.declarative.steps import Step, changed_fields
 from intaglio.timestamping import issuers
@@ -38,7 +39,8 @@ def timestamp_steps(wanted: Document, current: Document) -> Iterator[Step]:
         before = known.get(issuer.name)
         if before is None:
             yield Step("timestamp issuer", "create", issuer.name, wanted=issuer)
-        elif frozen := [change.name for change in changed_fields(issuer, before, _FIXED)]:
+            continue
+        if frozen := [change.name for change in changed_fields(issuer, before, _FIXED)]:
             raise Refused(
                 f"timestamp issuer {issuer.name}: {', '.join(frozen)} cannot be changed.",
                 code="setting-frozen",
@@ -46,7 +48,11 @@ def timestamp_steps(wanted: Document, current: Document) -> Iterator[Step]:
                 target=frozen[0],
                 extra={"fields": frozen},
             )
-        elif changes := changed_fields(issuer, before, ("enabled", "profile")):
+            continue
+        changes = changed_fields(issuer, before, ("enabled", "profile"))
+        if (renewed := certificate_change(issuer.certificate, before.certificate)) is not None:
+            changes = (*changes, renewed)
+        if changes:
             yield Step("timestamp issuer", "change", issuer.name, wanted=issuer, fields=changes)
 
 
@@ -62,9 +68,13 @@ async def put(timestamps: Timestamps, principal: Principal, step: Step) -> list[
     """Create or change an issuer; returns what a person has still to do."""
     wanted: DeclaredTimestampIssuer = step.wanted
     if step.action == "change":
-        await issuers.change_issuer(
-            timestamps, principal, step.name, profile=wanted.profile, enabled=wanted.enabled
-        )
+        changed = {change.name for change in step.fields}
+        if "certificate" in changed:
+            await issuers.import_certificate(timestamps, principal, step.name, wanted.certificate)
+        if changed - {"certificate"}:
+            await issuers.change_issuer(
+                timestamps, principal, step.name, profile=wanted.profile, enabled=wanted.enabled
+            )
         return []
     signer = SignerOptions(**{name: getattr(wanted, name) for name in _SIGNER})
     wish = NewIssuer(
@@ -91,11 +101,13 @@ def _declared(found: IssuerView, owner: str) -> DeclaredTimestampIssuer:
     signer: dict[str, Any] = {name: getattr(record.signer.options, name) for name in _SIGNER}
     if owner != record.name:
         signer = {name: field.default for name, field in SignerOptions.model_fields.items()}
+    by_another_ca = found.ca is None and owner == record.name
     return DeclaredTimestampIssuer(
         name=record.name,
         enabled=record.enabled,
         profile=record.profile,
         ca=found.ca if owner == record.name else None,
         share_with=None if owner == record.name else owner,
+        certificate=bundle(found.certificate, found.chain) if by_another_ca else "",
         **signer,
     )
