@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -82,7 +82,7 @@ class FileServer:
 def crl(
     ca: ForeignCa,
     number: int | None = 1,
-    revoked: Mapping[int, x509.ReasonFlags | None] | None = None,
+    revoked: Mapping[int, x509.ReasonFlags | None] | Iterable[tuple[int, x509.ReasonFlags]] = (),
     *,
     base: int | None = None,
     since: datetime | None = None,
@@ -91,8 +91,8 @@ def crl(
     extensions: tuple[tuple[Any, bool], ...] = (),
     key: Any = None,
 ) -> bytes:
-    """A CRL: ``revoked`` by serial number with the reason; ``base`` makes it a delta; ``key`` signs in place of the
-    CA's own."""
+    """A CRL: ``revoked`` by serial number with the reason (or pairs of them, for one that is there twice); ``base``
+    makes it a delta; ``key`` signs in place of the CA's own."""
     this_update = since or clock.now().replace(microsecond=0) - timedelta(minutes=1)
     builder = x509.CertificateRevocationListBuilder().issuer_name(ca.subject)
     builder = builder.last_update(this_update).next_update(this_update + life)
@@ -103,7 +103,7 @@ def crl(
     builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.key.public_key()), False)
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical)
-    for serial, reason in (revoked or {}).items():
+    for serial, reason in revoked.items() if isinstance(revoked, Mapping) else revoked:
         entry = x509.RevokedCertificateBuilder().serial_number(serial)
         entry = entry.revocation_date(revoked_at(ca))
         if reason is not None:

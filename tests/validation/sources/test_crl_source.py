@@ -227,6 +227,49 @@ async def test_the_same_crl_in_two_partitions_is_noticed(files: FileServer, ca: 
     assert (await reader.part("one"))["complete"]
 
 
+async def test_another_partition_in_place_of_the_one_before_takes_nothing_back(
+    files: FileServer, ca: ForeignCa, open_reader: Open
+) -> None:
+    reader = await _partitioned(files, ca, open_reader)
+    await reader.look()
+    files.files["one"] = crl(ca, 9, {}, extensions=(scope("http://x.example/nine"),))
+    looked = await reader.look()
+    assert looked.failures["one"].code == "crl-scope-changed"
+    assert "reset-source" in looked.failures["one"].remedy
+    files.files["one"] = crl(ca, 9, {}, extensions=(scope("http://x.example/one", user=True),))
+    assert (await reader.look()).failures["one"].code == "crl-scope-changed"
+    assert await reader.statuses() == {1: "revoked", 2: "revoked", 11: "revoked"}
+
+
+async def test_a_crl_about_more_than_before_or_named_after_its_url_is_taken(
+    files: FileServer, ca: ForeignCa, open_reader: Open
+) -> None:
+    files.files["ca.crl"] = crl(ca, 1, {1: None}, extensions=(scope("http://x.example/ca.crl"),))
+    reader = await open_reader({"url": files.url("ca.crl")})
+    await reader.look()
+    files.files["ca.crl"] = crl(ca, 2, {2: None}, extensions=(scope(files.url("ca.crl")),))
+    assert (await reader.look()).outcome == "changed"
+    files.files["ca.crl"] = crl(ca, 3, {3: None})
+    assert (await reader.look()).outcome == "changed"
+    files.files["ca.crl"] = crl(ca, 4, {}, extensions=(scope("http://x.example/part"),))
+    assert (await reader.look()).failures[""].code == "crl-scope-changed"
+    assert await reader.statuses() == {3: "revoked"}
+
+
+async def test_partitions_for_user_certificates_alone_are_not_taken_for_the_whole(
+    files: FileServer, ca: ForeignCa, open_reader: Open
+) -> None:
+    for serial, name in enumerate(("one", "two"), 1):
+        files.files[name] = crl(ca, 1, {serial: None}, extensions=(scope(f"http://x.example/{name}", user=True),))
+    parts = [{"name": name, "url": files.url(name)} for name in ("one", "two")]
+    reader = await open_reader(*parts)
+    assert (await reader.look()).failures["two"].code == "crl-scope-unfit"
+    assert (await reader.state()).stale_reason == "source-never-complete"
+    files.files["two"] = crl(ca, 2, {2: None}, extensions=(scope("http://x.example/two"),))
+    await reader.look()
+    assert (await reader.state()).stale_reason is None
+
+
 # ---- deltas ----------------------------------------------------------------------------------------------------------
 
 
@@ -240,6 +283,15 @@ async def test_a_delta_adds_and_removes(files: FileServer, ca: ForeignCa, open_r
     reader = await _with_delta(files, ca, open_reader)
     assert (await reader.look()).outcome == "changed"
     assert await reader.statuses() == {1: "revoked", 3: "revoked"}
+
+
+async def test_what_a_delta_both_revokes_and_removes_is_revoked(
+    files: FileServer, ca: ForeignCa, open_reader: Open
+) -> None:
+    reader = await _with_delta(files, ca, open_reader)
+    files.files["delta.crl"] = crl(ca, 11, [(2, COMPROMISE), (2, REMOVE)], base=10)
+    await reader.look()
+    assert await reader.statuses() == {1: "revoked", 2: "revoked"}
 
 
 async def test_a_delta_whose_base_is_unknown_waits(files: FileServer, ca: ForeignCa, open_reader: Open) -> None:

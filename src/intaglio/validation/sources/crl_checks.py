@@ -6,10 +6,10 @@ Sources: RFC 5280 sections 5.1.2, 5.2 and 6.3.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from intaglio.core.errors import IntaglioError, Refused
 from intaglio.x509.certificates import CertificateInfo
@@ -46,16 +46,54 @@ def identity_of(crl: Crl) -> str:
     return hashlib.sha256(b"\0".join((scope.point, flags, crl.authority_key or b""))).hexdigest()
 
 
+def about_of(scope: Scope) -> Literal["all", "user", "ca"]:
+    """Which certificates a CRL is about."""
+    return "user" if scope.only_user else "ca" if scope.only_ca else "all"
+
+
+def check_same_scope(scope: Scope, before: Mapping[str, Any], url: str) -> None:
+    """Check that a CRL is about what the one before it was about: else somebody put another partition of the same CA,
+    just as well signed, in its place, and whatever was revoked there would be so no longer.
+
+    ``before`` are the facts of the one before. What is about more is fine; another name is when it is that of the
+    ``url`` that the CRL came from. Raises Refused (``crl-scope-changed``). Source: RFC 5280 sections 5.2.5 and 6.3.3.
+    """
+    if "point" not in before:
+        return
+    about, point = about_of(scope), hashlib.sha256(scope.point).hexdigest()
+    same_point = not scope.point or point == before["point"] or (url != "" and url in scope.urls)
+    if not same_point or about not in ("all", before["about"]):
+        raise _refused(
+            "crl-scope-changed",
+            "The CRL is about other certificates than the one before it.",
+            "If the CA divides its CRLs otherwise now, read them anew: intaglio ocsp authority reset-source.",
+        )
+
+
+def check_together(abouts: Collection[str], covers: Literal["all", "user", "ca"]) -> None:
+    """Check that the CRLs of an authority are together about all certificates that it is asked about.
+
+    Raises Refused (``crl-scope-unfit``).
+    """
+    if "all" in abouts or covers in abouts or {"user", "ca"} <= set(abouts):
+        return
+    only = " and ".join(sorted(abouts))
+    raise _scope_unfit(
+        f"all CRLs together are about {only} certificates only",
+        f'Add the CRL about the others, or set covers to "{only}" if nobody asks about them.',
+    )
+
+
 def check_covers(scope: Scope, covers: Literal["all", "user", "ca"], *, alone: bool) -> None:
     """Check that the only CRL of an authority is about all certificates that it is asked about.
 
     Raises Refused (``crl-scope-unfit``).
     """
-    restricted: Literal["user", "ca"] | None = "user" if scope.only_user else "ca" if scope.only_ca else None
-    if restricted is not None and alone and covers != restricted:
+    about = about_of(scope)
+    if about != "all" and alone and covers != about:
         raise _scope_unfit(
-            f"the CRL is about {restricted} certificates only",
-            f'Add the CRL about the others, or set covers to "{restricted}" if nobody asks about them.',
+            f"the CRL is about {about} certificates only",
+            f'Add the CRL about the others, or set covers to "{about}" if nobody asks about them.',
         )
 
 
@@ -104,8 +142,8 @@ def _check_signature(crl: Crl, issuers: Sequence[CertificateInfo]) -> None:
         raise _refused("crl-signature-invalid", "The CRL is not signed by the CA, or with an algorithm not trusted.")
 
 
-def _refused(code: str, detail: str) -> IntaglioError:
-    return Refused(detail, code=code, remedy="What is known already stays until it ends.")
+def _refused(code: str, detail: str, remedy: str = "What is known already stays until it ends.") -> IntaglioError:
+    return Refused(detail, code=code, remedy=remedy)
 
 
 def _scope_unfit(why: str, remedy: str) -> IntaglioError:

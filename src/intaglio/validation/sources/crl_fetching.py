@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -16,7 +17,14 @@ from intaglio.validation.authorities import directories
 from intaglio.validation.authorities.values import Authority, CrlPart
 from intaglio.validation.context import Validation
 from intaglio.validation.sources import fetching, ldap
-from intaglio.validation.sources.crl_checks import Before, check_covers, check_crl, identity_of
+from intaglio.validation.sources.crl_checks import (
+    Before,
+    about_of,
+    check_covers,
+    check_crl,
+    check_same_scope,
+    identity_of,
+)
 from intaglio.validation.sources.fetching import Fetched, Known
 from intaglio.validation.sources.freshness import DELTA, SERIALS
 from intaglio.validation.sources.serial_list import MAX_OCTETS
@@ -105,7 +113,7 @@ async def _fetch_crl(
         return None
     try:
         async with room:
-            facts = await asyncio.to_thread(_checked, fetched, authority, known, delta=delta)
+            facts = await asyncio.to_thread(_checked, fetched, authority, part, known, delta=delta)
     except BaseException:
         fetched.close()
         raise
@@ -156,7 +164,9 @@ def _known(known: Part | None) -> Known:
     return Known(known["etag"], known["last_modified"])
 
 
-def _checked(fetched: Fetched, authority: Authority, known: Part | None, *, delta: bool) -> dict[str, Any]:
+def _checked(
+    fetched: Fetched, authority: Authority, part: CrlPart, known: Part | None, *, delta: bool
+) -> dict[str, Any]:
     """What is recorded of a CRL that passed its checks. Runs in a thread: a signature over megabytes takes time."""
     crl = read_crl(fetched.read())
     if crl.is_delta != delta:
@@ -168,6 +178,8 @@ def _checked(fetched: Fetched, authority: Authority, known: Part | None, *, delt
     before = Before() if known is None else Before(number, known["this_update"])
     check_crl(crl, authority.issuers, clock.now(), before)
     check_covers(crl.scope, authority.crl.covers, alone=len(authority.crl.crls) == 1)
+    if known is not None and not delta:  # a delta has to go with its complete CRL
+        check_same_scope(crl.scope, known["facts"], part.url)
     return _facts(crl)
 
 
@@ -178,6 +190,8 @@ def _facts(crl: Crl) -> dict[str, Any]:
         "this_update": crl.this_update,
         "next_update": crl.next_update,
         "identity": identity_of(crl),
+        "point": hashlib.sha256(crl.scope.point).hexdigest(),
+        "about": about_of(crl.scope),
         "urls": list(crl.scope.urls)[:5],
         "keeps_expired": crl.keeps_expired,
     }

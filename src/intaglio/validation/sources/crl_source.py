@@ -26,6 +26,7 @@ from intaglio.validation.authorities import reading
 from intaglio.validation.authorities.values import Authority
 from intaglio.validation.context import Validation
 from intaglio.validation.sources import importing, state
+from intaglio.validation.sources.crl_checks import check_together
 from intaglio.validation.sources.crl_fetching import Arrived, arrivals, fetch_all
 from intaglio.validation.sources.freshness import DELTA, SERIALS
 from intaglio.validation.sources.importing import Changes
@@ -149,6 +150,7 @@ async def _apply(
             except IntaglioError as error:
                 raise _Broken(name, error) from error
             looked.new.append(name)
+    await _check_together(tx, authority, looked.new)
     looked.changed = changes.count
     if looked.new:
         # Also when no status changed: answers tell when the source said so, and until when it counts.
@@ -157,6 +159,19 @@ async def _apply(
         record(tx, SYSTEM, "status-source.import", "status-authority", authority.name, **details)
     elif changes.count:
         await importing.announce(tx, authority.set_id, changes)
+
+
+async def _check_together(tx: Transaction, authority: Authority, new: list[str]) -> None:
+    """See that complete CRLs for one kind of certificates are not taken for the whole. Raises _Broken."""
+    last = next((name for name in reversed(new) if name != SERIALS and not name.endswith(DELTA)), None)
+    parts = await state.parts_of(tx, authority.set_id) if last is not None else {}
+    known = [parts[part.name] for part in authority.crl.crls if part.name in parts and parts[part.name]["complete"]]
+    if last is None or len(known) < len(authority.crl.crls):
+        return
+    try:
+        check_together({part["facts"].get("about", "all") for part in known}, authority.crl.covers)
+    except IntaglioError as error:
+        raise _Broken(last, error) from error
 
 
 async def _apply_part(
@@ -194,7 +209,7 @@ async def _apply_crl(
         "crl_number": facts["number"],
         "this_update": facts["this_update"],
         "next_update": facts["next_update"],
-        "facts": {key: facts[key] for key in ("identity", "urls", "keeps_expired")},
+        "facts": {key: facts[key] for key in ("identity", "point", "about", "urls", "keeps_expired")},
     }
     crl = await asyncio.to_thread(lambda: read_crl(arrived.fetched.read()))
     if name.endswith(DELTA):

@@ -176,7 +176,8 @@ _CRL_GONE = _GONE.format(
 )
 _DELTA_GONE = _GONE.format(
     gone="SELECT DISTINCT status_entry.serial FROM status_entry JOIN incoming_crl AS given USING (serial) "
-    "WHERE set_id = :set AND part = :part AND status_entry.state <> 0 AND given.state = 0"
+    "WHERE set_id = :set AND part = :part AND status_entry.state <> 0 AND given.state = 0 AND NOT EXISTS "
+    "(SELECT FROM incoming_crl AS also WHERE also.serial = given.serial AND also.state <> 0)"  # both: revoked counts
 )
 _PART_GONE = _GONE.format(
     gone="SELECT serial FROM status_entry WHERE set_id = :set AND part = :part AND state <> 0"
