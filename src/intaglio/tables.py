@@ -3,6 +3,7 @@
 from intaglio.audit import models as audit
 from intaglio.authority import models as authority
 from intaglio.db import journal
+from intaglio.enrollment import models as enrollment
 from intaglio.identity import models as identity
 from intaglio.keystore import models as keystore
 from intaglio.mtls import models as mtls
@@ -10,4 +11,15 @@ from intaglio.platform import models as platform
 from intaglio.timestamping import models as timestamping
 from intaglio.validation import models as validation
 
-__all__ = ["audit", "authority", "identity", "journal", "keystore", "mtls", "platform", "timestamping", "validation"]
+__all__ = [
+    "audit",
+    "authority",
+    "enrollment",
+    "identity",
+    "journal",
+    "keystore",
+    "mtls",
+    "platform",
+    "timestamping",
+    "validation",
+]

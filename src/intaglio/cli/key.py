@@ -179,6 +179,7 @@ def rewrap(
 async def _rewrap(url: str, master: MasterKey) -> tuple[Progress, list[Holder]]:
     """Raises StateConflict when a process that runs could not open what is sealed under the current key."""
     from intaglio.db.engine import Database
+    from intaglio.enrollment import sealed as enrollment
     from intaglio.keystore import holders
     from intaglio.keystore.rewrap import SEALED_COLUMNS
     from intaglio.keystore.rewrap import rewrap as run
@@ -186,7 +187,8 @@ async def _rewrap(url: str, master: MasterKey) -> tuple[Progress, list[Holder]]:
     from intaglio.timestamping import sealed as timestamping
     from intaglio.validation import sealed as validation
 
-    columns = (*SEALED_COLUMNS, *mtls.SEALED_COLUMNS, *timestamping.SEALED_COLUMNS, *validation.SEALED_COLUMNS)
+    rooms = (mtls, timestamping, validation, enrollment)
+    columns = (*SEALED_COLUMNS, *(column for room in rooms for column in room.SEALED_COLUMNS))
     database = Database(url, pool_size=2)
     try:
         nodes = await holders.running(database)

@@ -31,11 +31,14 @@ class Permission(StrEnum):
     VALIDATION_MANAGE = "validation.manage"
     TIMESTAMPING_VIEW = "timestamping.view"
     TIMESTAMPING_MANAGE = "timestamping.manage"
+    ENROLLMENT_VIEW = "enrollment.view"
+    ENROLLMENT_MANAGE = "enrollment.manage"
+    ENROLLMENT_APPROVE = "enrollment.approve"
 
 
 ALL_PERMISSIONS = frozenset(Permission)
 
-PrincipalKind = Literal["operator", "user", "client", "identity", "system", "anonymous"]
+PrincipalKind = Literal["operator", "user", "client", "identity", "applicant", "system", "anonymous"]
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,9 @@ class Principal:
 
     ``kind``: operator (this host's administrator on the unix socket), user (a named account with a token), client (a
     TLS client certificate at the gateway), identity (a registered person, device, workload, service or pipeline, proved
-    by a certificate, a security code or a token of its platform), system (our own jobs), anonymous. ``name`` is the
-    user name, the subject DN or the identity; ``subject_key`` is the normalised client DN (``Name.key``) and
+    by a certificate, a security code or a token of its platform), applicant (who asks for a certificate at an enrolment
+    endpoint, in whatever way that endpoint knows him), system (our own jobs), anonymous. ``name`` is the user name, the
+    subject DN, the identity or what the applicant is known by; ``subject_key`` is the normalised client DN (``Name.key``) and
     ``certificate_fingerprint`` the SHA-256 of the client certificate; ``source`` is the peer address.
     """
 

@@ -45,7 +45,8 @@ class ClientCredential:
 class Caller:
     """Somebody who asks the gateway.
 
-    A client is known by its ``credential``; who comes through the management API has none and may use the CAs of
+    A client is known by its ``credential``; who comes through an enrolment endpoint may use its CA; who comes through
+    the management API has no credential and may use the CAs of
     ``organizations`` (None: of all). Rights are looked up in the snapshot a decision is taken on, so that what was
     withdrawn is gone at once.
     """
@@ -53,6 +54,13 @@ class Caller:
     principal: Principal
     credential: ClientCredential | None = None
     organizations: frozenset[UUID] | None = frozenset()
+    #: Who comes through an enrolment endpoint: the only CA that it is for.
+    endpoint_ca: UUID | None = None
+
+    @classmethod
+    def of_endpoint(cls, principal: Principal, ca_id: UUID) -> Caller:
+        """Whoever an enrolment endpoint of a CA has let in: he may ask it for certificates, within its policies."""
+        return cls(principal, None, frozenset(), ca_id)
 
     @classmethod
     def of_principal(cls, principal: Principal, organizations: frozenset[UUID] | None) -> Caller:
@@ -117,6 +125,8 @@ class Caller:
     def _role(self, ca: CaView, client: ClientView | None) -> Role | None:
         if ca.kind in _INTERNAL_KINDS:
             return None
+        if self.endpoint_ca is not None:
+            return Role.POLICY_CONSTRAINED_TENANT if ca.id == self.endpoint_ca else None
         if self.credential is not None:
             grant = client.grants.get(ca.id) if client else None
             return ROLE_OF_RIGHT.get(grant.right, Role.READ_ONLY_TENANT) if grant else None

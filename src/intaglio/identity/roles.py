@@ -41,6 +41,7 @@ BUILT_IN = (
                 Permission.MTLS_VIEW,
                 Permission.VALIDATION_VIEW,
                 Permission.TIMESTAMPING_VIEW,
+                Permission.ENROLLMENT_VIEW,
             }
         ),
         built_in=True,
@@ -79,6 +80,18 @@ BUILT_IN = (
         name="timestamping-administrator",
         description="Run the timestamping authority: issuers, their certificates, the clock",
         permissions=frozenset({Permission.TIMESTAMPING_VIEW, Permission.TIMESTAMPING_MANAGE}),
+        built_in=True,
+    ),
+    Role(
+        name="enrollment-administrator",
+        description="Run the enrolment protocols: endpoints, their credentials, requests",
+        permissions=frozenset({Permission.CA_VIEW, Permission.ENROLLMENT_VIEW, Permission.ENROLLMENT_MANAGE}),
+        built_in=True,
+    ),
+    Role(
+        name="enrollment-approver",
+        description="Approve and reject certificate requests that wait for somebody",
+        permissions=frozenset({Permission.ENROLLMENT_VIEW, Permission.ENROLLMENT_APPROVE}),
         built_in=True,
     ),
     Role(

@@ -1,0 +1,70 @@
+"""What enrolment works with, put together once per process."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from intaglio.audit.refusals import RefusalRecorder
+from intaglio.authority.context import Authority
+from intaglio.core.secrets import MasterKey
+from intaglio.core.settings import Settings
+from intaglio.db.engine import Database
+from intaglio.db.listen import Watch
+from intaglio.gateway.service import Gateway
+
+if TYPE_CHECKING:
+    from intaglio.enrollment.credentials import KnownPasswords
+    from intaglio.enrollment.endpoints import EndpointDirectory
+    from intaglio.enrollment.limits import Limits
+
+
+class Enrollment:
+    """Authority, gateway, master key and watch of one process.
+
+    Certificates come through ``gateway``, like everybody's; ``master_key`` seals shared secrets; ``watch`` says whether
+    this process has heard of every change; ``refusals`` records what was refused.
+    """
+
+    def __init__(
+        self,
+        authority: Authority,
+        gateway: Gateway,
+        master_key: MasterKey,
+        watch: Watch,
+        refusals: RefusalRecorder | None = None,
+    ) -> None:
+        self.authority = authority
+        self.gateway = gateway
+        self.master_key = master_key
+        self.watch = watch
+        self.refusals = refusals
+
+    @cached_property
+    def endpoints(self) -> EndpointDirectory:
+        """The endpoints as this process knows them."""
+        from intaglio.enrollment.endpoints import EndpointDirectory
+
+        return EndpointDirectory(self.gateway)
+
+    @cached_property
+    def limits(self) -> Limits:
+        """Counters over all processes."""
+        from intaglio.enrollment.limits import Limits
+
+        return Limits(self.database)
+
+    @cached_property
+    def passwords(self) -> KnownPasswords:
+        """Passwords that were found right a moment ago."""
+        from intaglio.enrollment.credentials import KnownPasswords
+
+        return KnownPasswords()
+
+    @property
+    def database(self) -> Database:
+        return self.authority.database
+
+    @property
+    def settings(self) -> Settings:
+        return self.authority.settings

@@ -1,0 +1,65 @@
+"""What an EST endpoint can be told."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from intaglio.core.errors import InvalidInput
+from intaglio.enrollment.values import EndpointOptions
+from intaglio.x509.certificates import read_certificates
+
+Authentication = Literal["password", "certificate", "both", "any"]
+
+
+def _certificates(values: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        for value in values:
+            read_certificates(value)
+    except InvalidInput as error:
+        raise ValueError(error.detail) from None
+    return values
+
+
+class EstOptions(EndpointOptions):
+    """Who may enrol at an EST endpoint, and what clients are told."""
+
+    authentication: Authentication = Field(
+        default="any",
+        description="What a client shows to enrol: a password (HTTP Basic), a certificate (TLS), both, or any of them.",
+    )
+    trusted: Annotated[tuple[str, ...], Field(max_length=20), AfterValidator(_certificates)] = Field(
+        default=(),
+        description="Certificates (PEM) of further CAs, such as those of manufacturers, whose certificates clients may "
+        "enrol with; those of the CA itself always count.",
+    )
+    renewal_without_certificate: bool = Field(
+        default=False, description="Whether simplereenroll takes a password instead of the certificate to renew."
+    )
+    revoke_renewed: bool = Field(
+        default=False, description="Whether the old certificate is revoked (superseded) once it was renewed."
+    )
+    link_to_connection: Literal["off", "when-present", "required"] = Field(
+        default="when-present",
+        description="Whether a request must be bound to its TLS connection by its challengePassword (RFC 7030 section "
+        "3.5).",
+    )
+    server_keys: bool = Field(default=False, description="Whether keys are made here on request (serverkeygen).")
+    server_key_algorithm: str = Field(
+        default="ecdsa-p256", max_length=40, description="Algorithm of keys made here, unless the request names one."
+    )
+    subject_template: str | None = Field(
+        default=None, max_length=1000, description="Subject that clients are told to fill in (RFC 9908), RFC 4514."
+    )
+    san_template: tuple[str, ...] = Field(
+        default=(),
+        max_length=20,
+        description="Types of alternative names that clients are told to ask for, such as dNSName, or dNSName=VALUE.",
+    )
+    request_key: str | None = Field(
+        default=None, max_length=40, description="Key algorithm that clients are told to use; null: any."
+    )
+    request_attributes: tuple[str, ...] = Field(
+        default=(), max_length=40, description="Further attributes (dotted OIDs) that clients are told to send."
+    )

@@ -1,0 +1,25 @@
+"""What the enrolment protocols count."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Histogram
+
+from intaglio.enrollment.values import Protocol
+
+requests = Counter(
+    "intaglio_enrollment_requests",
+    "Requests of enrolment protocols.",
+    ("protocol", "endpoint", "operation", "outcome"),
+)
+duration = Histogram(
+    "intaglio_enrollment_seconds",
+    "Seconds until a request of an enrolment protocol was answered.",
+    ("protocol", "operation"),
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+
+
+def note(protocol: Protocol, endpoint: str, operation: str, outcome: str, seconds: float) -> None:
+    """Count one answered request. All labels come from closed sets or from the configuration."""
+    requests.labels(protocol.value, endpoint, operation, outcome).inc()
+    duration.labels(protocol.value, operation).observe(seconds)

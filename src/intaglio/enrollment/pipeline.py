@@ -1,0 +1,257 @@
+"""The one way of every enrolment protocol: network -> limits -> approval -> gateway -> certificate."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from intaglio.asn1 import algorithms
+from intaglio.authority import certificates
+from intaglio.authority.certificates import RevocationReason, StoredCertificate
+from intaglio.core.errors import IntaglioError, InvalidInput, NotFound, StateConflict
+from intaglio.core.logging import get_logger
+from intaglio.core.principal import ANONYMOUS, Principal
+from intaglio.enrollment import approvals, metrics
+from intaglio.enrollment.context import Enrollment
+from intaglio.enrollment.endpoints import EndpointsMoved
+from intaglio.enrollment.values import Applicant, Application, Endpoint, Granted, Protocol, Waiting
+from intaglio.gateway.actions import act_on_certificate
+from intaglio.gateway.callers import Caller
+from intaglio.gateway.certification import ProvenRequest, certify
+from intaglio.gateway.schemas import Action, ActionType
+from intaglio.x509 import weak_keys
+from intaglio.x509.certificates import read_certificate
+from intaglio.x509.general_names import GeneralNames
+from intaglio.x509.names import Name
+from intaglio.x509.requests import parse_request
+
+log = get_logger(__name__)
+
+_ATTEMPTS = 8
+_HOUR = timedelta(hours=1)
+_LONGEST_KEY = 200
+
+
+async def apply(enrollment: Enrollment, application: Application) -> Granted | Waiting:
+    """Have a certificate issued, or its request wait for approval.
+
+    Raises EndpointUnknown when the endpoint was switched off meanwhile, Forbidden (``source-not-allowed``),
+    RateLimited, InvalidInput, Refused (``request-rejected``, ``request-expired`` and what the profile refuses),
+    StateConflict (``request-key-reused``, a certificate to be renewed that was revoked), Unavailable.
+    """
+    endpoint = await enrollment.endpoints.same(application.endpoint)
+    application = replace(application, endpoint=endpoint)
+    endpoint.require_admitted(application.applicant.source)
+    wanted = _proven(application)
+    if endpoint.hourly_limit is not None:
+        await enrollment.limits.take(f"issued:{endpoint.id}", endpoint.hourly_limit, _HOUR)
+    if endpoint.approval == "automatic":
+        return await _issue(enrollment, application, wanted)
+    async with enrollment.database.transaction() as tx:
+        subject = wanted.subject or wanted.given_subject
+        names = () if wanted.san is None else tuple(wanted.san.text)
+        request = await approvals.enter(tx, application, "" if subject is None else subject.rfc4514, names)
+    return await _continue(enrollment, endpoint, request)
+
+
+async def collect(enrollment: Enrollment, endpoint: Endpoint, key: str) -> Granted | Waiting:
+    """What has become of the request with this key, for protocols whose polls do not repeat it.
+
+    Whoever asks must have proven that the request is his. Raises NotFound (``request-unknown``) and what :func:`apply`
+    raises.
+    """
+    endpoint = await enrollment.endpoints.same(endpoint)
+    async with enrollment.database.read() as view:
+        request = await approvals.find(view, endpoint, key)
+    if request is None:
+        raise approvals.request_unknown(key)
+    return await _continue(enrollment, endpoint, request)
+
+
+async def revoke(
+    enrollment: Enrollment,
+    endpoint: Endpoint,
+    applicant: Applicant,
+    serial: bytes,
+    reason: RevocationReason,
+    *,
+    idempotent: bool = False,
+    comment: str = "",
+    compromise_date: datetime | None = None,
+) -> None:
+    """Revoke a certificate of the endpoint's CA; the adapter has decided that the applicant may.
+
+    Raises NotFound (``certificate-unknown``), StateConflict (``already-in-state``) unless ``idempotent``, InvalidInput.
+    """
+    action = Action(
+        type=ActionType.HOLD if reason is RevocationReason.CERTIFICATE_HOLD else ActionType.REVOKE,
+        reason=reason.text,
+        comment=comment or f"asked for at {endpoint.address}",
+        compromiseDate=compromise_date,
+        succeedIfAlreadyInRequestedState=idempotent,
+    )
+    await act_on_certificate(
+        enrollment.gateway, _caller(endpoint, applicant), endpoint.ca, serial, action, channel=endpoint.protocol.value
+    )
+
+
+async def supersede(enrollment: Enrollment, endpoint: Endpoint, applicant: Applicant, old_serial: bytes) -> None:
+    """Revoke a certificate that was renewed, with the reason superseded; nothing to do when it is revoked already."""
+    await revoke(
+        enrollment,
+        endpoint,
+        applicant,
+        old_serial,
+        RevocationReason.SUPERSEDED,
+        idempotent=True,
+        comment=f"renewed at {endpoint.address}",
+    )
+
+
+async def presented(enrollment: Enrollment, endpoint: Endpoint, certificate: bytes) -> StoredCertificate | None:
+    """A certificate (DER) of the endpoint's CA as it is recorded now, with its status; None when that CA never issued
+    exactly this one. Raises InvalidInput (``certificate-unparsable``)."""
+    info = read_certificate(certificate)
+    snapshot = await enrollment.gateway.snapshot()
+    ca = snapshot.ca(endpoint.ca)
+    async with enrollment.database.read() as view:
+        try:
+            found = await certificates.get(view, ca, info.serial)
+        except NotFound:
+            return None
+    return found if found.der == info.der else None
+
+
+def refused(
+    enrollment: Enrollment,
+    endpoint: Endpoint | None,
+    applicant: Applicant | None,
+    operation: str,
+    error: IntaglioError,
+    *,
+    protocol: Protocol | None = None,
+    source: str = "",
+) -> None:
+    """Note a refusal for the audit trail and the log; never waits, never fails.
+
+    Of a request without an endpoint ``protocol`` says what it was, without an applicant ``source`` whence.
+    """
+    spoken = endpoint.protocol if endpoint is not None else protocol
+    principal = applicant.principal if applicant is not None else replace(ANONYMOUS, source=source)
+    name = endpoint.address if endpoint is not None else ""
+    log.info(
+        "enrolment refused",
+        protocol=spoken,
+        endpoint=name,
+        operation=operation,
+        applicant=principal.name,
+        source=principal.source,
+        code=error.code,
+        reason=error.detail,
+    )
+    if enrollment.refusals is not None:
+        enrollment.refusals.record(
+            principal,
+            f"{spoken or 'enrollment'}.{operation}",
+            "enrollment-endpoint",
+            name,
+            error,
+            organization=None if endpoint is None else endpoint.organization,
+        )
+
+
+def served(protocol: Protocol, endpoint: Endpoint | None, operation: str, outcome: str, seconds: float) -> None:
+    """Count an answered request; ``outcome`` is granted, waiting, answered, refused or failed."""
+    metrics.note(protocol, "" if endpoint is None else endpoint.name, operation, outcome, seconds)
+
+
+async def _continue(enrollment: Enrollment, endpoint: Endpoint, request: approvals.WaitingRequest) -> Granted | Waiting:
+    if request.state == "pending":
+        return Waiting(request.id, approvals.RETRY_AFTER)
+    if request.state != "issued":
+        request.require_approved()
+    application = approvals.keyed(request.restored(endpoint), request)
+    granted = await _issue(enrollment, application, _proven(application))
+    if request.state != "issued":
+        async with enrollment.database.transaction() as tx:
+            await approvals.note_issued(tx, request, granted.id)
+    return granted
+
+
+async def _issue(enrollment: Enrollment, application: Application, wanted: ProvenRequest) -> Granted:
+    endpoint = application.endpoint
+    for _ in range(_ATTEMPTS):
+        try:
+            issued, warnings = await certify(
+                enrollment.gateway,
+                _caller(endpoint, application.applicant),
+                endpoint.ca,
+                wanted,
+                channel=endpoint.protocol.value,
+                idempotency_key=_once(endpoint, application.key),
+                check=enrollment.endpoints.check(endpoint),
+            )
+        except EndpointsMoved:
+            endpoint = await enrollment.endpoints.same(endpoint)
+            continue
+        return Granted(
+            issued.id,
+            issued.der,
+            issued.chain,
+            issued.serial,
+            issued.subject,
+            issued.not_before,
+            issued.not_after,
+            warnings,
+        )
+    raise StateConflict("The configuration keeps changing.", code="configuration-changed", remedy="Try again.")
+
+
+def _once(endpoint: Endpoint, key: str | None) -> str | None:
+    if key is None:
+        return None
+    if not 0 < len(key) <= _LONGEST_KEY or not (key.isascii() and key.isprintable()):
+        raise InvalidInput(
+            f"A transaction is named by 1 to {_LONGEST_KEY} printable ASCII characters.", code="request-malformed"
+        )
+    return f"{endpoint.id}:{key}"
+
+
+def _caller(endpoint: Endpoint, applicant: Applicant) -> Caller:
+    principal: Principal = applicant.principal
+    return Caller.of_endpoint(principal, endpoint.ca_id)
+
+
+def _proven(application: Application) -> ProvenRequest:
+    """What is to be certified. Raises InvalidInput."""
+    endpoint = application.endpoint
+    given: Name | None = None
+    san, extensions = None, application.extensions
+    if application.csr is not None:
+        request = parse_request(application.csr)
+        spki, algorithm, given, san = request.spki, request.key_algorithm, request.subject, request.san
+        extensions = request.extensions
+    elif application.spki is not None:
+        public_key, algorithm = algorithms.load_public_key(application.spki)
+        weak_keys.check_public_key(public_key)
+        spki = application.spki
+        given = None if application.name is None else Name.from_der(application.name)
+    else:
+        raise InvalidInput("The request brings no key.", code="csr-missing")
+    if application.sans is not None:
+        san = GeneralNames.build(application.sans) if application.sans else None
+    return ProvenRequest(
+        endpoint.profile,
+        spki,
+        algorithm,
+        given,
+        None if application.subject is None else Name.parse(application.subject),
+        san,
+        extensions,
+        application.validity,
+        application.previous,
+        "p12" if application.generated else "csr",
+        {"endpoint": endpoint.address},
+    )
+
+
