@@ -54,8 +54,8 @@ class Bind:
         key = f'key "{KEY_NAME}" {{ algorithm hmac-sha256; secret "{_SECRET}"; }};\n'
         self.key_file.write_text(key)
         for zone, records in self._zones.items():
-            head = f"$TTL 1\n@ IN SOA ns.{zone}. admin.{zone}. 1 3600 600 86400 1\n@ IN NS ns.{zone}.\nns IN A 127.0.0.1\n"
-            (self.folder / f"{zone}.zone").write_text(f"{head}{records}\n")
+            head = f"$TTL 1\n@ IN SOA ns.{zone}. admin.{zone}. 1 3600 600 86400 1\n@ IN NS ns.{zone}.\n"
+            (self.folder / f"{zone}.zone").write_text(f"{head}ns IN A 127.0.0.1\n{records}\n")
         (self.folder / "named.conf").write_text(key + self._configuration())
         account = ("-u", "root") if os.geteuid() == 0 else ()
         self._process = subprocess.Popen(
@@ -75,8 +75,8 @@ class Bind:
 
     def update(self, zone: str, *lines: str) -> None:
         """Dynamic update: lines like ``add _acme-challenge.example.test. 1 TXT "value"`` or ``delete name. TXT``."""
-        text = "\n".join((f"server 127.0.0.1 {self.port}", f"zone {zone}.", *(f"update {one}" for one in lines), "send"))
-        run("nsupdate", "-k", self.key_file, stdin=f"{text}\n".encode())
+        commands = [f"server 127.0.0.1 {self.port}", f"zone {zone}.", *(f"update {one}" for one in lines), "send", ""]
+        run("nsupdate", "-k", self.key_file, stdin="\n".join(commands).encode())
 
     def trust_anchor(self, zone: str) -> str:
         """What a validating server's ``trust-anchors`` say of a signed zone."""
@@ -91,7 +91,8 @@ class Bind:
     def _answers(self) -> bool:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
             asking.settimeout(0.5)
-            question = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x06\x00\x01"
+            # version.bind in class CHAOS: what a server answers without asking another one.
+            question = b"\x12\x34\0\0\0\1\0\0\0\0\0\0\7version\4bind\0\0\x10\0\3"
             try:
                 asking.sendto(question, ("127.0.0.1", self.port))
                 return bool(asking.recv(512))
