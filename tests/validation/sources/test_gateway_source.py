@@ -132,6 +132,22 @@ async def test_a_feed_is_read_to_its_end_and_then_on(
     assert (await follower.follow()).outcome == "unchanged"
 
 
+@pytest.mark.parametrize(
+    "date", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2999-01-01T00:00:00Z", "2026-02-01T10:00:00"]
+)
+async def test_an_event_at_an_impossible_moment_is_not_taken_in(
+    validation: Validation, ca: ForeignCa, gateway: FakeGateway, date: str
+) -> None:
+    gateway.happen("issued", 1)
+    gateway.happen("revoked", 1)
+    gateway.feed[-1]["eventDate"] = date
+    follower = await _follower(validation, ca)
+    failure = (await follower.follow()).failure
+    assert failure is not None
+    assert failure.code == "feed-not-understood"
+    assert await follower.statuses() == {}
+
+
 async def test_nothing_is_answered_before_the_first_end_of_the_feed(
     validation: Validation, ca: ForeignCa, gateway: FakeGateway
 ) -> None:

@@ -18,7 +18,7 @@ from tests.support.programs import run
 
 from intaglio.asn1 import der
 from intaglio.core.errors import IntaglioError
-from intaglio.validation.sources import ldap
+from intaglio.validation.sources import fetching, ldap
 from intaglio.validation.sources.ldap import Directory
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -81,6 +81,21 @@ async def test_values_are_read_whatever_the_name_comes_back_as() -> None:
         assert await _read(directory) == [b"one", b"two"]
 
 
+async def test_a_server_that_never_comes_to_an_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "LONGEST_FETCH", 0.3)
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(b"\x30\x84\x00\x0f\xff\xff")
+        while True:  # something before every silence is long enough to be noticed
+            writer.write(b"\x02")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    async with _server(handle) as directory:
+        assert await _code(directory) == "source-timeout"
+
+
 async def test_lengths_that_servers_pad_are_understood() -> None:
     content = der.integer(2) + der.tlv(0x65, _SUCCESS)
     padded = b"\x30\x84" + len(content).to_bytes(4) + content
@@ -99,6 +114,8 @@ async def test_lengths_that_servers_pad_are_understood() -> None:
         ([b"\x30\x80"], "directory-refused"),
         ([b"\x30\x84\x7f\xff\xff\xff"], "source-too-large"),
         ([_message(2, 0x64, b"\x04\x05x")], "source-unreachable"),
+        ([_message(2, 0x64, _found(*[b""] * 20_000))], "source-unreachable"),
+        ([_message(2, 0x64, _found(bytes(600_000)))] * 3, "source-too-large"),
         ([_message(2, 0x73, b"")] * 1_100, "directory-refused"),
         ([b"\x30\x05\x02"], "source-timeout"),
         ([], "source-timeout"),

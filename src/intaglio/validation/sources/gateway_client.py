@@ -9,12 +9,13 @@ import json
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
+from intaglio.core import clock
 from intaglio.core.errors import InvalidInput, Refused, StateConflict, Unavailable
 from intaglio.core.identifiers import serial_from_hex
 from intaglio.core.outgoing import Guard
@@ -24,8 +25,11 @@ from intaglio.validation.sources.importing import GOOD, HELD, REVOKED
 from intaglio.x509.certificates import CertificateInfo, read_certificate
 from intaglio.x509.crls import REASONS
 
-_LARGEST_ANSWER = 64 * 1024 * 1024
+#: Octets of an answer: so many for every event that was asked for, and for whatever else stands there.
+_OCTETS_PER_EVENT, _OCTETS_BESIDE = 64 * 1024, 1024 * 1024
 _LONGEST_CURSOR = 1_000
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_TOLERATED_FUTURE = timedelta(days=1)
 #: What happened to a certificate, in the words of gateways, and what it is then.
 _ACTIONS = {
     "issued": GOOD, "issue": GOOD, "unheld": GOOD, "unhold": GOOD, "unrevoked": GOOD, "released": GOOD,
@@ -91,7 +95,7 @@ class GatewayClient:
             query["nextPageIndex"] = cursor
         if not with_certificates:
             query["$fields"] = "-events.certificate"
-        status, body = await self._get("/certificate-events", query)
+        status, body = await self._get("/certificate-events", query, most=limit * _OCTETS_PER_EVENT)
         if status == 400 and cursor is not None:
             raise CursorUnknown("The gateway does not know the position in its events any more.")
         return _page(self._require_ok(status, body))
@@ -110,19 +114,20 @@ class GatewayClient:
         shown = [each for each in described[:20] if isinstance(each, dict) and "certificateData" in each]
         return [_certificate(each["certificateData"]) for each in shown]
 
-    async def _get(self, path: str, query: Mapping[str, str]) -> tuple[int, Any]:
-        """Status and decoded body of an answer."""
+    async def _get(self, path: str, query: Mapping[str, str], *, most: int = 0) -> tuple[int, Any]:
+        """Status and decoded body of an answer, for which ``most`` octets more than usual are read."""
+        most += _OCTETS_BESIDE
         asked = {"params": query, "headers": {"Accept": "application/json"}}
         try:
             async with (
                 asyncio.timeout(self._timeout),
                 self._http.stream("GET", self._base + path, **asked) as answer,  # type: ignore[arg-type]
             ):
-                data = b""
-                async for chunk in answer.aiter_bytes():
+                data = bytearray()
+                async for chunk in answer.aiter_raw():
                     data += chunk
-                    if len(data) > _LARGEST_ANSWER:
-                        raise too_large(f"The answer of {self._url}", _LARGEST_ANSWER)
+                    if len(data) > most:
+                        raise too_large(f"The answer of {self._url}", most)
         except (httpx.TimeoutException, TimeoutError):
             raise timed_out(self._url) from None
         except (httpx.HTTPError, OSError) as error:
@@ -180,8 +185,8 @@ def _event(given: Any) -> Event:
     try:
         serial = serial_from_hex(str(given.get("serialNumber", "")))
         at = _moment(given.get("eventDate"))
-    except (InvalidInput, ValueError):
-        raise _not_understood("an event has no serial number or date") from None
+    except (InvalidInput, ValueError, OverflowError):
+        raise _not_understood("an event has no serial number, or no date that can be") from None
     certificate = _certificate(given["certificate"]) if given.get("certificate") else None
     if certificate is not None and certificate.serial != serial:
         raise _not_understood("an event carries the certificate of another serial number")
@@ -193,9 +198,13 @@ def _event(given: Any) -> Event:
 
 
 def _moment(text: Any) -> datetime:
+    """A date in UTC that there can be: what no other program could read back does not get into the database."""
     moment = datetime.fromisoformat(str(text))
     if moment.tzinfo is None:
         raise ValueError("a date without a zone")
+    moment = moment.astimezone(UTC)
+    if not _EARLIEST <= moment <= clock.now() + _TOLERATED_FUTURE:
+        raise ValueError("a date before all certificates, or yet to come")
     return moment
 
 

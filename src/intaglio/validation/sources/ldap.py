@@ -18,10 +18,12 @@ from pydantic import SecretStr
 from intaglio.asn1 import der
 from intaglio.core.errors import IntaglioError, Refused
 from intaglio.core.outgoing import Guard
+from intaglio.validation.sources import fetching
 from intaglio.validation.sources.fetching import timed_out, too_large, trust_of, unreachable
 
 _START_TLS = b"1.3.6.1.4.1.1466.20037"
 _MOST_MESSAGES = 1_000
+_MOST_ELEMENTS = 10_000  # in one container; entries have some dozens
 _OVERHEAD = 64 * 1024  # octets of a message beside the values asked for
 _PORTS = {"ldap": 389, "ldaps": 636}
 
@@ -61,18 +63,19 @@ async def read_attribute(
 ) -> list[bytes]:
     """The values of an attribute of the entry with this distinguished name; never none.
 
-    ``timeout`` is for connecting and for every silence, ``limit`` in octets. Raises Unavailable
+    ``timeout`` is for connecting and for every silence, ``limit`` in octets of all values together. Raises Unavailable
     (``source-unreachable``), TimedOut (``source-timeout``), TooLarge (``source-too-large``), Refused
     (``directory-refused``, ``address-not-allowed``).
     """
     where = f"The directory {directory.name}"
     try:
-        session = await _Session.open(directory, guard, timeout.total_seconds(), limit)
-        try:
-            await session.log_in(directory)
-            return await session.values(entry, attribute)
-        finally:
-            await session.close()
+        async with asyncio.timeout(fetching.LONGEST_FETCH):
+            session = await _Session.open(directory, guard, timeout.total_seconds(), limit)
+            try:
+                await session.log_in(directory)
+                return await session.values(entry, attribute)
+            finally:
+                await session.close()
     except TimeoutError:
         raise timed_out(where) from None
     except (OSError, asyncio.IncompleteReadError, ValueError) as error:
@@ -128,6 +131,8 @@ class _Session:
             tag, content = await self._message()
             if tag == _FOUND:
                 found += _values(content, attribute)
+                if sum(map(len, found)) > self._limit:
+                    raise too_large(f"What the directory {self._name} sends", self._limit)
             elif tag == _SEARCHED:
                 self._require_success(content, "the search")
                 if not found:
@@ -226,18 +231,20 @@ def _values(content: bytes, attribute: str) -> list[bytes]:
 
 def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Tags and contents of the TLVs in ``data``: BER with definite lengths, which servers pad. Raises ValueError."""
-    position, end = 0, len(data)
+    position, end, count = 0, len(data), 0
     while position < end:
+        if (count := count + 1) > _MOST_ELEMENTS:
+            raise ValueError("a message has too many parts")
         if end - position < 2:
             raise ValueError("a message is cut off")
         tag, length = data[position], data[position + 1]
         position += 2
         if length >= 0x80:
-            count = length & 0x7F
-            if not 0 < count <= 4 or position + count > end:
+            octets = length & 0x7F
+            if not 0 < octets <= 4 or position + octets > end:
                 raise ValueError("a length is not definite")
-            length = int.from_bytes(data[position : position + count], "big")
-            position += count
+            length = int.from_bytes(data[position : position + octets], "big")
+            position += octets
         if position + length > end:
             raise ValueError("a message is cut off")
         yield tag, data[position : position + length]
