@@ -4,6 +4,7 @@ from intaglio.audit import models as audit
 from intaglio.authority import models as authority
 from intaglio.db import journal
 from intaglio.enrollment import models as enrollment
+from intaglio.enrollment.scep import models as scep
 from intaglio.identity import models as identity
 from intaglio.keystore import models as keystore
 from intaglio.mtls import models as mtls
@@ -20,6 +21,7 @@ __all__ = [
     "keystore",
     "mtls",
     "platform",
+    "scep",
     "timestamping",
     "validation",
 ]
