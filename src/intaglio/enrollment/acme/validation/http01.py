@@ -68,7 +68,10 @@ def _next(options: ValidationOptions, url: str, answer: _Answer) -> str:
         )
     if not answer.location or len(answer.location) > _MOST_URL:
         raise ValidationFailed("connection", f"{url} redirects to nowhere.")
-    return urljoin(url, answer.location)
+    try:
+        return urljoin(url, answer.location)
+    except ValueError:
+        raise ValidationFailed("connection", f"{url} redirects to what is no address.") from None
 
 
 async def _fetch_patiently(hosts: Hosts, options: ValidationOptions, url: str) -> _Answer:
