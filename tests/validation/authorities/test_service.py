@@ -203,11 +203,15 @@ async def test_a_ca_of_another_organization_looks_like_none(validation: Validati
             await service.create(validation, vera, spec)
         refusals.append(refused.value.detail.replace(ca, "CA"))
     assert refusals[0] == refusals[1]
+    feed = _gateway(ForeignCa(), gateway={"outbound": "demo~partner"})
+    found = {each.code for each in await service.validate(validation, vera, feed)}
+    assert "credential-unknown" in found
+    assert "credential-unknown" not in await _codes(validation, feed)
     copied = AuthoritySpec.model_validate(
         {"name": "x", "source": "crl", "profile": "CRLProfile", "issuers": issuing.certificate.pem, "crl": _CRL}
     )
-    found = {each.code: each.message for each in await service.validate(validation, vera, copied)}
-    assert issuing.full_id not in found["issuer-is-ours"]
+    told = {each.code: each.message for each in await service.validate(validation, vera, copied)}
+    assert issuing.full_id not in told["issuer-is-ours"]
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,18 @@ async def test_an_event_at_an_impossible_moment_is_not_taken_in(
     assert await follower.statuses() == {}
 
 
+async def test_a_credential_that_is_not_there_yet_is_told_as_a_failure(
+    validation: Validation, ca: ForeignCa, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def connect(validation: Validation, authority: Authority) -> FakeGateway:
+        raise StateConflict("It has no certificate in use.", code="no-certificate-yet")
+
+    monkeypatch.setattr(gateway_source, "connect", connect)
+    follower = await _follower(validation, ca)
+    assert (await follower.follow()).outcome == "failed"
+    assert "no-certificate-yet" in ((await follower.part())["last_error"] or "")
+
+
 async def test_nothing_is_answered_before_the_first_end_of_the_feed(
     validation: Validation, ca: ForeignCa, gateway: FakeGateway
 ) -> None:

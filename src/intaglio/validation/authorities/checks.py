@@ -39,7 +39,7 @@ class Surroundings:
 
     ``names`` of other authorities; ``issuers`` of other enabled ones by the SHA-256 of subject and public key;
     ``directories`` and ``credentials`` (with their ends) that may be named; ``snapshot`` of our own CAs, of which those
-    of the ``organizations`` may be named.
+    of the ``organizations`` (names by id) may be named, as may their outbound credentials.
     """
 
     snapshot: Snapshot
@@ -47,7 +47,7 @@ class Surroundings:
     issuers: Mapping[tuple[bytes, bytes], str]
     directories: Collection[str]
     credentials: Mapping[UUID, datetime]
-    organizations: Collection[UUID]
+    organizations: Mapping[UUID, str]
     now: datetime
 
 
@@ -130,8 +130,10 @@ def _gateway(options: GatewayOptions, around: Surroundings) -> Iterator[Problem]
         yield _error(
             "stale-too-early", "gateway.stale_after", "It must be longer than wait_to_pull and timeout together."
         )
-    if options.outbound:
-        return  # it is looked after where it is kept
+    if options.outbound:  # it is looked after where it is kept
+        if options.outbound.partition("~")[0] not in around.organizations.values():
+            yield _error("credential-unknown", "gateway.outbound", "There is no such outbound credential.")
+        return
     ends = around.credentials.get(options.credential) if options.credential else None
     if options.credential and ends is None:
         yield _error("credential-unknown", "gateway.credential", "There is no client credential with this id.")

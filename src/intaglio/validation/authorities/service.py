@@ -194,7 +194,7 @@ async def _surroundings(
         issuers={(i.subject.der, i.spki): each.name for each in others if each.enabled for i in each.issuers},
         directories={row["name"] for row in await view.all(select(d.c.name))},
         credentials={row["id"]: row["not_after"] for row in credentials},
-        organizations={each.id for each in await visible_organizations(view, principal)},
+        organizations={each.id: each.name for each in await visible_organizations(view, principal)},
         now=view.now,
     )
 

@@ -45,6 +45,7 @@ _FEED = ""  # a feed has one part
 #: How often the last events are asked for again, to see whether the feed is still the same.
 COMPARED_EVERY = timedelta(minutes=1)
 _MOST_COMPARED = 20  # events
+_LEFT_TO_OTHERS = frozenset({"source-replaced", "source-taken"})
 
 
 @dataclass
@@ -106,9 +107,9 @@ async def look(validation: Validation, authority: Authority, confirm: Confirm, p
             await _read(validation, authority, client, confirm, progress, looked)
         finally:
             await client.close()
-    except StateConflict:
-        raise
     except IntaglioError as error:
+        if error.code in _LEFT_TO_OTHERS:
+            raise
         looked.failure = error
         async with validation.database.transaction() as tx:
             filling = await _filling(tx, authority)
