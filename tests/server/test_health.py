@@ -10,8 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 import pytest_asyncio
+from cryptography.hazmat.primitives.serialization import Encoding
 from tests.server.running import PATIENCE
 from tests.support.authority import OPERATOR, make_hierarchy, root_wish
+from tests.support.foreign import ForeignCa
 
 from intaglio.authority.cas.create import create_root
 from intaglio.authority.cas.delete import delete_ca
@@ -23,9 +25,13 @@ from intaglio.core.errors import Unavailable
 from intaglio.core.identifiers import serial_from_hex
 from intaglio.core.secrets import MasterKey
 from intaglio.core.settings import Settings
-from intaglio.server import ca_health, health
+from intaglio.server import ca_health, health, status_health
 from intaglio.server.health import Health, HealthRegistry, health_app, standard_contributors
 from intaglio.server.services import Services
+from intaglio.validation.authorities import service as authorities
+from intaglio.validation.authorities.values import AuthoritySpec
+from intaglio.validation.signers import service as signers
+from intaglio.validation.signers.values import NewSigner
 
 
 @pytest_asyncio.fixture
@@ -244,3 +250,37 @@ async def test_callbacks_run_before_the_services_go(services: Services) -> None:
     services.on_stop(last_work)
     await services.stop()
     assert reached == [True]
+
+
+async def test_signers_that_end_soon_are_told(services: Services) -> None:
+    ca, validation = ForeignCa(), services.validation
+    source = {"crls": [{"url": "http://crl.example/ca.crl"}]}
+    spec = {"name": "legacy", "source": "crl", "profile": "CRLProfile", "issuers": ca.pem, "crl": source}
+    await authorities.create(validation, OPERATOR, AuthoritySpec.model_validate(spec))
+    signer = (await signers.create(validation, OPERATOR, NewSigner(authority="legacy"))).signer
+    assert signer.request is not None
+    certificate = ca.certify_signer(signer.request, days=20)
+    await signers.import_certificate(validation, OPERATOR, signer.id, certificate.public_bytes(Encoding.PEM).decode())
+    registry = HealthRegistry()
+    status_health.register(services, registry)
+
+    async def told() -> tuple[int, dict[str, str]]:
+        answer = await _ask(services, "/readyz", registry)
+        details: dict[str, str] = answer.json()["components"]["ocspSigners"]["details"]
+        return answer.status_code, details
+
+    assert await told() == (200, {"legacy": "current"})
+    shown = 'intaglio_certificate_expiry_timestamp_seconds{kind="ocsp-signer",name="legacy"} '
+    assert float(await _number(services, registry, shown)) == certificate.not_valid_after_utc.timestamp()
+    with clock.frozen(certificate.not_valid_after_utc - timedelta(days=13)):
+        assert await told() == (200, {"legacy": "ends-soon"})
+    with clock.frozen(certificate.not_valid_after_utc + timedelta(days=1)):
+        assert await told() == (200, {"legacy": "expired"})
+    await signers.delete_signer(validation, OPERATOR, signer.id)
+    assert await told() == (200, {})
+    assert await _number(services, registry, shown) == "NaN"
+
+
+async def _number(services: Services, registry: HealthRegistry, name: str) -> str:
+    text = (await _ask(services, "/metrics", registry)).text
+    return next(line.removeprefix(name) for line in text.splitlines() if line.startswith(name))

@@ -25,6 +25,7 @@ def register(services: Services, registry: HealthRegistry) -> None:
     """
 
     published: set[str] = set()
+    published_tokens: set[str] = set()
 
     async def cas() -> Health:
         snapshot = await services.authority.snapshot()
@@ -48,6 +49,10 @@ def register(services: Services, registry: HealthRegistry) -> None:
 
     async def tokens() -> Health:
         states = await services.token_health.states()
+        for gone in published_tokens - states.keys():
+            token_up.labels(gone).set(math.nan)
+        published_tokens.clear()
+        published_tokens.update(states)
         for name, state in states.items():
             token_up.labels(name).set(state == "ok")
         return Health(all(state == "ok" for state in states.values()), states)

@@ -1,6 +1,9 @@
-"""How current the sources of status authorities are: a health contributor, and the ends of client credentials."""
+"""How status authorities are doing: how current their sources are, and how long their signers last."""
 
 from __future__ import annotations
+
+import math
+from datetime import datetime, timedelta
 
 from sqlalchemy import select
 
@@ -9,9 +12,16 @@ from intaglio.server.health import Health, HealthRegistry
 from intaglio.server.metrics import certificate_expiry
 from intaglio.server.services import Services
 
+#: A signer that ends sooner than this is reported: one that somebody renews, and one that should have renewed itself
+#: ten days before its end.
+_BY_HAND, _BY_ITSELF = timedelta(days=14), timedelta(days=7)
+
 
 def register(services: Services, registry: HealthRegistry) -> None:
-    """Report each source that is read from. Not critical: one CA's source must not take the others out of service."""
+    """Report each source that is read from, and each signer. Not critical: one CA's trouble must not take the others
+    out of service."""
+
+    published: set[tuple[str, str]] = set()
 
     async def sources() -> Health:
         from intaglio.validation import models
@@ -28,4 +38,34 @@ def register(services: Services, registry: HealthRegistry) -> None:
         told = {names[key]: state.stale_reason or "current" for key, state in found.items() if key in names}
         return Health(all(each == "current" for each in told.values()), told)
 
+    async def signers() -> Health:
+        from intaglio.validation.models import status_authority, status_signer
+
+        c = status_signer.c
+        joined = status_signer.outerjoin(status_authority, status_authority.c.id == c.authority_id)
+        query = select(c.label, c.not_after, c.issuing_ca_id, status_authority.c.name).select_from(joined)
+        async with services.database.read() as view:
+            rows = await view.all(query.where(c.current, c.kind != "ca"))
+        states: dict[str, str] = {}
+        now, shown = clock.now(), set[tuple[str, str]]()
+        for row in rows:
+            name = row["label"] if row["name"] in (None, row["label"]) else f"{row['name']}/{row['label']}"
+            itself = row["issuing_ca_id"] is not None
+            labels = ("automatic-ocsp-signer" if itself else "ocsp-signer", name)
+            certificate_expiry.labels(*labels).set(row["not_after"].timestamp())
+            shown.add(labels)
+            states[name] = _signer_state(row["not_after"], now, _BY_ITSELF if itself else _BY_HAND)
+        for labels in published - shown:
+            certificate_expiry.labels(*labels).set(math.nan)  # label sets of shared numbers cannot be taken back
+        published.clear()
+        published.update(shown)
+        return Health(all(state == "current" for state in states.values()), states)
+
     registry.register("statusSources", sources, critical=False)
+    registry.register("ocspSigners", signers, critical=False)
+
+
+def _signer_state(not_after: datetime, now: datetime, warning: timedelta) -> str:
+    if not_after <= now:
+        return "expired"
+    return "ends-soon" if not_after - now < warning else "current"

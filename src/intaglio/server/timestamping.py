@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import math
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
@@ -32,6 +33,7 @@ class Timestamping:
         self._services = services
         self.app: TimestampApp | None = None
         self._building = asyncio.Lock()
+        self._published: set[str] = set()
         services.on_config(self._configuration_changed)
         services.on_event(self._events_arrived)
         services.on_stop(self._close)
@@ -60,7 +62,11 @@ class Timestamping:
         except IntaglioError as error:
             log.debug("timestamping follows a change later", reason=str(error))
             return
-        for name, issuer in app.service.directory.issuers.items():
+        issuers = app.service.directory.issuers
+        for name in self._published - issuers.keys():
+            certificate_expiry.labels("timestamp-issuer", name).set(math.nan)  # numbers that processes share stay
+        self._published = set(issuers)
+        for name, issuer in issuers.items():
             if issuer.signer is not None:
                 not_after = issuer.signer.certificate.not_after
                 certificate_expiry.labels("timestamp-issuer", name).set(not_after.timestamp())

@@ -13,6 +13,8 @@ from tests.support.programs import attempt, run
 from intaglio.mtls.observation import alert_upkeep, events
 from intaglio.mtls.posture.values import REQUIRED_ALERTS
 from intaglio.server import metrics
+from intaglio.timestamping import metrics as timestamping_metrics
+from intaglio.validation.sources import metrics as sources_metrics
 
 RULES = resources.files("intaglio.mtls.observation").joinpath("prometheus-rules.yaml").read_text()
 _TEST = """\
@@ -27,7 +29,46 @@ tests:
         values: '0x5 1x30'
       - series: 'intaglio_component_up{component="database"}'
         values: '1x40'
+      - series: 'intaglio_certificate_expiry_timestamp_seconds{kind="ocsp-signer",name="legacy"}'
+        values: '1296000x40'
+      - series: 'intaglio_certificate_expiry_timestamp_seconds{kind="timestamp-issuer",name="stamps"}'
+        values: '1209000x40'
+      - series: 'intaglio_certificate_expiry_timestamp_seconds{kind="automatic-ocsp-signer",name="own"}'
+        values: '864000x40'
+      - series: 'intaglio_status_source_up{authority="legacy"}'
+        values: '1x3 0x40'
+      - series: 'CRLExpirationWarning{authority="legacy"}'
+        values: '0x3 1x40'
+      - series: 'intaglio_token_up{token="main"}'
+        values: '1x3 0x5 _x40'
     alert_rule_test:
+      - eval_time: 10m
+        alertname: IntaglioSignerEnds
+        exp_alerts:
+          - exp_labels: {severity: warning, kind: timestamp-issuer, name: stamps}
+            exp_annotations:
+              summary: The timestamp-issuer certificate of stamps ends within 14 days
+              description: 'Begin its renewal: intaglio ocsp signer renew, intaglio tsa issuer csr --new-key'
+      - eval_time: 3m
+        alertname: IntaglioStatusSourceStale
+        exp_alerts: []
+      - eval_time: 10m
+        alertname: IntaglioStatusSourceStale
+        exp_alerts:
+          - exp_labels: {severity: critical, authority: legacy}
+            exp_annotations:
+              summary: 'The status of certificates of legacy is not known: tryLater is answered'
+              description: 'See: intaglio ocsp source show legacy'
+      - eval_time: 10m
+        alertname: IntaglioCrlEnds
+        exp_alerts:
+          - exp_labels: {severity: warning, authority: legacy}
+            exp_annotations: {summary: 'The CRL of legacy ends soon, and there is no newer one'}
+      - eval_time: 7m
+        alertname: IntaglioTokenDown
+        exp_alerts:
+          - exp_labels: {severity: critical, token: main}
+            exp_annotations: {summary: The token main does not work}
       - eval_time: 4m
         alertname: IntaglioRevokedCertificate
         exp_alerts: []
@@ -61,10 +102,12 @@ def test_command_prints_rules_that_prometheus_takes_and_that_fire(tmp_path: Path
 
 def test_rules_ask_for_metrics_that_there_are() -> None:
     assert metrics
+    assert timestamping_metrics
+    assert sources_metrics
     assert events
     assert alert_upkeep
     known = {each.name for each in REGISTRY.collect()}
-    asked = {each.removesuffix("_total") for each in re.findall(r"intaglio_[a-z_]+", RULES)}
+    asked = {each.removesuffix("_total") for each in re.findall(r"intaglio_[a-z_]+|CRL[A-Za-z]+Warning", RULES)}
     assert asked <= known
 
 

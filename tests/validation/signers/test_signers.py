@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from sqlalchemy import func, select
+from structlog.testing import CapturingLogger
 from tests.support.authority import OPERATOR, openssl
 from tests.support.eventually import eventually
 from tests.support.foreign import ForeignCa, Known, learn
@@ -186,6 +187,24 @@ async def test_our_ca_certifies_and_renews_a_signer_by_itself(
     async with database.read() as view:
         destroyed = await view.scalar(select(private_key.c.destroyed_at).where(private_key.c.id == made.key_id))
     assert destroyed is not None
+
+
+async def test_the_end_of_a_signer_that_somebody_renews_is_warned_of_once(
+    issuing: CaView, establish: Establish, validation: Validation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, ca = CapturingLogger(), ForeignCa()
+    monkeypatch.setattr(upkeep, "log", log)
+    await establish(ca, "foreign", "basic", signer=False)
+    signer = await _delegated(validation, ca, "foreign")
+    await service.create(validation, OPERATOR, NewSigner(kind="automatic", authority="foreign", ca=issuing.full_id))
+    assert signer.certificate is not None
+    for days, warnings in ((15, 0), (13, 1), (12, 1)):
+        with clock.frozen(signer.certificate.not_after - timedelta(days=days)):
+            await upkeep.upkeep(validation)
+        assert [call.method_name for call in log.calls] == ["warning"] * warnings
+    (said,) = log.calls
+    assert "ends soon" in said.args[0]
+    assert said.kwargs["signer"] == "foreign"
 
 
 async def test_an_ocsp_signers_certificate_of_ours_has_no_check_and_nothing_that_leads_to_more_questions(

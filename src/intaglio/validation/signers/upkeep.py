@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Collection
 from datetime import timedelta
 
-from prometheus_client import Gauge
 from sqlalchemy import delete
 
 from intaglio.authority import locks
@@ -30,12 +29,6 @@ KEY_RETENTION = timedelta(days=1)
 WARNING_TIME = timedelta(days=14)
 _PASS_SECONDS = 5.0
 
-_expires = Gauge(
-    "intaglio_ocsp_signer_expires_seconds",
-    "Seconds until the certificate of an OCSP signer of a status authority ends.",
-    ["signer", "authority"],
-    multiprocess_mode="mostrecent",
-)
 _troubles = Troubles()
 
 
@@ -54,7 +47,7 @@ async def run_signer_upkeep(validation: Validation) -> None:
 
 
 async def upkeep(validation: Validation) -> int:
-    """Replace what is due, destroy what is over, tell how long the others last. Returns how many were replaced."""
+    """Replace what is due, destroy what is over, warn of what ends soon. Returns how many were replaced."""
     async with validation.database.read() as view:
         current = await load_signers(view, status_signer.c.current)
         ours = await issued_here(view, [each.certificate for each in current if each.certificate is not None])
@@ -63,7 +56,7 @@ async def upkeep(validation: Validation) -> int:
     for signer in current:
         if _is_due(signer, revoked):
             replaced += await _replace(validation, signer, revoked)
-        _tell(signer)
+        _warn(signer)
     await _destroy_old(validation)
     return replaced
 
@@ -113,12 +106,11 @@ async def _destroy_old(validation: Validation) -> None:
             note(tx, SYSTEM, "delete", signer)
 
 
-def _tell(signer: StoredSigner) -> None:
-    if signer.certificate is None:
+def _warn(signer: StoredSigner) -> None:
+    if signer.certificate is None or signer.issuing_ca_id is not None:
         return
     left = signer.certificate.not_after - clock.now()
-    _expires.labels(signer.label, signer.authority or "").set(left.total_seconds())
-    if left < WARNING_TIME and signer.issuing_ca_id is None and _troubles.worth_reporting(("ends", str(signer.id))):
+    if left < WARNING_TIME and _troubles.worth_reporting(("ends", str(signer.id))):
         log.warning(
             "the certificate of an OCSP signer ends soon",
             signer=signer.label,
