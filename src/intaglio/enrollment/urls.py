@@ -77,7 +77,7 @@ def source_of(live: EnrollmentSettings, scope: Mapping[str, Any]) -> str:
     peer = str(client[0]) if client else ""
     if not is_trusted_proxy(live, scope):
         return peer
-    headers = [value.decode("latin-1") for name, value in scope.get("headers", ()) if name == b"x-forwarded-for"]
+    headers: list[str] = [v.decode("latin-1") for name, v in scope.get("headers", ()) if name == b"x-forwarded-for"]
     chain = [part.strip() for header in headers for part in header.split(",") if part.strip()]
     for address in reversed(chain):  # the last hop that is not one of our proxies
         if not _is_within(live, address):
