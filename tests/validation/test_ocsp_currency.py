@@ -72,6 +72,23 @@ async def _get(app: PublicApp, request: bytes) -> ocsp.OCSPResponse:
     return ocsp.load_der_ocsp_response(got.content)
 
 
+async def test_nothing_is_signed_while_the_clock_and_that_of_the_database_differ(
+    authority: Authority, issuing: CaView, client: httpx.AsyncClient
+) -> None:
+    leaf = await issue_leaf(authority)
+
+    async def asked(nonce: bytes) -> ocsp.OCSPResponseStatus:
+        request = ocsp_request(leaf.der, issuing.certificate.der, nonce=nonce * 16)
+        answered = await client.post("/ocsp/demo/issuing", content=request)
+        return ocsp.load_der_ocsp_response(answered.content).response_status
+
+    assert {await asked(nonce) for nonce in (b"1", b"2", b"3")} == {ocsp.OCSPResponseStatus.SUCCESSFUL}
+    authority.clock_offset = lambda: 3600.0
+    assert await asked(b"4") is ocsp.OCSPResponseStatus.TRY_LATER
+    authority.clock_offset = lambda: 0.0
+    assert await asked(b"5") is ocsp.OCSPResponseStatus.SUCCESSFUL
+
+
 async def test_a_revocation_shows_on_another_process_within_a_second_although_it_had_cached_good(
     authority: Authority, issuing: CaView, elsewhere: PublicApp
 ) -> None:

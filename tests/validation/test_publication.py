@@ -69,6 +69,15 @@ async def test_a_copy_that_is_still_current_is_not_sent_again(
     assert head.headers["content-length"] == str(len(first.content))
 
 
+@pytest.mark.parametrize("zone", ["+99999999999999999999", "GMT"])
+async def test_a_date_that_cannot_be_is_as_good_as_none(
+    authority: Authority, issuing: CaView, client: httpx.AsyncClient, zone: str
+) -> None:
+    await crls.issue_crl(authority, OPERATOR, issuing)
+    since = f"Mon, 01 Jan {'2024' if zone[0] == '+' else '9' * 30} 00:00:00 {zone}"
+    assert (await client.get("/crl/demo/issuing/crl.crl", headers={"if-modified-since": since})).status_code == 200
+
+
 @pytest_asyncio.fixture
 async def other(authority: Authority, database_url: str) -> AsyncIterator[httpx.AsyncClient]:
     """Requests to a second worker, with connections of its own."""

@@ -88,7 +88,7 @@ def is_not_modified(request_headers: Iterable[tuple[bytes, bytes]], current: Doc
         return False
     try:
         return current.last_modified <= parsedate_to_datetime(since.decode("latin-1"))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return False
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from prometheus_client import Counter
 
-from intaglio.authority.context import Authority
+from intaglio.authority.context import MAX_CLOCK_OFFSET, Authority
 from intaglio.authority.live_status import Status, StatusSource
 from intaglio.core import clock
 from intaglio.core.clock import monotonic
@@ -136,7 +136,7 @@ class Responder:
         if parts is None or outline is None:
             return None
         now = clock.now()
-        if now >= outline.signing.recheck_at:
+        if now >= outline.signing.recheck_at or abs(self._authority.clock_offset()) > MAX_CLOCK_OFFSET:
             return None
         unsigned, _ = outline.data(now, parts[1])
         return outline.body(unsigned, outline.signing.signer.sign_now(unsigned))

@@ -172,7 +172,7 @@ def _proves(modified: str | None, date: str | None) -> bool:
     """
     try:
         age: timedelta = parsedate_to_datetime(date or "") - parsedate_to_datetime(modified or "")
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return False
     return age >= _PROVING_AGE
 

@@ -174,10 +174,9 @@ def _seconds(text: str | None) -> int | None:
 
 def _server_time(headers: http.client.HTTPMessage) -> datetime | None:
     try:
-        found = parsedate_to_datetime(headers.get("date", ""))
-    except (TypeError, ValueError):
+        return parsedate_to_datetime(headers.get("date", "")).astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
         return None
-    return found.astimezone(UTC)
 
 
 def _checked(options: Options, key_pem: bytes, content: bytes, server_time: datetime | None) -> Answer:
