@@ -47,3 +47,8 @@ class EnrollmentSettings(SettingsGroup):
         description="Networks of reverse proxies whose Forwarded and X-Forwarded-* headers say who asks and at which "
         "address.",
     )
+    pages: bool = Field(
+        default=True,
+        description="Show who knows the name of a tenant its endpoints, with commands, at /urls/TENANT of the "
+        "enrolment listener.",
+    )
