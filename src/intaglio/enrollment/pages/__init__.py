@@ -1,7 +1,7 @@
 """The page that shows the people of a tenant where certificates are asked for, with commands to copy.
 
-It tells what every client has to know anyway, and only to who knows the name of the tenant; there is no list of tenants.
-It works without its script, which merely copies.
+It tells what every client has to know anyway, and only to who knows the name of the tenant; there is no list of
+tenants. It works without its script, which merely copies.
 """
 
 from __future__ import annotations
