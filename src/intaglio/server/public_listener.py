@@ -1,9 +1,11 @@
-"""What answers on the public listener: OCSP, CRLs and CA certificates here, timestamps there."""
+"""What answers on the public listener: OCSP, CRLs and CA certificates here; timestamps, SCEP and CMP there."""
 
 from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from intaglio.server import enrollment
+from intaglio.server.enrollment import EnrollmentProtocols
 from intaglio.server.services import Services
 from intaglio.server.timestamping import Timestamping, is_wanted
 from intaglio.validation.api import public_app
@@ -20,12 +22,15 @@ class PublicListener:
         only = frozenset(services.settings.only)
         self._validation: ASGIApp = _nothing
         self._timestamping: Timestamping | None = None
+        self._enrollment: EnrollmentProtocols | None = None
         if not only or only & _VALIDATION:
             validation = public_app(services.authority, services.watch)
             services.on_stop(validation.close)
             self._validation = validation
         if is_wanted(services.settings):
             self._timestamping = services.timestamping
+        if enrollment.is_wanted(services.settings):
+            self._enrollment = EnrollmentProtocols(services, plain=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith(_TIMESTAMPS):
@@ -34,7 +39,8 @@ class PublicListener:
             answering = _nothing if timestamping is None else timestamping.app or timestamping
             await answering(scope, receive, send)
         else:
-            await self._validation(scope, receive, send)
+            protocol = None if self._enrollment is None else self._enrollment.of(scope)
+            await (protocol or self._validation)(scope, receive, send)
 
 
 async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
