@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from intaglio.audit.refusals import RefusalRecorder
 from intaglio.core.clock import monotonic
@@ -21,6 +21,7 @@ from intaglio.keystore.tokens import Tokens
 
 if TYPE_CHECKING:
     from intaglio.authority.context import Authority
+    from intaglio.enrollment.context import Enrollment
     from intaglio.keystore.token_health import TokenHealth
     from intaglio.mtls.context import Mtls
     from intaglio.server.timestamping import Timestamping
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+T = TypeVar("T")
 Callback = Callable[[], Awaitable[None]]
 AuthorityFactory = Callable[[Settings, Database, KeyStore], "Authority"]
 
@@ -63,6 +65,7 @@ class Services:
         self.watch = Watch(self.database, on_config=self._config_changed, on_event=self._events_arrived)
         if self._authority is not None:
             self._authority.clock_offset = lambda: self.watch.clock_offset
+        self._shared: dict[str, object] = {}
         self._on_config: list[Callback] = []
         self._on_event: list[Callback] = []
         self._on_stop: list[Callback] = []
@@ -85,6 +88,21 @@ class Services:
 
         gateway = Gateway(self.authority, is_current=lambda: self.watch.current)
         return Mtls(self.authority, gateway, self.master_key, self.watch, self.refusals)
+
+    @cached_property
+    def enrollment(self) -> Enrollment:
+        """The use cases of the enrolment protocols."""
+        from intaglio.enrollment.context import Enrollment
+        from intaglio.gateway.service import Gateway
+
+        gateway = Gateway(self.authority, is_current=lambda: self.watch.current)
+        return Enrollment(self.authority, gateway, self.master_key, self.watch, self.refusals)
+
+    def shared(self, name: str, make: Callable[[], T]) -> T:
+        """What ``make`` gives, once per process and name: an application that answers on several listeners."""
+        if name not in self._shared:
+            self._shared[name] = make()
+        return cast(T, self._shared[name])
 
     @cached_property
     def validation(self) -> Validation:

@@ -1,0 +1,74 @@
+"""The enrolment protocols in a serving process: which path is whose, and each imported when it is first asked."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from intaglio.core.settings import Settings
+from intaglio.server.deferred import DeferredApp
+from intaglio.server.services import Services
+
+#: Where the paths of each protocol begin, whole segments; and whether it is also spoken without TLS.
+_PATHS: Final = {
+    "acme": (("/acme",), False),
+    "est": (("/.well-known/est", "/est"), False),
+    "scep": (("/scep",), True),
+    "cmp": (("/.well-known/cmp", "/cmp"), True),
+}
+
+
+class EnrollmentProtocols:
+    """The applications of the protocols on one listener; ``plain`` leaves those that need no TLS."""
+
+    def __init__(self, services: Services, *, plain: bool) -> None:
+        self._apps = [
+            (path, f"{path}/", _deferred(services, protocol))
+            for protocol, (paths, without_tls) in _PATHS.items()
+            if without_tls or not plain
+            for path in paths
+        ]
+
+    def of(self, scope: Scope) -> ASGIApp | None:
+        """Whose request this is; None: none of theirs."""
+        if scope["type"] != "http":
+            return None
+        asked: str = scope["path"]
+        for path, below, app in self._apps:
+            if asked == path or asked.startswith(below):
+                scope["intaglio.route"] = path  # for the metrics of the listener
+                return app
+        return None
+
+
+class WithProtocols:
+    """An application in front of which the protocols stand."""
+
+    def __init__(self, services: Services, rest: ASGIApp) -> None:
+        self._protocols = EnrollmentProtocols(services, plain=False)
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (self._protocols.of(scope) or self._rest)(scope, receive, send)
+
+
+def is_wanted(settings: Settings) -> bool:
+    """Whether this server offers enrolment at all."""
+    return not settings.only or "enroll" in settings.only
+
+
+def _deferred(services: Services, protocol: str) -> ASGIApp:
+    """One application of a protocol for all listeners of a process."""
+    return services.shared(f"enrollment.{protocol}", lambda: DeferredApp(_maker(services, protocol)))
+
+
+def _maker(services: Services, protocol: str) -> Callable[[], ASGIApp]:
+    def make() -> ASGIApp:
+        routes = importlib.import_module(f"intaglio.enrollment.{protocol}.routes").routes(services.enrollment)
+        return Starlette(routes=routes)
+
+    return make
