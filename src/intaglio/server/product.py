@@ -23,7 +23,7 @@ from intaglio.mtls.enrolment.policy import anchors_of
 from intaglio.mtls.identities.domains import load_all
 from intaglio.platform import live_settings, server_identities
 from intaglio.platform.live_settings import Logging
-from intaglio.server import ca_health, pages, status_health, timestamping
+from intaglio.server import ca_health, enrollment, pages, status_health, timestamping
 from intaglio.server.composition import Application, Composition
 from intaglio.server.deferred import DeferredApp
 from intaglio.server.health import HealthRegistry
@@ -78,6 +78,8 @@ def _gateway(services: Services) -> ASGIApp:
 
 
 def _enroll(services: Services) -> ASGIApp:
+    """Paths of the enrolment protocols are theirs; whatever else is asked here is about identities."""
+
     def make() -> ASGIApp:
         from intaglio.mtls.automation.routes import automation_routes
         from intaglio.mtls.identities.spiffe import spiffe_routes
@@ -85,7 +87,7 @@ def _enroll(services: Services) -> ASGIApp:
 
         return enrolment_app(services.mtls, [*spiffe_routes(services.mtls), *automation_routes(services.mtls)])
 
-    return DeferredApp(make)
+    return enrollment.WithProtocols(services, DeferredApp(make))
 
 
 def _render_for_gateway(error: IntaglioError) -> tuple[bytes, bytes]:
