@@ -16,9 +16,11 @@ from sqlalchemy import select, text
 from intaglio.authority.directory import Snapshot
 from intaglio.core.errors import NotFound, StateConflict
 from intaglio.db.journal import journal_head
+from intaglio.enrollment.settings import EnrollmentSettings
 from intaglio.enrollment.storage import load_endpoints
 from intaglio.enrollment.values import Endpoint, Protocol
 from intaglio.gateway.service import Gateway
+from intaglio.platform import live_settings
 
 
 class EndpointUnknown(NotFound):
@@ -51,6 +53,7 @@ class EndpointDirectory:
         self._gateway = gateway
         self._lock = asyncio.Lock()
         self._epoch = -1
+        self.settings = EnrollmentSettings()
         self._by_id: Mapping[UUID, Endpoint] = {}
         self._by_place: Mapping[_Place, Endpoint] = {}
         self._by_name: Mapping[tuple[Protocol, str], Endpoint] = {}
@@ -111,12 +114,14 @@ class EndpointDirectory:
             await view.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
             epoch = int(await view.scalar(select(journal_head.c.epoch)) or 0)
             found = await load_endpoints(view)
+            settings = await live_settings.current(view, EnrollmentSettings)
         known = self._by_id
         # One that is as it was stays the same object: whoever holds it need not decide again.
         kept = [known[each.id] if known.get(each.id) == each else each for each in found]
         self._by_id = {each.id: each for each in kept}
         self._by_place = {_Place(each.protocol, each.tenant, each.ca, each.profile): each for each in kept}
         self._by_name = {(each.protocol, each.name): each for each in kept}
+        self.settings = settings
         self._epoch = epoch
 
     def _unknown(self, asked: _Place) -> EndpointUnknown:

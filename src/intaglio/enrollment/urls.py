@@ -13,7 +13,6 @@ from intaglio.core.settings import Settings
 from intaglio.enrollment.context import Enrollment
 from intaglio.enrollment.settings import EnrollmentSettings
 from intaglio.enrollment.values import Endpoint, Protocol, plain_address
-from intaglio.platform import live_settings
 
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
@@ -48,9 +47,14 @@ class EndpointUrls:
 async def base_url(enrollment: Enrollment, scope: Mapping[str, Any]) -> str:
     """The base under which the client of a request reaches this server, without a slash at the end: the setting, else
     the host that it asked, as a trusted proxy or the client itself says."""
-    async with enrollment.database.read() as view:
-        settings = await live_settings.current(view, EnrollmentSettings)
-    return asked_base(enrollment.settings, settings, scope)
+    await enrollment.endpoints.catch_up()
+    return asked_base(enrollment.settings, enrollment.endpoints.settings, scope)
+
+
+async def source(enrollment: Enrollment, scope: Mapping[str, Any]) -> str:
+    """The address of whoever asks: the peer, or whom a trusted proxy names."""
+    await enrollment.endpoints.catch_up()
+    return source_of(enrollment.endpoints.settings, scope)
 
 
 def asked_base(settings: Settings, live: EnrollmentSettings, scope: Mapping[str, Any]) -> str:

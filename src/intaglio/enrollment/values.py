@@ -126,9 +126,10 @@ class Application:
 
     Either ``csr`` (PKCS #10 in DER, whose signature proves possession) or ``spki``, of which the adapter has proven
     possession by other means or, with ``generated``, has made the key itself. ``subject`` (RFC 4514) and ``sans``
-    (type, value) replace those of the request; ``name`` (a Name in DER) and ``extensions`` are the request's own beside a
-    bare ``spki``. ``validity`` only ever shortens. ``key``: the same key at the same endpoint gives the same certificate, after a crash too; None commits
-    fastest. ``previous`` is the certificate that is renewed. ``note`` is shown to whoever approves.
+    (type, value) replace those of the request; ``name`` (a Name in DER) and ``extensions`` are the request's own beside
+    a bare ``spki``. ``validity`` only ever shortens. ``key``: the same key at the same endpoint gives the same
+    certificate, after a crash too; None commits fastest. ``previous`` is the certificate that is renewed. ``note`` is
+    shown to whoever approves.
     """
 
     endpoint: Endpoint
