@@ -62,7 +62,7 @@ def stamping() -> Iterator[Stamping]:
         folder.chmod(0o711)
         chronyd = Chronyd(folder / "chrony")
         chronyd.start()
-        product = Product(folder, WORKERS="2")
+        product = Product(folder, WORKERS="2", PUBLIC_TLS__ENABLED="true", PUBLIC_TLS__PORT="0")
         product.run("init")
         try:
             product.start()
@@ -108,6 +108,22 @@ def test_openssl_and_curl_follow_the_usual_procedure(stamping: Stamping, tmp_pat
     run("openssl", "ts", "-query", "-data", data, "-sha256", "-out", tmp_path / "other.tsq")
     other = ("-queryfile", tmp_path / "other.tsq")
     assert attempt("openssl", "ts", "-verify", "-in", reply, "-CAfile", stamping.root, *other).status != 0
+
+
+def test_timestamps_and_status_are_given_over_tls_where_that_is_opened(stamping: Stamping, tmp_path: Path) -> None:
+    product = stamping.product
+    stamping.create("protected")
+    product.run("tls", "ca-certificate", "--out", tmp_path / "platform.pem")
+    data, request, reply = tmp_path / "data", tmp_path / "data.tsq", tmp_path / "data.tsr"
+    data.write_bytes(b"to be stamped")
+    run("openssl", "ts", "-query", "-data", data, "-sha256", "-cert", "-out", request)
+    curl = ("curl", "--silent", "--show-error", "--fail", "--cacert", tmp_path / "platform.pem")
+    url = product.url("public_tls", "/tsa/protected")
+    assert url.startswith("https://")
+    query = ("--header", "Content-Type: application/timestamp-query", "--data-binary", f"@{request}")
+    run(*curl, *query, "--output", reply, url)
+    assert "Verification: OK" in run("openssl", "ts", "-verify", "-in", reply, "-CAfile", stamping.root, "-data", data)
+    assert '"UP"' in run(*curl, product.url("public_tls", "/eva/health"))
 
 
 def test_certificates_come_only_when_they_are_asked_for(stamping: Stamping, tmp_path: Path) -> None:

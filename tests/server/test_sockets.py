@@ -24,6 +24,19 @@ def test_free_port_is_the_same_for_every_address_family(tmp_path: Path) -> None:
     assert addresses[0].port != 0
 
 
+def test_a_peer_that_is_gone_is_noticed(tmp_path: Path) -> None:
+    bound = listeners.bind(Settings(data_dir=tmp_path, public=Listener(host="127.0.0.1", port=0)), ["public"])["public"]
+    listening = bound.sockets[0]
+    listening.setblocking(True)
+    with socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+    with accepted:
+        assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 180
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
+    bound.close()
+
+
 def test_disabled_listener_is_left_out(tmp_path: Path) -> None:
     assert listeners.bind(Settings(data_dir=tmp_path, public=Listener(port=0, enabled=False)), ["public"]) == {}
 

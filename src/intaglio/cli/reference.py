@@ -143,7 +143,8 @@ def settings() -> Iterator[str]:
 
 
 _LISTENERS = {
-    "public": "Listener of OCSP, CRLs and CA certificates (http).",
+    "public": "Listener of OCSP, CRLs, CA certificates and timestamps (http).",
+    "public_tls": "Listener of the same over TLS (https), with the certificate of `public`.",
     "console": "Listener of the management API (https).",
     "enroll": "Listener of the enrolment protocols (https, client certificate optional).",
     "gateway": "Listener of the CA gateway API (https, client certificate required).",

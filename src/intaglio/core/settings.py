@@ -89,6 +89,14 @@ class Settings(BaseSettings):
         default=None, description="Base of CRL, OCSP and AIA URLs; default: http://HOSTNAME[:PUBLIC_PORT]."
     )
     public: Listener = Listener(port=8080)
+    public_tls: Listener = Listener(port=8445, enabled=False)
+    public_rate: int = Field(
+        default=0,
+        ge=0,
+        le=1_000_000,
+        description="Requests a second that one address may make of a process over the listeners public and "
+        "public_tls; OCSP is then answered tryLater, everything else 429. 0: any number.",
+    )
     console: Listener = Listener(port=8443)
     enroll: Listener = Listener(port=1443)
     gateway: Listener = Listener(port=8444)

@@ -28,7 +28,7 @@ from intaglio.transport.tls_stream import HandshakeResult, TlsStream
 log = get_logger(__name__)
 
 KEEP_ALIVE = 75  # seconds an idle connection is kept
-_KEEP_ALIVE = {"public": 10}  # of many clients that ask once, none should hold a connection for long
+_KEEP_ALIVE = {"public": 10, "public_tls": 10}  # of many clients that ask once, none should hold a connection for long
 _SWEEP = 1.0  # seconds between looks at slow heads and refreshes of the Date header
 _NO_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _PAUSE = 0.5  # seconds without accepting when the system has no descriptors or memory left

@@ -53,6 +53,7 @@ KINDS = {
     kind.name: kind
     for kind in (
         ListenerKind("public"),
+        ListenerKind("public_tls", secure=True),
         ListenerKind("console", secure=True),
         ListenerKind("enroll", secure=True, client_certificates=ClientCertificates.OBSERVED),
         ListenerKind("gateway", secure=True, client_certificates=ClientCertificates.OPTIONAL),

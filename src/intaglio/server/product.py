@@ -24,6 +24,7 @@ from intaglio.mtls.identities.domains import load_all
 from intaglio.platform import live_settings, server_identities
 from intaglio.platform.live_settings import Logging
 from intaglio.server import ca_health, enrollment, pages, status_health, timestamping
+from intaglio.server.client_rates import RateLimited
 from intaglio.server.composition import Application, Composition
 from intaglio.server.deferred import DeferredApp
 from intaglio.server.health import HealthRegistry
@@ -41,6 +42,7 @@ def compose(settings: Settings) -> Composition:
     return Composition(
         applications={
             "public": Application(_public),
+            "public_tls": Application(_public),
             "console": Application(_management),
             "enroll": Application(_enroll),
             "gateway": Application(_gateway, _render_for_gateway),
@@ -56,8 +58,11 @@ def compose(settings: Settings) -> Composition:
     )
 
 
+@functools.cache
 def _public(services: Services) -> ASGIApp:
-    return PublicListener(services)
+    """One application for both of its listeners."""
+    app, rate = PublicListener(services), services.settings.public_rate
+    return RateLimited(app, rate) if rate else app
 
 
 @functools.cache
@@ -103,7 +108,7 @@ def _health(services: Services, registry: HealthRegistry) -> None:
 
 async def _identity(services: Services, listener: str) -> ServerIdentity | None:
     async with services.database.read() as view:
-        found = await server_identities.load(view, services.master_key, listener)
+        found = await server_identities.load(view, services.master_key, listener.removesuffix("_tls"))
     return None if found is None else ServerIdentity(found.chain, found.key)
 
 

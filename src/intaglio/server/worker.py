@@ -39,7 +39,7 @@ READY = b"R"
 PULSE = b"."
 _PULSE_INTERVAL = 1.0
 _SAMPLE_EVERY = 5  # pulses
-_BUSY = {"public", "access", "health"}  # of these only the refused ones are worth a line; metrics count all
+_BUSY = {"public", "public_tls", "access", "health"}  # of these, refusals alone are worth a line
 _IDENTITY_INTERVAL = 3600.0  # seconds between looks whether the server certificate is due for renewal
 
 
