@@ -13,7 +13,7 @@ from intaglio.audit.refusals import RefusalRecorder
 from intaglio.core.errors import IntaglioError
 from intaglio.core.principal import ANONYMOUS
 from intaglio.server import problems
-from intaglio.server.management import mtls
+from intaglio.server.management import enrollment, mtls
 from intaglio.server.management.rooms import AppWithRooms, Room
 from intaglio.server.services import Services
 
@@ -43,6 +43,7 @@ ROOMS: Final = (
             ("declaration", ("/declaration",)),
         )
     ),
+    *enrollment.ROOMS,
     *mtls.ROOMS,
 )
 
