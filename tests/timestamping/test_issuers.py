@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
 from tests.support.authority import OPERATOR, openssl
+from tests.support.eventually import eventually
 from tests.timestamping.conftest import POLICY, House, query, shown
 
+from intaglio.asn1.algorithms import KeyAlgorithm
 from intaglio.authority import revocation
 from intaglio.authority.revocation import RevocationReason
 from intaglio.core import clock
 from intaglio.core.errors import Forbidden, IntaglioError, InvalidInput, NotFound, Refused, StateConflict
 from intaglio.core.principal import Permission, Principal
 from intaglio.core.troubles import Troubles
+from intaglio.db.engine import Transaction
 from intaglio.keystore.models import private_key
 from intaglio.timestamping import issuers, signers
+from intaglio.timestamping.clock.measurement import ClockUnreachable
 from intaglio.timestamping.issuers import IssuerView, NewIssuer
+from intaglio.timestamping.numbering import SerialNumbers
 from intaglio.timestamping.reading import read_reply
+from intaglio.timestamping.settings import Timestamping
 from intaglio.timestamping.upkeep import renew_due_signers
-from intaglio.timestamping.values import TokenProfile
+from intaglio.timestamping.values import SignerKey, TokenProfile
 from intaglio.x509.certificates import CertificateInfo, read_certificate
 from intaglio.x509.requests import request_pem
 
@@ -102,6 +110,88 @@ async def test_a_revoked_signer_signs_nothing_and_is_replaced(house: House, tmp_
     assert await renew_due_signers(house.timestamps, Troubles()) == 1
     await house.app.configuration_changed()
     assert read_reply(await house.reply(request)).certificates[0].serial != certificate.serial
+
+
+async def _revoke(house: House, certificate: CertificateInfo) -> None:
+    authority = house.timestamps.authority
+    ca = (await authority.snapshot()).ca("demo~issuing")
+    change = revocation.revocation(RevocationReason.KEY_COMPROMISE)
+    await revocation.change_status(authority, OPERATOR, ca, certificate.serial, change)
+
+
+async def test_a_revoked_signer_signs_nothing_when_nothing_is_heard_of_changes_either(
+    house: House, tmp_path: Path
+) -> None:
+    certificate = _certificate(await house.issuer())
+    request = query(tmp_path)
+    await house.timestamps.watch.stop()
+    read_reply(await house.reply(request))
+    await _revoke(house, certificate)
+
+    async def refused() -> bool:
+        return "system failure" in shown(tmp_path, await house.reply(request))
+
+    await eventually(refused)
+
+
+async def test_a_revocation_counts_although_the_issuers_were_just_being_read(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, directory = _certificate(await house.issuer()), house.app.service.directory
+    read, revoked, usual = asyncio.Event(), asyncio.Event(), directory._load
+
+    async def slowly(view: Transaction, key: SignerKey | None) -> Any:
+        read.set()
+        await revoked.wait()
+        return await usual(view, key)
+
+    monkeypatch.setattr(directory, "_load", slowly)
+    reading = asyncio.create_task(directory.refresh())
+    await read.wait()
+    await _revoke(house, certificate)
+    hearing = asyncio.create_task(house.app.events_arrived())
+    await asyncio.wait({hearing}, timeout=0.3)
+    revoked.set()
+    await asyncio.gather(reading, hearing)
+    assert "system failure" in shown(tmp_path, await house.reply(query(tmp_path)))
+
+
+async def test_a_clock_that_went_wrong_while_a_request_waited_gives_no_token(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.issuer()
+    usual, gate = SerialNumbers.next, house.app.service.gate
+
+    async def late(self: SerialNumbers, octets: int) -> bytes:
+        house.source.found = ClockUnreachable("Nobody says what time it is.")
+        await gate.replace(Timestamping(poll_interval=29))
+        return await usual(self, octets)
+
+    monkeypatch.setattr(SerialNumbers, "next", late)
+    assert "time source is not available" in shown(tmp_path, await house.reply(query(tmp_path)))
+
+
+async def test_the_key_of_a_ca_gives_no_timestamps_and_one_without_purpose_only_to_who_keeps_keys(
+    house: House, tmp_path: Path
+) -> None:
+    foreign = Foreign(house, tmp_path)
+    await house.issuer("foreign", ca=None)
+    authority, made = house.timestamps.authority, {}
+    for label, public in (
+        ("ca", (await authority.snapshot()).ca("demo~issuing").key.spki),
+        ("service", await _service_key(house)),
+    ):
+        (tmp_path / "public.der").write_bytes(public)
+        openssl("pkey", "-pubin", "-inform", "DER", "-in", tmp_path / "public.der", "-out", tmp_path / "public.pem")
+        certificate = await foreign.signed(await foreign.request(), forced=tmp_path / "public.pem")
+        made[label] = certificate.read_bytes(), [foreign.ca.read_bytes()]
+    with pytest.raises(Refused) as refused:
+        await issuers.import_certificate(house.timestamps, OPERATOR, "foreign", *made["ca"])
+    assert refused.value.code == "tsa-certificate-key-taken"
+    runs_timestamping = user(Permission.TIMESTAMPING_MANAGE, Permission.TIMESTAMPING_VIEW)
+    with pytest.raises(Forbidden):
+        await issuers.import_certificate(house.timestamps, runs_timestamping, "foreign", *made["service"])
+    await issuers.import_certificate(house.timestamps, OPERATOR, "foreign", *made["service"])
 
 
 async def test_renewing_by_hand_changes_the_key_of_all_who_share_it(house: House) -> None:
@@ -234,14 +324,17 @@ class Foreign:
         openssl("req", "-verify", "-noout", "-in", path)
         return path
 
-    async def signed(self, request: Path, *, purpose: str = "critical,timeStamping", days: str = "30") -> Path:
-        """The certificate this CA makes of a request."""
+    async def signed(
+        self, request: Path, *, purpose: str = "critical,timeStamping", days: str = "30",
+        forced: Path | None = None,
+    ) -> Path:
+        """The certificate this CA makes of a request; ``forced`` is another public key to put into it."""
         self._count += 1
         made, extensions = self._folder / f"foreign-{self._count}.pem", self._folder / "foreign.cnf"
         extensions.write_text(f"extendedKeyUsage={purpose}\nkeyUsage=critical,digitalSignature\n")
         openssl(
             "x509", "-req", "-in", request, "-CA", self.ca, "-CAkey", self._key, "-days", days,
-            "-extfile", extensions, "-out", made,
+            "-extfile", extensions, "-out", made, *(("-force_pubkey", forced) if forced else ()),
         )  # fmt: skip
         return made
 
@@ -253,6 +346,13 @@ class Foreign:
 def _certificate(found: IssuerView) -> CertificateInfo:
     assert found.certificate is not None
     return found.certificate
+
+
+async def _service_key(house: House) -> bytes:
+    """The public key of a private one that an operator made for something."""
+    authority = house.timestamps.authority
+    async with authority.database.transaction() as tx:
+        return (await authority.keystore.generate(tx, KeyAlgorithm.ECDSA_P256, "some service")).spki
 
 
 async def _keys(house: House) -> int:

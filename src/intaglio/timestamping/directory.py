@@ -1,9 +1,9 @@
 """The issuers of one process, ready to sign: read again whenever the configuration changed anywhere.
 
 What is remembered is used only while the :class:`~intaglio.db.listen.Watch` is current and the configuration that was
-read is the newest it heard of; while it is late, the database is asked whether there is a newer one. So a removed
-issuer or a replaced certificate counts on every process within a second, and a process without the database signs
-nothing.
+read is the newest it heard of; while it is late, the database is asked whether there is a newer one, and whether a
+certificate was revoked. So a removed issuer or a replaced certificate counts on every process within a second, and a
+process without the database signs nothing.
 """
 
 from __future__ import annotations
@@ -113,25 +113,25 @@ class IssuerDirectory:
     async def recheck_status(self) -> None:
         """Look whether a certificate that tokens are signed with was revoked or put on hold; called when certificate
         events were heard of."""
-        mine = {
-            issuer.signer.certificate_id
-            for issuer in self.issuers.values()
-            if issuer.signer is not None and issuer.signer.certificate_id is not None
-        }
-        if not mine:
-            return
+        # What is being read at this moment may be from before the event, so it is waited for.
+        async with self._lock, self._timestamps.authority.database.read() as view:
+            if await self._any_revoked(view):
+                self._epoch = -1  # read everything again before the next token
+
+    async def _any_revoked(self, view: Transaction) -> bool:
+        """Whether one of the certificates in memory is revoked or on hold; that moves no epoch."""
+        ready = [issuer.signer for issuer in self.issuers.values() if issuer.signer is not None]
+        mine = {signer.certificate_id for signer in ready if signer.certificate_id is not None}
         c = certificate_table.c
-        async with self._timestamps.authority.database.read() as view:
-            bad = await view.scalar(select(c.id).where(c.id.in_(mine), c.status != "valid").limit(1))
-        if bad is not None:
-            self._epoch = -1  # read everything again before the next token
+        query = select(c.id).where(c.id.in_(mine), c.status != "valid").limit(1)
+        return bool(mine) and await view.scalar(query) is not None
 
     async def _read(self, view: Transaction, *, only_if_old: bool) -> None:
         # The epoch is read first: what follows is at least as new.
         asked = monotonic()
         epoch = int(await view.scalar(select(journal_head.c.epoch)) or 0)
         retry = self._retry_at is not None and asked >= self._retry_at
-        if only_if_old and epoch == self._epoch and not retry:
+        if only_if_old and epoch == self._epoch and not retry and not await self._any_revoked(view):
             self._confirmed = asked
             return
         self.settings = await live_settings.current(view, Timestamping)

@@ -98,6 +98,7 @@ class TimestampService:
             assert signer is not None, "accepted requests have a signer"
             serial = await self._serials.next(profile.serial_octets)
             at = await self._ordered_time(issuer) if profile.ordering else clock.now()
+            self._require_time(clock.now())  # the clock may have been set while we waited
             unsigned = maker.unsigned(request, serial, at)
             signature = await signer.key.sign(unsigned.to_be_signed)
         except Exception as error:

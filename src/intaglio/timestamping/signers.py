@@ -7,6 +7,7 @@ it. A certificate that was replaced stays valid: tokens are verified with it for
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -18,9 +19,11 @@ from intaglio.asn1.signature_schemes import signature_scheme
 from intaglio.audit.record import record
 from intaglio.authority import internal_profiles, issuance, locks
 from intaglio.authority.directory import CaView, Snapshot
+from intaglio.authority.models import certificate as certificate_table
+from intaglio.authority.operator_keys import user_of
 from intaglio.core.errors import Refused, StateConflict
 from intaglio.core.identifiers import new_id, serial_hex
-from intaglio.core.principal import SYSTEM, Principal
+from intaglio.core.principal import SYSTEM, Permission, Principal
 from intaglio.db.engine import Transaction
 from intaglio.keystore.models import private_key
 from intaglio.keystore.service import Signer
@@ -118,8 +121,9 @@ async def install(
 ) -> CertificateInfo:
     """Take the certificate that another CA made, with the CA certificates up to its root (in ``data`` or ``chain``).
 
-    Raises InvalidInput (``certificate-unparsable``), Refused with what :mod:`~intaglio.timestamping.checks` finds,
-    StateConflict for a signer that one of our CAs certifies.
+    Needs ``keys.manage`` when its key was made for nothing in particular. Raises InvalidInput
+    (``certificate-unparsable``), Refused with what :mod:`~intaglio.timestamping.checks` finds or for a key with another
+    purpose (``tsa-certificate-key-taken``), Forbidden, StateConflict for a signer that one of our CAs certifies.
     """
     if signer.kind == "automatic":
         raise StateConflict(
@@ -132,7 +136,8 @@ async def install(
     key_id = await find_key(tx, signer, certificate.spki)
     require_fit(certificate, ordered, None if key_id is None else certificate.spki, tx.now)
     assert key_id is not None
-    await _put_current(tx, signer, key_id, certificate, ordered)
+    await _require_key(tx, principal, key_id)
+    await _put_current(tx, signer, key_id, certificate, ordered, certificate_id=await _issued_here(tx, certificate))
     _audit(tx, principal, "timestamp-signer.install", name, certificate)
     return certificate
 
@@ -203,6 +208,32 @@ async def destroy_old_keys(timestamps: Timestamps) -> int:
         for key_id in {row["key_id"] for row in old}:
             await _destroy(timestamps, tx, SYSTEM, key_id)
     return len(old)
+
+
+async def _require_key(view: Transaction, principal: Principal, key_id: UUID) -> None:
+    """See that a key is one of timestamping, or has no purpose yet and may be given one by this principal: whoever runs
+    timestamping decides nothing over the keys of CAs. Raises Refused, Forbidden."""
+    k = timestamp_key.c.key_id
+    if await view.scalar(select(k).where(k == key_id).limit(1)) is not None:
+        return
+    if (user := await user_of(view, key_id)) is not None:
+        raise Refused(
+            f"The key of the certificate has another purpose: {user}.",
+            code="tsa-certificate-key-taken",
+            remedy="Have the request of this issuer signed: intaglio tsa issuer csr.",
+            target="certificate",
+        )
+    principal.require(Permission.KEYS_MANAGE)
+
+
+async def _issued_here(view: Transaction, certificate: CertificateInfo) -> UUID | None:
+    """The id of a certificate that one of our CAs issued, so that its revocation is heard of."""
+    c = certificate_table.c
+    hashed = hashlib.sha256(certificate.spki).digest()
+    found: UUID | None = await view.scalar(
+        select(c.id).where(c.spki_sha256 == hashed, c.der == certificate.der).limit(1)
+    )
+    return found
 
 
 def _is_due(signer: SignerRecord, ca: CaView | None, now: datetime) -> bool:
