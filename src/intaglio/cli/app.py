@@ -24,6 +24,7 @@ COMMANDS: lazy.Table = {
     "credential": ("credential", "Client certificates of the CA gateway."),
     "keytool": ("keytool", "Keys, requests, certificates and PKCS #12 files, without a server."),
     "mtls": ("mtls", "Mutual TLS identity: who may connect, proved by certificates."),
+    "enroll": ("enroll", "Enrolment by ACME, EST, SCEP and CMP: endpoints, credentials, requests."),
     "crl": ("crl", "Certificate revocation lists."),
     "ocsp": ("ocsp", "Certificate status of any CA: authorities, sources, signers, questions."),
     "tsa": ("tsa", "Timestamps: issuers, the clock, stamping and verifying files."),
