@@ -112,10 +112,14 @@ def bases(settings: Settings, live: EnrollmentSettings) -> Bases:
 
 def urls_of(endpoint: Endpoint, where: Bases) -> EndpointUrls:
     """The URLs of an endpoint, the one to give to clients first, with commands to copy."""
-    commands: tuple[Command, ...] = ()
     module = importlib.import_module(f"intaglio.enrollment.{endpoint.protocol.value}.commands")
-    commands = tuple(module.commands(endpoint, where))
-    return EndpointUrls(endpoint, _URLS[endpoint.protocol](endpoint, where), commands)
+    commands: tuple[Command, ...] = tuple(module.commands(endpoint, where))
+    return EndpointUrls(endpoint, addresses_of(endpoint, where), commands)
+
+
+def addresses_of(endpoint: Endpoint, where: Bases) -> tuple[str, ...]:
+    """The URLs of an endpoint, the one to give to clients first."""
+    return _URLS[endpoint.protocol](endpoint, where)
 
 
 def _acme(endpoint: Endpoint, where: Bases) -> tuple[str, ...]:

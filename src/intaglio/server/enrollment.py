@@ -1,4 +1,5 @@
-"""The enrolment protocols in a serving process: which path is whose, and each imported when it is first asked."""
+"""The enrolment protocols in a serving process, and the pages that tell of them: which path is whose, and each imported
+when it is first asked."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ _PATHS: Final = {
     "est": (("/.well-known/est", "/est"), False),
     "scep": (("/scep",), True),
     "cmp": (("/.well-known/cmp", "/cmp"), True),
+    "pages": (("/urls",), False),
 }
 
 
@@ -68,7 +70,7 @@ def _deferred(services: Services, protocol: str) -> ASGIApp:
 
 def _maker(services: Services, protocol: str) -> Callable[[], ASGIApp]:
     def make() -> ASGIApp:
-        routes = importlib.import_module(f"intaglio.enrollment.{protocol}.routes").routes(services.enrollment)
-        return Starlette(routes=routes)
+        name = f"intaglio.enrollment.{protocol}" + ("" if protocol == "pages" else ".routes")
+        return Starlette(routes=importlib.import_module(name).routes(services.enrollment))
 
     return make

@@ -16,7 +16,7 @@ from intaglio.enrollment.administration import DEFAULT_TENANT, EndpointChanges, 
 from intaglio.enrollment.protocols import PROTOCOLS
 from intaglio.enrollment.settings import EnrollmentSettings
 from intaglio.enrollment.storage import Tenant as StoredTenant
-from intaglio.enrollment.urls import Bases, EndpointUrls, bases, urls_of
+from intaglio.enrollment.urls import Bases, EndpointUrls, addresses_of, bases, urls_of
 from intaglio.enrollment.values import Approval, Protocol
 from intaglio.enrollment.values import Endpoint as StoredEndpoint
 from intaglio.platform import live_settings
@@ -233,7 +233,7 @@ def _endpoint(found: StoredEndpoint, where: Bases) -> EnrollmentEndpoint:
         networks=list(found.networks),
         hourly_limit=found.hourly_limit,
         options=found.options.model_dump(mode="json"),
-        url=urls_of(found, where).urls[0],
+        url=addresses_of(found, where)[0],
         version=found.version,
         created_by=found.created_by,
         created_at=found.created_at,
