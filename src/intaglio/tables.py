@@ -4,6 +4,7 @@ from intaglio.audit import models as audit
 from intaglio.authority import models as authority
 from intaglio.db import journal
 from intaglio.enrollment import models as enrollment
+from intaglio.enrollment.acme import models as acme
 from intaglio.enrollment.scep import models as scep
 from intaglio.identity import models as identity
 from intaglio.keystore import models as keystore
@@ -13,6 +14,7 @@ from intaglio.timestamping import models as timestamping
 from intaglio.validation import models as validation
 
 __all__ = [
+    "acme",
     "audit",
     "authority",
     "enrollment",

@@ -196,6 +196,7 @@ def _stored(application: Application) -> dict[str, Any]:
         },
         "previous": None if application.previous is None else str(application.previous),
         "generated": application.generated,
+        "profile": application.profile,
     }
 
 
@@ -220,6 +221,7 @@ def _application_of(stored: Mapping[str, Any], endpoint: Endpoint, applicant: Ap
         ),
         previous=None if stored["previous"] is None else UUID(stored["previous"]),
         generated=stored["generated"],
+        profile=stored["profile"],
     )
 
 

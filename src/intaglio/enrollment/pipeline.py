@@ -241,7 +241,7 @@ def _proven(application: Application) -> ProvenRequest:
     if application.sans is not None:
         san = GeneralNames.build(application.sans) if application.sans else None
     return ProvenRequest(
-        endpoint.profile,
+        application.profile or endpoint.profile,
         spki,
         algorithm,
         given,

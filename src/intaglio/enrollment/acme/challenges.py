@@ -1,0 +1,170 @@
+"""Challenges: taken up by their account, validated beside the requests, decided once (RFC 8555 sections 7.5.1, 8).
+
+Whoever takes a challenge up writes down that he validates it, with a lease; the result is written by the process that
+has the lease. So every challenge is decided exactly once, and what a process left unfinished another one begins anew.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import select, update
+
+from intaglio.core.errors import IntaglioError, TimedOut, Unavailable
+from intaglio.core.logging import get_logger
+from intaglio.db.engine import Transaction
+from intaglio.enrollment.acme import models
+from intaglio.enrollment.acme.accounts import audit
+from intaglio.enrollment.acme.authorizations import RETRY_AFTER, Authorization, load
+from intaglio.enrollment.acme.call import Account, Answer, Call, Links
+from intaglio.enrollment.acme.context import Acme, options_of
+from intaglio.enrollment.acme.errors import Malformed, ResourceUnknown, problem
+from intaglio.enrollment.acme.leases import held_until
+from intaglio.enrollment.acme.options import later
+from intaglio.enrollment.acme.validation import Target, ValidationFailed
+from intaglio.enrollment.limits import count_one
+from intaglio.enrollment.values import Applicant, Endpoint
+
+log = get_logger(__name__)
+
+_Z: Final = models.authorization
+_HOUR: Final = timedelta(hours=1)
+
+
+async def respond(call: Call, authorization_id: UUID, method: str) -> Answer:
+    """A challenge; with a payload its account is ready, and validation begins.
+
+    Asking again changes nothing. Raises ResourceUnknown, Malformed (another challenge of the authorization was taken
+    up, or it is no longer pending), RateLimited (too many failures for this name).
+    """
+    database = call.acme.enrollment.database
+    async with database.read() as view:
+        found = await load(view, call.who.id, authorization_id)
+        now = view.now
+    if method not in found.challenges:
+        raise ResourceUnknown(f'The authorization has no challenge "{method[:40]}".')
+    if call.payload is not None and found.method is None:
+        if found.status(now) != "pending":
+            raise Malformed(f"The authorization is {found.status(now)}.")
+        await _require_few_failures(call, found)
+        found = await _take_up(call, found, method)
+    elif call.payload is not None and found.method != method:
+        raise Malformed(f"The challenge {found.method} of this authorization was taken up.")
+    headers = {"Retry-After": str(RETRY_AFTER)} if found.challenge_status(method, now) == "processing" else {}
+    up = (call.links.authorization(found.id), "up")
+    return Answer(found.challenge(method, call.links, now), headers=headers, links=(up,))
+
+
+async def resume(acme: Acme, tx: Transaction, authorization_id: UUID, account: Account, endpoint: Endpoint,
+                 links: Links) -> None:  # fmt: skip
+    """Take over the validation of a challenge from a process that is gone, in the transaction that took the lease."""
+    found = await load(tx, account.id, authorization_id)
+    tx.after_commit(lambda: _start(acme, endpoint, links, account, found))
+
+
+async def _take_up(call: Call, found: Authorization, method: str) -> Authorization:
+    acme = call.acme
+    async with acme.enrollment.database.transaction() as tx:
+        row = await tx.one_or_none(
+            update(_Z)
+            .where(_Z.c.id == found.id, _Z.c.status == "pending", _Z.c.method.is_(None))
+            .values(method=method, holder=acme.holder, held_until=held_until())
+            .returning(_Z)
+        )
+        if row is None:  # by another request, at this moment
+            return await load(tx, call.who.id, found.id)
+        taken = Authorization.of(row)
+        account = call.who
+        tx.after_commit(lambda: _start(acme, call.endpoint, call.links, account, taken))
+    return taken
+
+
+def _start(acme: Acme, endpoint: Endpoint, links: Links, account: Account, taken: Authorization) -> None:
+    async def work() -> None:
+        await _validate(acme, endpoint, links, account, taken)
+
+    acme.running.start(_Z, taken.id, work)
+
+
+async def _validate(acme: Acme, endpoint: Endpoint, links: Links, account: Account, taken: Authorization) -> None:
+    """Have control proven and write down what came of it. Raises Unavailable, TimedOut: another try decides."""
+    target = Target(
+        taken.identifier.kind,
+        taken.identifier.value,
+        taken.wildcard,
+        taken.token,
+        f"{taken.token}.{account.jwk.thumbprint_text}",
+        links.account(account.id),
+        taken.method or "",
+    )
+    validator = await acme.validator(endpoint)
+    failure: IntaglioError | None = None
+    try:
+        await validator.validate(target)
+    except ValidationFailed as error:
+        failure = error
+    except (Unavailable, TimedOut):
+        raise
+    except Exception as error:
+        log.exception("a validation failed unexpectedly", identifier=taken.covers.text, method=taken.method)
+        failure = Unavailable(f"The validation of {taken.covers.value} could not be done.", code="acme-validation")
+        failure.__cause__ = error
+    await _decide(acme, endpoint, account, taken, failure)
+
+
+async def _decide(
+    acme: Acme, endpoint: Endpoint, account: Account, taken: Authorization, failure: IntaglioError | None
+) -> None:
+    options = options_of(endpoint)
+    applicant = Applicant(f"acme:{account.id}", "account", "")
+    facts: dict[str, Any] = {"identifier": taken.covers.text, "method": taken.method}
+    async with acme.enrollment.database.transaction() as tx:
+        values: dict[str, Any] = {"holder": None, "held_until": None}
+        if failure is None:
+            expires_at = later(tx.now, options.authorization_lifetime)
+            values |= {"status": "valid", "validated_at": tx.now, "expires_at": expires_at}
+        else:
+            values |= {"status": "invalid", "error": _problem(failure, taken)}
+        done = await tx.scalar(
+            update(_Z)
+            .where(_Z.c.id == taken.id, _Z.c.status == "pending", _Z.c.holder == acme.holder)
+            .values(**values)
+            .returning(_Z.c.id)
+        )
+        if done is None:  # deactivated meanwhile, or in the hands of another process
+            return
+        if failure is None:
+            audit(tx, endpoint, applicant, "acme-authorization.validate", taken.id, **facts)
+            return
+        if options.rates.failures_per_name is not None:
+            await count_one(tx, _failures(endpoint, account.id, taken), _HOUR)
+        facts |= {"reason": failure.detail, "outcome": "failed"}
+        audit(tx, endpoint, applicant, "acme-authorization.validate", taken.id, **facts)
+
+
+def _problem(failure: IntaglioError, taken: Authorization) -> dict[str, Any]:
+    document = problem(failure)
+    # The number that clients know from other servers; nobody was answered with it.
+    document["status"] = 403 if failure.status < 500 else failure.status
+    document["identifier"] = taken.covers.document
+    return document
+
+
+async def _require_few_failures(call: Call, found: Authorization) -> None:
+    most = call.options.rates.failures_per_name
+    if most is not None:
+        await call.acme.enrollment.limits.require_below(_failures(call.endpoint, call.who.id, found), most)
+
+
+def _failures(endpoint: Endpoint, account_id: UUID, found: Authorization) -> str:
+    return f"acme-failed:{endpoint.id}:{account_id}:{found.identifier.value}"
+
+
+async def account_of(view: Transaction, authorization_id: UUID) -> Any:
+    """The row of the account an authorization belongs to."""
+    a = models.account
+    return await view.one_or_none(
+        select(a).join(_Z, _Z.c.account_id == a.c.id).where(_Z.c.id == authorization_id)
+    )

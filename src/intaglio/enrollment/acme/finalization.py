@@ -1,0 +1,188 @@
+"""Finalization: from an order that is ready to a certificate, exactly one (RFC 8555 section 7.4).
+
+The request for the certificate is written down with the order first. From then on the certificate is on its way,
+whatever becomes of the client and of this process: the order is the key under which it is issued, so a second try gets
+the same one. While somebody has to approve, the order stays in processing and is looked at again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import update
+
+from intaglio.core import clock
+from intaglio.core.errors import IntaglioError, InvalidInput, RateLimited, TimedOut, Unavailable
+from intaglio.core.logging import get_logger
+from intaglio.db.engine import Transaction
+from intaglio.enrollment.acme import models
+from intaglio.enrollment.acme.accounts import audit
+from intaglio.enrollment.acme.call import Account, Answer, Call
+from intaglio.enrollment.acme.context import Acme, options_of
+from intaglio.enrollment.acme.errors import BadCsr, OrderNotReady, Unauthorized, problem
+from intaglio.enrollment.acme.leases import held_until
+from intaglio.enrollment.acme.orders import APPROVAL_RETRY, AcmeOrder, load
+from intaglio.enrollment.acme.requests import check_names, read_csr, require_other_key, subject_for
+from intaglio.enrollment.pipeline import apply
+from intaglio.enrollment.values import Applicant, Application, Endpoint, Granted
+from intaglio.profiles.engine import RequestedValidity
+from intaglio.x509.requests import CertificateRequest, parse_request
+
+log = get_logger(__name__)
+
+_O: Final = models.order
+#: Seconds a client waits for its certificate before it is told to ask again.
+_PATIENCE: Final = 10.0
+#: Hours after which CAA records are looked at again (RFC 8659 section 7; CA/Browser Forum BR 3.2.2.8).
+_CAA_SECONDS: Final = 8 * 3600
+
+
+async def finalize(call: Call, order_id: UUID) -> Answer:
+    """Have the certificate of an order issued; the order, valid when it could be issued at once.
+
+    Raises ResourceUnknown, OrderNotReady, BadCsr, ValidationFailed (CAA).
+    """
+    request = read_csr(call.wish)
+    acme = call.acme
+    async with acme.enrollment.database.read() as view:
+        order, proofs = await load(view, call.who.id, order_id)
+        status = order.status(proofs, view.now)
+        if status != "ready":
+            raise OrderNotReady(
+                f"The order is {status}.",
+                remedy="Answer the challenges of its authorizations." if status == "pending" else "Make a new order.",
+            )
+        check_names(request, order.identifiers)
+        await require_other_key(view, call.endpoint, request)
+        old = [each for each in proofs.values() if _is_old(each.validated_at, view.now)]
+    for each in old:
+        if each.identifier.kind == "dns":
+            await _check_caa(call, each.identifier.value, each.wildcard, each.method or "")
+    taken = await _take(call, order, request)
+    task = _start(acme, call.endpoint, call.who, taken)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(task), _PATIENCE)
+    async with acme.enrollment.database.read() as view:
+        order, proofs = await load(view, call.who.id, order_id)
+        return order.answer(call.links, proofs, view.now)
+
+
+def resume(acme: Acme, tx: Transaction, order: AcmeOrder, account: Account, endpoint: Endpoint) -> None:
+    """Take over the issuing of an order from a process that is gone, or look whether it was approved; called in the
+    transaction that took the lease."""
+    def start() -> None:
+        _start(acme, endpoint, account, order)
+
+    tx.after_commit(start)
+
+
+async def _check_caa(call: Call, domain: str, wildcard: bool, method: str) -> None:
+    validator = await call.acme.validator(call.endpoint)
+    await validator.check_caa(domain, wildcard=wildcard, method=method, account_uri=call.links.account(call.who.id))
+
+
+async def _take(call: Call, order: AcmeOrder, request: CertificateRequest) -> AcmeOrder:
+    acme = call.acme
+    async with acme.enrollment.database.transaction() as tx:
+        row = await tx.one_or_none(
+            update(_O)
+            .where(_O.c.id == order.id, _O.c.state == "open", _O.c.expires_at > tx.now)
+            .values(
+                state="processing",
+                request=request.der,
+                source=call.source,
+                holder=acme.holder,
+                held_until=held_until(),
+            )
+            .returning(_O)
+        )
+        if row is None:
+            raise OrderNotReady("The order was finalized at this moment by another request.")
+    return AcmeOrder.of(row)
+
+
+def _start(acme: Acme, endpoint: Endpoint, account: Account, order: AcmeOrder) -> asyncio.Task[None]:
+    async def work() -> None:
+        await _issue(acme, endpoint, account, order)
+
+    return acme.running.start(_O, order.id, work)
+
+
+async def _issue(acme: Acme, endpoint: Endpoint, account: Account, order: AcmeOrder) -> None:
+    """Get the certificate and write down what came of it. Raises Unavailable, TimedOut: another try decides."""
+    applicant = Applicant(f"acme:{account.id}", "account", order.source)
+    try:
+        outcome = await apply(acme.enrollment, await _application(acme, endpoint, applicant, order))
+    except (Unavailable, TimedOut):
+        raise
+    except RateLimited as error:
+        await _put_off(acme, order, error.retry_after or APPROVAL_RETRY, waits=True)
+        return
+    except IntaglioError as error:
+        await _fail(acme, endpoint, applicant, order, error)
+        return
+    if not isinstance(outcome, Granted):
+        await _put_off(acme, order, outcome.retry_after, waits=True)
+        return
+    async with acme.enrollment.database.transaction() as tx:
+        values = {"state": "valid", "certificate_id": outcome.id, "waits": False, **_RELEASED}
+        await tx.execute(_held(acme, order).values(**values))
+
+
+async def _application(acme: Acme, endpoint: Endpoint, applicant: Applicant, order: AcmeOrder) -> Application:
+    assert order.request is not None, "written down when the order was finalized"
+    request = parse_request(order.request)
+    ca = (await acme.enrollment.gateway.snapshot()).ca(endpoint.ca)
+    builder = ca.profile(order.profile).subject_builder
+    validity = None
+    if order.not_before is not None or order.not_after is not None:
+        validity = RequestedValidity(not_before=order.not_before, not_after=order.not_after)
+    return Application(
+        endpoint,
+        applicant,
+        csr=order.request,
+        subject=subject_for(request, order.identifiers, options_of(endpoint), builder),
+        sans=tuple((each.kind, each.value) for each in order.identifiers),
+        validity=validity,
+        key=str(order.id),
+        note=f"ACME order {order.id}",
+        profile=order.profile,
+    )
+
+
+async def _put_off(acme: Acme, order: AcmeOrder, seconds: int, *, waits: bool) -> None:
+    """Leave the order to the upkeep, which looks at it again."""
+    again = datetime.fromtimestamp(clock.now().timestamp() + seconds, clock.now().tzinfo)
+    async with acme.enrollment.database.transaction() as tx:
+        await tx.execute(_held(acme, order).values(holder=None, held_until=again, waits=waits))
+
+
+async def _fail(acme: Acme, endpoint: Endpoint, applicant: Applicant, order: AcmeOrder, error: IntaglioError) -> None:
+    facts: dict[str, Any] = {"code": error.code, "reason": error.detail, "outcome": "refused"}
+    async with acme.enrollment.database.transaction() as tx:
+        values = {"state": "invalid", "error": problem(_as_csr_problem(error)), "waits": False, **_RELEASED}
+        done = await tx.scalar(_held(acme, order).values(**values).returning(_O.c.id))
+        if done is not None:
+            audit(tx, endpoint, applicant, "acme-order.finalize", order.id, **facts)
+
+
+def _as_csr_problem(error: IntaglioError) -> IntaglioError:
+    """What the profile objects to is a matter of the request; that somebody rejected it is not."""
+    if error.code in ("request-rejected", "request-expired"):
+        return Unauthorized(error.detail, remedy=error.remedy)
+    return BadCsr(error.detail, remedy=error.remedy) if isinstance(error, InvalidInput) else error
+
+
+def _held(acme: Acme, order: AcmeOrder) -> Any:
+    return update(_O).where(_O.c.id == order.id, _O.c.state == "processing", _O.c.holder == acme.holder)
+
+
+def _is_old(validated_at: datetime | None, now: datetime) -> bool:
+    return validated_at is None or (now - validated_at).total_seconds() > _CAA_SECONDS
+
+
+_RELEASED: Final = {"holder": None, "held_until": None}
