@@ -27,6 +27,13 @@ def test_a_clock_that_is_a_little_off_is_a_warning(database_url: str) -> None:
     assert (len(state.warnings), state.errors) == (1, [])
 
 
+def test_too_few_connections_are_a_warning(database_url: str) -> None:
+    (warning,) = diagnosis.look(database_url, connections=100_000).warnings
+    assert "100000 connections" in warning
+    assert "max_connections" in warning
+    assert diagnosis.look(database_url, connections=9) == diagnosis.State()
+
+
 def test_the_reason_of_a_failed_connection_is_told() -> None:
     with pytest.raises(Unavailable) as refused:
         diagnosis.look("postgresql://nobody:hunter2@127.0.0.1:1/nothing")

@@ -17,7 +17,8 @@ from intaglio.core import clock
 
 
 class FileServer:
-    """Serves ``files`` by path, with entity tags. ``requests`` are the heads it got, ``silent`` lets clients wait.
+    """Serves ``files`` by path, with entity tags. ``requests`` are the heads it got, and ``times`` when (monotonic
+    seconds); ``silent`` lets all clients wait, ``silent_paths`` those of some files.
 
     ``answers`` replaces what is answered at a path by raw octets.
     """
@@ -26,7 +27,9 @@ class FileServer:
         self.files: dict[str, bytes] = {}
         self.answers: dict[str, bytes] = {}
         self.requests: list[str] = []
+        self.times: list[float] = []
         self.silent = False
+        self.silent_paths: set[str] = set()
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
 
@@ -55,7 +58,8 @@ class FileServer:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             self.requests.append(head)
-            if self.silent:
+            self.times.append(clock.monotonic())
+            if self.silent or head.split()[1].lstrip("/") in self.silent_paths:
                 await reader.read()
                 return
             writer.write(self._answer(head.split()[1].lstrip("/"), head))

@@ -17,8 +17,11 @@ def check(cli: Cli) -> None:
     import intaglio.tables  # noqa: F401 - the tables of every package are compared
     from intaglio.db import diagnosis, migrate
 
-    with database_running(cli.settings) as url:
-        state = diagnosis.look(url)
+    settings = cli.settings
+    # Workers and the jobs process, each with its pool and a connection on which it hears of changes.
+    connections = (settings.workers + 1) * (settings.database_pool_size + 1)
+    with database_running(settings) as url:
+        state = diagnosis.look(url, connections=connections)
         found = [*migrate.check(url), *state.errors]
     lines = [*found, *(f"warning: {each}" for each in state.warnings)]
     text = "\n".join(lines if found else ["The schema is that of this version.", *lines])

@@ -26,8 +26,9 @@ class State:
     warnings: list[str] = field(default_factory=list)
 
 
-def look(url: str) -> State:
-    """Connect as the server would, and judge clock, encryption and rights.
+def look(url: str, *, connections: int = 0) -> State:
+    """Connect as the server would, and judge clock, encryption, rights, and whether there is room for as many
+    ``connections`` as the server may open.
 
     Raises Unavailable with the reason, InvalidInput for an unreadable address.
     """
@@ -35,6 +36,7 @@ def look(url: str) -> State:
         before = clock.now()
         row = connection.execute(
             "SELECT clock_timestamp(), (SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), rolsuper"
+            ", current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
             " FROM pg_roles WHERE rolname = current_user"
         ).fetchone()
         after = clock.now()
@@ -42,6 +44,11 @@ def look(url: str) -> State:
         local = connection.info.host.startswith("/")
     state = State()
     _judge_clock(state, row[0], before, after)
+    if connections > row[3]:
+        state.warnings.append(
+            f"The server may open {connections} connections, the database admits {row[3]} altogether. Raise its "
+            "max_connections, or lower INTAGLIO_DATABASE_POOL_SIZE or INTAGLIO_WORKERS."
+        )
     if not local:
         _judge_encryption(state, encrypted=bool(row[1]), mode=_verification(url))
         if row[2]:

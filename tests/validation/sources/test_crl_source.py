@@ -369,6 +369,23 @@ async def test_a_silent_server_is_left_after_the_timeout(files: FileServer, ca: 
     assert (await reader.look()).failures[""].code == "source-timeout"
 
 
+async def test_a_silent_list_server_keeps_the_crl_from_nothing(
+    files: FileServer, ca: ForeignCa, open_reader: Open
+) -> None:
+    files.files |= {"ca.crl": crl(ca, 1, {5: None}), "list": b"0A\n"}
+    files.silent_paths.add("list")
+    reader = await open_reader(
+        {"url": files.url("ca.crl")}, profile="SNListProfile", serial_list=files.url("list")
+    )
+    looked = await reader.look()
+    assert {part: error.code for part, error in looked.failures.items()} == {":serials": "source-timeout"}
+    assert await reader.statuses() == {5: "revoked"}
+    assert (await reader.state()).stale_reason == "source-never-complete"
+    files.silent_paths.clear()
+    assert (await reader.look()).failures == {}
+    assert await reader.statuses() == {5: "revoked", 0x0A: "good"}
+
+
 @pytest.mark.parametrize(
     ("answer", "code"),
     [

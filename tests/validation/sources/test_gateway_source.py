@@ -30,6 +30,7 @@ from intaglio.validation.authorities import reading, service
 from intaglio.validation.authorities.values import Authority, AuthoritySpec
 from intaglio.validation.context import Validation
 from intaglio.validation.sources import gateway_client, gateway_source
+from intaglio.validation.sources import service as source_service
 from intaglio.validation.sources.gateway_client import CursorUnknown, GatewayClient, Page
 from intaglio.validation.sources.gateway_source import Looked
 from intaglio.x509.certificates import CertificateInfo, read_certificate
@@ -70,7 +71,11 @@ class FakeGateway:
         return gateway_client._page({"events": events, "morePages": end < len(self.feed), "nextPageIndex": str(end)})
 
     async def capabilities(self) -> dict[str, Any]:
-        return {"certificateManagement": {"CertificateEvents": self.offered}}
+        return {
+            "type": "CACapabilitiesResponse",
+            "role": "ca-auditor",
+            "capabilities": {"certificateManagement": {"CertificateEvents": self.offered}},
+        }
 
     async def certificates(self) -> list[CertificateInfo]:
         return [read_certificate(self.ca.der)]
@@ -271,7 +276,12 @@ async def test_an_account_without_events_and_another_ca_are_noticed(
     follower = await _follower(validation, ca)
     gateway.offered = False
     assert (await follower.follow()).failure.code == "gateway-without-events"  # type: ignore[union-attr]
-    gateway.offered, gateway.ca = True, ForeignCa("Another")
+    found = await source_service.check(validation, OPERATOR, follower.name)
+    assert [each.about for each in found if not each.ok] == ["gateway"]
+    gateway.offered = True
+    found = await source_service.check(validation, OPERATOR, follower.name)
+    assert "ca-auditor" in next(each.detail for each in found if each.about == "account")
+    gateway.ca = ForeignCa("Another")
     assert (await follower.follow()).failure.code == "gateway-ca-differs"  # type: ignore[union-attr]
 
 

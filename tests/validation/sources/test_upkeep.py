@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import pairwise
 
+import pytest
 from sqlalchemy import update
 from tests.support.authority import OPERATOR
 from tests.support.crl_server import FileServer, crl
@@ -104,3 +106,25 @@ async def test_a_disabled_or_deleted_authority_is_not_read_any_more(
     await process.turn()
     assert not process._tasks
     await process.stop()
+
+
+@pytest.mark.parametrize(
+    ("file", "options"),
+    [
+        ("ca.crl", {"wait_to_pull": "1s", "wait_on_error": "1h"}),
+        ("nowhere.crl", {"wait_to_pull": "1h", "wait_on_error": "1s"}),
+    ],
+)
+async def test_the_waits_between_looks_are_those_that_were_set(
+    files: FileServer, ca: ForeignCa, open_reader: Open, validation: Validation, file: str, options: dict[str, str]
+) -> None:
+    files.files["ca.crl"] = crl(ca, 1, {})
+    await open_reader({"url": files.url(file)}, **options)
+    process = SourceReader(validation)
+    await process.turn()
+    try:
+        await eventually(lambda: len(files.times) >= 3)
+    finally:
+        await process.stop()
+    waits = [after - before for before, after in pairwise(files.times)]
+    assert min(waits) >= 0.9 * 0.99, "up to a tenth less, so that not all sources are read at one time"

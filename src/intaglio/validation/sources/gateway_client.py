@@ -101,7 +101,7 @@ class GatewayClient:
         return _page(self._require_ok(status, body))
 
     async def capabilities(self) -> Mapping[str, Any]:
-        """What the CA can do for our account. Raises as :meth:`events`."""
+        """The ``role`` of our account at the CA, and its ``capabilities``. Raises as :meth:`events`."""
         return self._require_ok(*await self._get("/capabilities", {}))
 
     async def certificates(self) -> list[CertificateInfo]:

@@ -44,6 +44,7 @@ _A, _E, _S = models.status_authority, models.status_entry, models.status_source
 _FEED = ""  # a feed has one part
 #: How often the last events are asked for again, to see whether the feed is still the same.
 COMPARED_EVERY = timedelta(minutes=1)
+_LONGEST_ROLE = 100
 _MOST_COMPARED = 20  # events
 _LEFT_TO_OTHERS = frozenset({"source-replaced", "source-taken"})
 
@@ -162,26 +163,30 @@ async def _read(
         await _read_on(validation, filling, client, confirm, progress, looked)
 
 
-async def check_gateway(client: GatewayClient, authority: Authority) -> None:
+async def check_gateway(client: GatewayClient, authority: Authority) -> str:
     """Make sure that the CA at the gateway is the one whose certificates are configured, and tells us its events.
+    Returns the role of our account there, empty when the gateway does not say.
 
     Raises Refused (``gateway-ca-differs``, ``gateway-without-events``) and what the client raises.
     """
-    offered = (await client.capabilities()).get("certificateManagement")
+    told = await client.capabilities()
+    role, described = told.get("role"), told.get("capabilities")
+    offered = described.get("certificateManagement") if isinstance(described, dict) else None
     if isinstance(offered, dict) and offered.get("CertificateEvents") is False:
         raise Refused(
             "The gateway does not tell our account the events of this CA.",
             code="gateway-without-events",
             remedy="Give the account a role that may read events, for all profiles of the CA.",
         )
-    told = await client.certificates()
+    shown = await client.certificates()
     known = {each.spki for each in authority.issuers}
-    if told and told[0].spki not in known:
+    if shown and shown[0].spki not in known:
         raise Refused(
-            f"The CA at the gateway is {told[0].subject.rfc4514}, with another key than the configured one.",
+            f"The CA at the gateway is {shown[0].subject.rfc4514}, with another key than the configured one.",
             code="gateway-ca-differs",
             remedy="Compare the id of the CA, and the certificates of the authority.",
         )
+    return role[:_LONGEST_ROLE] if isinstance(role, str) else ""
 
 
 async def _filling(view: Transaction, authority: Authority) -> _Filling:

@@ -216,8 +216,9 @@ async def _check_gateway(validation: Validation, authority: Authority) -> AsyncI
         return
     try:
         yield Finding("credential", True, "There is a client credential that has not expired.")
-        await gateway_source.check_gateway(client, authority)
+        role = await gateway_source.check_gateway(client, authority)
         yield Finding("ca", True, "The gateway is reachable, and its CA is the configured one.")
+        yield Finding("account", True, f"Our account is {role or 'of an unknown role'} there, and may read events.")
         page = await client.events(None, 1, with_certificates=False)
         told = "The first event can be read." if page.events else "There are no events yet."
         yield Finding("events", True, told)
