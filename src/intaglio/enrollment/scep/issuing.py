@@ -1,0 +1,267 @@
+"""PKCSReq and RenewalReq: who asks, may he, and what comes of it.
+
+1. parse the request   2. a certificate of ours that asks for its successor, or somebody with a challenge
+3. note the transaction   4. the one way to a certificate   5. revoke what was renewed, where the endpoint wants that.
+Source: RFC 8894 sections 2.3, 2.4 and 3.3.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from intaglio.authority.certificates import RevocationReason, StoredCertificate
+from intaglio.core import clock
+from intaglio.core.errors import Forbidden, InvalidInput, NotFound, Refused, Unauthenticated
+from intaglio.enrollment import challenges, pipeline
+from intaglio.enrollment.context import Enrollment
+from intaglio.enrollment.endpoints import canonical_profile
+from intaglio.enrollment.scep import transactions
+from intaglio.enrollment.scep.errors import content_unreadable
+from intaglio.enrollment.scep.messages import Envelope, MessageType
+from intaglio.enrollment.scep.options import ScepOptions
+from intaglio.enrollment.values import Applicant, Application, Endpoint, Granted, Waiting
+from intaglio.profiles.model import CertificateProfile
+from intaglio.x509 import extensions as ext
+from intaglio.x509.certificates import CertificateInfo, read_certificate
+from intaglio.x509.requests import CertificateRequest, parse_request
+
+_LONGEST_NAME = 200
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A verified message with its request. ``certificate`` is the one it was signed with, ``existing`` the same as the
+    CA has it recorded, when it is one of its own."""
+
+    endpoint: Endpoint
+    envelope: Envelope
+    certificate: CertificateInfo
+    existing: StoredCertificate | None
+    request: CertificateRequest
+    source: str
+
+    @property
+    def options(self) -> ScepOptions:
+        found: ScepOptions = self.endpoint.options
+        return found
+
+    @property
+    def is_renewal(self) -> bool:
+        """Whether a certificate asks for its successor. Clients of older drafts (Cisco IOS, certmonger without the
+        capability Renewal) do so by PKCSReq, and give no challenge then."""
+        if self.envelope.message_type == MessageType.RENEWAL_REQ:
+            return True
+        return self.existing is not None and not self.request.challenge_password
+
+    def applicant(self, method: str) -> Applicant:
+        name = self.request.subject.rfc4514 or "(empty subject)"
+        return Applicant(name[:_LONGEST_NAME], method, self.source)  # type: ignore[arg-type]  # one of the methods
+
+
+async def issue(
+    enrollment: Enrollment, endpoint: Endpoint, envelope: Envelope, certificate: CertificateInfo, content: bytes,
+    source: str,
+) -> Granted | Waiting:  # fmt: skip
+    """What comes of a request. Raises what its steps raise."""
+    asked = await _read(enrollment, endpoint, envelope, certificate, content, source)
+    _require_usages(await _profile(enrollment, endpoint), asked)
+    if asked.is_renewal:
+        return await _renew(enrollment, asked)
+    applicant = await _authenticate(enrollment, asked)
+    entry = await transactions.enter(
+        enrollment, endpoint, envelope.transaction, certificate.spki, transactions.wish_of(asked.request)
+    )
+    return await _apply(enrollment, asked, applicant, entry, None)
+
+
+async def _read(
+    enrollment: Enrollment, endpoint: Endpoint, envelope: Envelope, certificate: CertificateInfo, content: bytes,
+    source: str,
+) -> Asked:  # fmt: skip
+    try:
+        request = parse_request(content)
+    except InvalidInput as error:
+        raise content_unreadable() if error.code == "csr-unparsable" else error from None
+    existing = None
+    if not certificate.is_self_issued:
+        existing = await pipeline.presented(enrollment, endpoint, certificate.der)
+    return Asked(endpoint, envelope, certificate, existing, request, source)
+
+
+# ---- the first certificate -------------------------------------------------------------------------------------------
+
+
+async def _authenticate(enrollment: Enrollment, asked: Asked) -> Applicant:
+    """Who asks for a first certificate. Raises Unauthenticated, Refused, RateLimited, Unavailable."""
+    request, options = asked.request, asked.options
+    if asked.certificate.spki != request.spki and asked.existing is None and not options.relayed_requests:
+        raise Refused(
+            "The message is signed with another key than that of its request.",
+            code="scep-signer-differs",
+            remedy="Sign with the key that is to be certified; for connectors that pass on requests, set the option "
+            "relayed_requests.",
+        )
+    if not request.challenge_password:
+        if options.empty_challenge:
+            return asked.applicant("none")
+        raise Unauthenticated(
+            "The request has no challenge password.",
+            code="scep-challenge-missing",
+            remedy="Put the challenge password of the endpoint into the request.",
+        )
+    redeemed = await challenges.redeem(
+        enrollment,
+        asked.endpoint,
+        request.challenge_password,
+        transaction=_transaction_of(asked),
+        subject=request.subject.rfc4514,
+        source=asked.source,
+    )
+    redeemed.bound.require(request.subject, request.san)
+    return asked.applicant("challenge")
+
+
+def _transaction_of(asked: Asked) -> str:
+    """What a one-time challenge is bound to: the transaction and the key that signs it."""
+    return f"{asked.envelope.transaction.hex()}:{transactions.key_digest(asked.certificate.spki).hex()}"
+
+
+# ---- renewal ---------------------------------------------------------------------------------------------------------
+
+
+async def _renew(enrollment: Enrollment, asked: Asked) -> Granted | Waiting:
+    existing = _require_own(asked)
+    entry = await transactions.enter(
+        enrollment,
+        asked.endpoint,
+        asked.envelope.transaction,
+        asked.certificate.spki,
+        transactions.wish_of(asked.request),
+    )
+    # Who repeats his message because the answer was lost finds his old certificate superseded already.
+    if not (entry.repeated and existing.reason is RevocationReason.SUPERSEDED):
+        existing.require_renewable()
+    applicant = asked.applicant("certificate")
+    outcome = await _apply(enrollment, asked, applicant, entry, existing)
+    if asked.options.revoke_on_renewal and isinstance(outcome, Granted):
+        await pipeline.supersede(enrollment, asked.endpoint, applicant, existing.serial)
+    return outcome
+
+
+def _require_own(asked: Asked) -> StoredCertificate:
+    """The certificate that asks for its successor, if this one may have one. Raises NotFound, Forbidden, Refused."""
+    existing, options = asked.existing, asked.options
+    if existing is None:
+        raise NotFound(
+            "A renewal is signed with a certificate that this CA issued, and this one is none.",
+            code="scep-certificate-unknown",
+            remedy="Enrol anew, with a challenge password.",
+        )
+    if not options.renewal:
+        raise Forbidden("Certificates are not renewed here.", code="scep-renewal-off", remedy="Enrol anew.")
+    if existing.profile != canonical_profile(asked.endpoint.profile):
+        raise Refused(
+            f'The certificate is of profile "{existing.profile}", and here is "{asked.endpoint.profile}".',
+            code="scep-renewal-profile",
+            remedy="Renew where the certificate came from, or enrol anew.",
+        )
+    _require_names(asked.request, read_certificate(existing.der))
+    _require_period(existing, options)
+    return existing
+
+
+def _require_names(request: CertificateRequest, certificate: CertificateInfo) -> None:
+    """A renewal is for the same name, and for no other alternative names. Raises Refused."""
+    allowed = {entry.der for entry in certificate.san.entries} if certificate.san else set()
+    added = [entry.text for entry in request.san.entries if entry.der not in allowed] if request.san else []
+    if request.subject.key != certificate.subject.key or added:
+        what = f"the name {added[0][:100]}" if added else f'the subject "{request.subject.rfc4514[:100]}"'
+        raise Refused(
+            f"The renewal asks for {what}, which the certificate does not have.",
+            code="scep-renewal-names",
+            remedy="Ask for the same names, or enrol anew with a challenge password.",
+        )
+
+
+def _require_period(existing: StoredCertificate, options: ScepOptions) -> None:
+    now, grace = clock.now(), timedelta(days=options.renewal_grace_days)
+    if now > existing.not_after + grace:
+        raise Refused(
+            f"The certificate ended on {existing.not_after:%Y-%m-%d %H:%M} UTC and cannot be renewed any more.",
+            code="scep-renewal-late",
+            remedy="Enrol anew, with a challenge password.",
+        )
+    window = options.renewal_window_days
+    if window is not None and now < existing.not_after - timedelta(days=window):
+        raise Refused(
+            f"The certificate can be renewed in the last {window} days before its end, "
+            f"{existing.not_after:%Y-%m-%d %H:%M} UTC.",
+            code="scep-renewal-early",
+            remedy="Try again later.",
+        )
+
+
+# ---- both ------------------------------------------------------------------------------------------------------------
+
+
+async def _apply(
+    enrollment: Enrollment,
+    asked: Asked,
+    applicant: Applicant,
+    entry: transactions.Entry,
+    previous: StoredCertificate | None,
+) -> Granted | Waiting:
+    application = Application(
+        asked.endpoint,
+        applicant,
+        csr=asked.request.der,
+        key=entry.key,
+        previous=None if previous is None else previous.id,
+        note=f"SCEP transaction {asked.envelope.name[:100]}",
+    )
+    if not entry.repeated:
+        return await pipeline.apply(enrollment, application)
+    outcome = await _repeat(enrollment, application)
+    if isinstance(outcome, Granted) and not await _is_good(enrollment, asked.endpoint, outcome):
+        # The certificate of this transaction was revoked, and its holder has proven himself again.
+        key = await transactions.begin_anew(enrollment, asked.endpoint, asked.envelope.transaction, entry.key)
+        return await pipeline.apply(enrollment, replace(application, key=key))
+    return outcome
+
+
+async def _repeat(enrollment: Enrollment, application: Application) -> Granted | Waiting:
+    """What came of a request before; what waits for approval is found by its key, whatever the request looks like."""
+    assert application.key is not None
+    try:
+        return await pipeline.collect(enrollment, application.endpoint, application.key)
+    except NotFound as error:
+        if error.code != "request-unknown":
+            raise
+    return await pipeline.apply(enrollment, application)
+
+
+async def _is_good(enrollment: Enrollment, endpoint: Endpoint, granted: Granted) -> bool:
+    stored = await pipeline.presented(enrollment, endpoint, granted.certificate)
+    return stored is None or stored.status == "valid"
+
+
+async def _profile(enrollment: Enrollment, endpoint: Endpoint) -> CertificateProfile:
+    return (await enrollment.gateway.snapshot()).ca(endpoint.ca).profile(endpoint.profile)
+
+
+def _require_usages(profile: CertificateProfile, asked: Asked) -> None:
+    """Refuse, where the endpoint wants that, a request for more than the profile gives. Otherwise the certificate says
+    what the profile says, and the audit record of its issue what was asked for in vain."""
+    if asked.options.usage_mismatch == "report":
+        return
+    usage, purposes = asked.request.extension(ext.KEY_USAGE), asked.request.extension(ext.EXTENDED_KEY_USAGE)
+    beyond = sorted(ext.read_key_usage(usage.value) - set(profile.key_usage)) if usage is not None else []
+    if purposes is not None and not profile.eku_from_request:
+        beyond += [oid for oid in ext.read_extended_key_usage(purposes.value) if oid not in profile.purpose_oids]
+    if beyond:
+        raise Refused(
+            f'The request asks for {", ".join(beyond)[:200]}, which profile "{profile.id}" does not give.',
+            code="scep-usage-beyond-profile",
+            remedy="Ask for what the profile gives, or leave key usages out of the request.",
+        )
