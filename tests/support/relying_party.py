@@ -32,9 +32,10 @@ async def issue_leaf(
     host: str = "www.example",
     *,
     validity: RequestedValidity | None = None,
+    key: algorithms.PrivateKey | None = None,
 ) -> Issued:
-    """A TLS server certificate from a CA."""
-    key = algorithms.generate_private_key(KeyAlgorithm.ECDSA_P256)
+    """A TLS server certificate from a CA, over a P-256 key."""
+    key = key or algorithms.generate_private_key(KeyAlgorithm.ECDSA_P256)
     wanted = IssuanceInput(
         subject=Name.build([("CN", host)]),
         spki=algorithms.spki(key.public_key()),

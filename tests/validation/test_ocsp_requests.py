@@ -20,14 +20,16 @@ from tests.support.foreign import ForeignCa
 from intaglio.asn1 import der
 from intaglio.core import clock
 from intaglio.core.errors import InvalidInput
-from intaglio.validation.ocsp.requestors import is_authorized
+from intaglio.validation.ocsp.requestors import authorized_by
 from intaglio.validation.ocsp.requests import (
     MAX_CERTIFICATES,
     MAX_REQUEST_OCTETS,
     MAX_SIGNER_CERTIFICATES,
+    RequestSignature,
     decode_get_path,
     parse_request,
 )
+from intaglio.x509.certificates import CertificateInfo
 
 _NONCE = der.oid("1.3.6.1.5.5.7.48.1.2")
 
@@ -190,7 +192,7 @@ def test_malformed_signatures_are_refused(what: str, parts: tuple[bytes, ...]) -
 
 
 @given(st.data())
-def test_a_damaged_signed_request_is_understood_or_refused_and_nobody_is_authorized(data: st.DataObject) -> None:
+def test_a_damaged_signed_request_is_understood_or_refused_and_nobody_authorized_by(data: st.DataObject) -> None:
     ca, _, request = _really_signed()
     damaged = bytearray(request)
     for _ in range(data.draw(st.integers(1, 3))):
@@ -199,16 +201,38 @@ def test_a_damaged_signed_request_is_understood_or_refused_and_nobody_is_authori
     with contextlib.suppress(InvalidInput):
         found = parse_request(bytes(damaged))
         if found.signature is not None and found.signature.signed not in request:
-            assert not is_authorized(found.signature, ca, clock.now())
+            assert not authorized_by(found.signature, ca, clock.now())
 
 
 def test_an_undamaged_signed_request_is_authorized_by_its_ca_only() -> None:
     ca, _, request = _really_signed()
     signature = parse_request(request).signature
     assert signature is not None
-    assert is_authorized(signature, ca, clock.now())
-    assert not is_authorized(signature, ForeignCa("Requestors").pem, clock.now())
-    assert not is_authorized(signature, ca, clock.now() + timedelta(days=91))
+    assert authorized_by(signature, ca, clock.now())
+    assert not authorized_by(signature, ForeignCa("Requestors").pem, clock.now())
+    assert not authorized_by(signature, ca, clock.now() + timedelta(days=91))
+
+
+def test_certificates_that_all_name_each_other_cost_no_more_than_some_signatures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    verified, usual = 0, CertificateInfo.verify_signed_by
+
+    def counted(self: CertificateInfo, spki: bytes) -> bool:
+        nonlocal verified
+        verified += 1
+        return usual(self, spki)
+
+    monkeypatch.setattr(CertificateInfo, "verify_signed_by", counted)
+    key = ec.generate_private_key(ec.SECP256R1())
+    mutual = [ForeignCa("Mutual", key) for _ in range(MAX_SIGNER_CERTIFICATES - 1)]
+    certificate, own_key = mutual[0].end_entity()
+    offered = (certificate.public_bytes(Encoding.DER), *(each.der for each in mutual))
+    value = own_key.sign(b"a request", ec.ECDSA(hashes.SHA256()))
+    signature = RequestSignature(b"a request", b"", "1.2.840.10045.4.3.2", value, offered)
+    trusted = "".join(ForeignCa("Mutual").pem for _ in range(8))
+    assert authorized_by(signature, trusted, clock.now()) == ()
+    assert verified <= 16
 
 
 @cache

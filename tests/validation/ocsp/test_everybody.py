@@ -14,7 +14,7 @@ import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from tests.support.authority import OPERATOR
@@ -26,7 +26,7 @@ from tests.support.status_authorities import Establish
 from intaglio.authority.certificates import RevocationReason
 from intaglio.authority.context import Authority
 from intaglio.authority.directory import CaView
-from intaglio.authority.revocation import change_status, revocation
+from intaglio.authority.revocation import change_status, hold, revocation, unhold
 from intaglio.core import clock
 from intaglio.core.clock import monotonic
 from intaglio.core.principal import SYSTEM
@@ -315,6 +315,60 @@ async def test_where_requests_must_be_signed_only_the_right_ones_are_answered(
             return
     expected = {"signed": "7: good", "unsigned": "sigrequired", "stranger": "unauthorized"}[way]
     assert expected in said
+
+
+async def _signed_by(folder: Path, ca: ForeignCa, certificate: str, key: Any) -> bytes:
+    """A request about certificate 7 of ``ca``, signed by OpenSSL; the certificate's chain may stand behind it."""
+    (folder / "ca.pem").write_text(ca.pem)
+    (folder / "requestor.pem").write_text(certificate)
+    (folder / "requestor.key").write_bytes(key_pem(key))
+    signer = folder / "requestor.pem"
+    await openssl(
+        "ocsp", "-issuer", folder / "ca.pem", "-serial", "7", "-signer", signer, "-signkey", folder / "requestor.key",
+        "-sign_other", signer, "-no_nonce", "-reqout", folder / "request.der",
+    )  # fmt: skip
+    return (folder / "request.der").read_bytes()
+
+
+async def _is_told(client: httpx.AsyncClient, request: bytes, expected: ocsp.OCSPResponseStatus) -> None:
+    async def told() -> bool:
+        return (await post(client, request)).response_status is expected
+
+    await eventually(told)
+
+
+async def test_a_requestor_whose_certificate_was_revoked_is_not_answered(
+    authority: Authority, issuing: CaView, database: Database, client: httpx.AsyncClient, establish: Establish,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    ca, root = ForeignCa(), pem(issuing.chain[-1])
+    options = {"signed_requests": True, "requestor_cas": root}
+    await learn(database, await establish(ca, "foreign", "basic", **options), {7: Known()})
+    key = ec.generate_private_key(ec.SECP256R1())
+    leaf = await issue_leaf(authority, key=key)
+    request = await _signed_by(tmp_path, ca, pem(leaf.der) + pem(issuing.chain[0]), key)
+    await _is_told(client, request, _STATUS.SUCCESSFUL)
+    await change_status(authority, OPERATOR, issuing, leaf.serial, hold())
+    await _is_told(client, request, _STATUS.UNAUTHORIZED)
+    await change_status(authority, OPERATOR, issuing, leaf.serial, unhold())
+    await _is_told(client, request, _STATUS.SUCCESSFUL)
+
+
+async def test_requestors_of_a_ca_whose_source_is_stale_are_told_to_try_later(
+    database: Database, client: httpx.AsyncClient, establish: Establish, tmp_path: Path
+) -> None:
+    ca, requestors = ForeignCa(), ForeignCa("Requestors")
+    options = {"signed_requests": True, "requestor_cas": requestors.pem}
+    await learn(database, await establish(ca, "foreign", "basic", **options), {7: Known()})
+    certificate, key = requestors.end_entity()
+    request = await _signed_by(tmp_path, ca, certificate.public_bytes(Encoding.PEM).decode(), key)
+    await _is_told(client, request, _STATUS.SUCCESSFUL)
+    known = await establish(requestors, "requestors", "CRLProfile", signer=False)
+    await _is_told(client, request, _STATUS.TRY_LATER)
+    await learn(database, known, {})
+    await _is_told(client, request, _STATUS.SUCCESSFUL)
+    await learn(database, known, {certificate.serial_number: Known(REVOKED)})
+    await _is_told(client, request, _STATUS.UNAUTHORIZED)
 
 
 async def test_a_signed_request_is_not_answered_again_for_another_nonce(

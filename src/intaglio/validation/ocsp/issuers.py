@@ -57,6 +57,7 @@ class IssuerIndex:
     def __init__(self, snapshot: Snapshot, authorities: Iterable[StatusAuthority] = ()) -> None:
         self.epoch = snapshot.epoch
         self._built_in: dict[bytes, Issuer] = {}
+        self._own: dict[bytes, Issuer] = {}
         self._everybody: dict[bytes, Issuer] = {}
         self._by_path: dict[tuple[str, bytes], Issuer] = {}
         self._options: dict[str, ResponderOptions] = {}
@@ -67,6 +68,8 @@ class IssuerIndex:
                 self._add(issuer)
         described = {authority.ca_id for authority in configured if authority.ca_id is not None}
         for ca in snapshot.cas.values():
+            for issuer in _own_keys(ca, ""):
+                self._own[_cert_id_issuers(issuer.certificate.subject.der, issuer.certificate.spki)[0]] = issuer
             for issuer in _built_in(ca, f"/ocsp/{ca.organization}/{ca.name}"):
                 for encoded in _cert_id_issuers(issuer.certificate.subject.der, issuer.certificate.spki):
                     self._built_in[encoded] = issuer
@@ -82,6 +85,11 @@ class IssuerIndex:
             return self._by_path.get((path, cert_id_issuer))
         issuer = self._built_in.get(cert_id_issuer)
         return issuer if issuer is None or path is None or path == issuer.path else None
+
+    def of_certificate(self, certificate: CertificateInfo) -> Issuer | None:
+        """The issuer whose name and key this CA certificate has, whether it is answered for or not, or None."""
+        encoded = _cert_id_issuers(certificate.subject.der, certificate.spki)[0]
+        return self._own.get(encoded) or self._everybody.get(encoded)
 
     @property
     def everybody(self) -> list[Issuer]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from math import inf
 from typing import NamedTuple
 
@@ -31,11 +32,12 @@ from intaglio.validation.ocsp.entries import Entry, EntrySource
 from intaglio.validation.ocsp.freshness import Freshness
 from intaglio.validation.ocsp.issuers import Issuer, IssuerIndex
 from intaglio.validation.ocsp.outlines import Outline
-from intaglio.validation.ocsp.requestors import is_authorized
+from intaglio.validation.ocsp.requestors import authorized_by
 from intaglio.validation.ocsp.requests import CertId, OcspRequest, parse_request, split_nonce
 from intaglio.validation.ocsp.signers import Signers, Signing
 from intaglio.validation.ocsp.statuses import Statement, state_foreign, state_native
 from intaglio.validation.settings import Ocsp
+from intaglio.x509.certificates import CertificateInfo
 
 log = get_logger(__name__)
 
@@ -219,7 +221,7 @@ class Responder:
         if not self.current:
             await self.catch_up()
         issuers = self._issuers(request, path)
-        refusal = self._refusal(request, issuers)
+        refusal = await self._refusal(request, issuers)
         signing = await self._signing(issuers) if refusal is None else None
         if signing is None:
             return self._failure(refusal or responses.UNAUTHORIZED, path)
@@ -245,16 +247,33 @@ class Responder:
         alone = all(issuer.key == found[0].key for issuer in found)
         return found if alone or all(issuer.authority_id is not None for issuer in found) else []
 
-    def _refusal(self, request: OcspRequest, issuers: Sequence[Issuer]) -> bytes | None:
-        """The answer to a request that is about nobody's certificates, or whose sender may not ask."""
+    async def _refusal(self, request: OcspRequest, issuers: Sequence[Issuer]) -> bytes | None:
+        """The answer to a request that is about nobody's certificates, or whose sender may not ask.
+
+        Raises Unavailable, TimedOut when it cannot be known whether he still may.
+        """
         if not issuers:
             return responses.UNAUTHORIZED
         for trusted in {issuer.options.requestor_cas for issuer in issuers if issuer.options.signed_requests}:
             if request.signature is None:
                 return responses.SIGNATURE_REQUIRED
-            if not is_authorized(request.signature, trusted, clock.now()):
+            path = authorized_by(request.signature, trusted, clock.now())
+            if not path or await self._any_revoked(path):
                 return responses.UNAUTHORIZED
         return None
+
+    async def _any_revoked(self, path: Sequence[CertificateInfo]) -> bool:
+        """Whether a certificate of a path (the CA that issued it follows it) is known as revoked, or not known to a CA
+        that knows its own. What CAs issued of which nothing is known here counts as good."""
+        assert self._index is not None
+        for certificate, above in pairwise(path):
+            issuer = self._index.of_certificate(above)
+            if issuer is not None:
+                cert_id = CertId(b"", b"", certificate.serial)
+                said = await self._say(cert_id, issuer)
+                if said.statement.single.front != responses.GOOD:
+                    return True
+        return False
 
     async def _signing(self, issuers: Sequence[Issuer]) -> Signing | None:
         """The signer of all these issuers; None when they have not got the same. An answer has one signature."""
