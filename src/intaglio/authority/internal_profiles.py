@@ -77,6 +77,40 @@ def timestamping(policies: tuple[str, ...] = (), *, access_information: bool = T
     )
 
 
+@cache
+def cmp_protection() -> CertificateProfile:
+    """Certificates that sign the answers of CMP endpoints: 1 year; registration authority and, for keys that are made
+    for clients, key generation authority (RFC 9810 section 4.5)."""
+    return _derived(
+        "privatessl-tls-client",
+        id="cmp-protection",
+        title="CMP protection",
+        exposed=False,
+        configurable=False,
+        channels=["platform"],
+        request_extensions=[],
+        extended_key_usage=["cmcRA", "cmKGA"],
+    )
+
+
+@cache
+def registration_authority(usages: tuple[str, ...] = ("digitalSignature", "keyEncipherment")) -> CertificateProfile:
+    """Certificates of SCEP registration authorities: 1 year unless asked otherwise; ``usages`` are those of its key
+    (RFC 8894 section 2.1.2)."""
+    return _derived(
+        "scep-digital-signature-key-encipherment",
+        id="scep-ra" if len(usages) > 1 else f"scep-ra-{usages[0].lower()}",
+        title="SCEP registration authority",
+        exposed=False,
+        configurable=False,
+        channels=["platform"],
+        request_extensions=[],
+        key_usage=list(usages),
+        eku_from_request=False,
+        validity={"default": "P1Y", "maximum": "P11Y"},
+    )
+
+
 def _for_the_platform(source: str, profile_id: str, title: str) -> CertificateProfile:
     return _derived(
         source,
