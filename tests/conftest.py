@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = [
-    f"tests.support.{name}" for name in ("database", "authority", "identities", "product", "pki")
+    f"tests.support.{name}" for name in ("database", "authority", "identities", "passwords", "product", "pki")
 ]
 
 # Deterministic and without a deadline: a slow or busy machine must not turn a correct program red. The long profile

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import pytest
 import pytest_asyncio
 from tests.gateway.support import Client
-from tests.support.authority import OPERATOR, issuing_wish, root_wish
+from tests.support.authority import OPERATOR, issuing_wish, on_authority, root_wish
+from tests.support.database import MakeStage, Stage
 
 from intaglio.authority.cas.create import create_issuing, create_root
 from intaglio.authority.context import Authority
@@ -58,19 +58,29 @@ async def app(authority: Authority, organization: str, refusals: Refusals) -> Ga
     return gateway_app(authority, refusals=refusals)
 
 
-@pytest_asyncio.fixture
-async def clients(authority: Authority, app: GatewayApp) -> AsyncIterator[dict[str, Client]]:
+@pytest.fixture(scope="session")
+def gateway_stage(make_stage: MakeStage, organization_stage: Stage) -> Stage:
+    """A database with ``demo~root``, ``demo~issuing`` and their clients; certificates by role."""
+
+    async def build(authority: Authority) -> dict[str, bytes]:
+        rights = {"administrators": ["integrator"], "auditors": ["auditor"]}
+        root = await create_root(authority, OPERATOR, "demo", root_wish(**rights))
+        wished = issuing_wish(profiles=PROFILES, **rights)
+        await create_issuing(authority, OPERATOR, "demo", wished)
+        found = {credential.name: credential.certificate for credential in root.credentials}
+        for right in TENANTS:
+            credential = await grant_right(authority, OPERATOR, "demo~issuing", right, right)
+            assert credential is not None
+            found[right] = credential.certificate
+        return found | {"read-only-integrator": found["auditor"]}
+
+    return make_stage(on_authority(build), organization_stage)
+
+
+@pytest.fixture
+def clients(gateway_stage: Stage, app: GatewayApp) -> dict[str, Client]:
     """Clients by role; all stand to ``demo~issuing``, the integrator and the auditor also to ``demo~root``."""
-    rights = {"administrators": ["integrator"], "auditors": ["auditor"]}
-    root = await create_root(authority, OPERATOR, "demo", root_wish(**rights))
-    wished = issuing_wish(profiles=PROFILES, **rights)
-    await create_issuing(authority, OPERATOR, "demo", wished)
-    found = {credential.name: Client(app, credential.certificate) for credential in root.credentials}
-    for right in TENANTS:
-        credential = await grant_right(authority, OPERATOR, "demo~issuing", right, right)
-        assert credential is not None
-        found[right] = Client(app, credential.certificate)
-    yield found | {"read-only-integrator": found["auditor"]}
+    return {role: Client(app, certificate) for role, certificate in gateway_stage.value.items()}
 
 
 async def configure(authority: Authority, **values: object) -> None:

@@ -12,21 +12,13 @@ from pydantic import SecretStr
 from intaglio.core import clock
 from intaglio.core.principal import Permission, Principal, operator
 from intaglio.db.engine import Database
-from intaglio.identity import passwords, roles, users
+from intaglio.identity import roles, users
 
 PASSWORD = SecretStr("mauve-Anchor-71-tundra")
 OPERATOR = operator("root")
 
 Advance = Callable[[timedelta], None]
 MakeUser = Callable[..., Awaitable[Principal]]
-
-
-@pytest.fixture(autouse=True)
-def cheap_hashing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from argon2 import PasswordHasher
-
-    monkeypatch.setattr(passwords, "_hasher", PasswordHasher(time_cost=1, memory_cost=64, parallelism=1))
-    passwords._nobodys_hash.cache_clear()
 
 
 @pytest.fixture

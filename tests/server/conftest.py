@@ -12,6 +12,7 @@ import pytest_asyncio
 from tests.server import management_client
 from tests.server.management_client import Management
 from tests.server.running import House
+from tests.support.database import MakeStage, Stage
 
 from intaglio.core.secrets import MasterKey
 
@@ -60,13 +61,27 @@ async def operator(management: Management) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-@pytest_asyncio.fixture
-async def hierarchy(operator: httpx.AsyncClient) -> None:
-    """The organization ``demo`` with ``root`` and ``issuing``."""
-    for path, body in (
+@pytest.fixture(scope="session")
+def managed_hierarchy_stage(make_stage: MakeStage) -> Stage:
+    """A database with the organization ``demo``, ``root`` and ``issuing``, as the management API makes them."""
+    bodies = (
         ("/organizations", {"name": "demo"}),
         ("/organizations/demo/cas", management_client.root_body()),
         ("/organizations/demo/cas", management_client.issuing_body()),
-    ):
-        answer = await operator.post(path, json=body)
-        assert answer.status_code == 201, answer.text
+    )
+
+    async def build(database_url: str, master_key: MasterKey, folder: Path) -> None:
+        async with (
+            management_client.management(database_url, master_key, folder) as started,
+            started.client(operator=True) as operator,
+        ):
+            for path, body in bodies:
+                answer = await operator.post(path, json=body)
+                assert answer.status_code == 201, answer.text
+
+    return make_stage(build)
+
+
+@pytest.fixture
+def hierarchy(managed_hierarchy_stage: Stage) -> None:
+    """The organization ``demo`` with ``root`` and ``issuing``."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_asyncio
+from tests.support.database import Build, MakeStage, Stage
 
 from intaglio.asn1.algorithms import KeyAlgorithm, generate_private_key, spki
 from intaglio.authority import organizations
@@ -18,6 +21,7 @@ from intaglio.authority.context import Authority
 from intaglio.authority.directory import Snapshot
 from intaglio.authority.issuance import Idempotency, Issued, Order, issue
 from intaglio.core.principal import ALL_PERMISSIONS, Principal, operator
+from intaglio.core.secrets import MasterKey
 from intaglio.core.settings import Settings
 from intaglio.db.engine import Database
 from intaglio.keystore.service import KeyStore
@@ -32,18 +36,65 @@ OPERATOR = operator("root")
 @pytest_asyncio.fixture
 async def authority(database: Database, keystore: KeyStore, tmp_path: Path) -> AsyncIterator[Authority]:
     """The authority floor of one process."""
-    settings = Settings(data_dir=tmp_path, hostname="pki.example", public_url="http://pki.example")
-    started = Authority(settings, database, keystore)
-    await started.start()
-    yield started
-    await started.stop()
+    async with _started(database, keystore, tmp_path) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def organization_stage(make_stage: MakeStage) -> Stage:
+    """A database with an organization named ``demo``."""
+
+    async def build(authority: Authority) -> None:
+        await organizations.create_organization(authority, OPERATOR, "demo")
+
+    return make_stage(on_authority(build))
+
+
+@pytest.fixture
+def organization(organization_stage: Stage, authority: Authority) -> str:
+    """An organization named ``demo``."""
+    return "demo"
+
+
+@pytest.fixture(scope="session")
+def hierarchy_stage(make_stage: MakeStage, organization_stage: Stage) -> Stage:
+    """A database with ``demo~root`` and ``demo~issuing``."""
+    return make_stage(on_authority(make_hierarchy), organization_stage)
 
 
 @pytest_asyncio.fixture
-async def organization(authority: Authority) -> str:
-    """An organization named ``demo``."""
-    await organizations.create_organization(authority, OPERATOR, "demo")
-    return "demo"
+async def hierarchy(
+    stage: Stage, hierarchy_stage: Stage, authority: Authority, organization: str
+) -> tuple[CreatedCa, CreatedCa]:
+    """``demo~root`` and ``demo~issuing`` below it, as they were created."""
+    if stage.includes(hierarchy_stage):
+        made: tuple[CreatedCa, CreatedCa] = hierarchy_stage.value
+        return made
+    return await make_hierarchy(authority, organization)
+
+
+def on_authority(build: Callable[[Authority], Coroutine[Any, Any, Any]]) -> Build:
+    """How ``make_stage`` wants a maker that works on an authority floor."""
+
+    async def built(database_url: str, master_key: MasterKey, folder: Path) -> Any:
+        database, keystore = Database(database_url, pool_size=8, timeout=10.0), KeyStore(master_key)
+        try:
+            async with _started(database, keystore, folder) as authority:
+                return await build(authority)
+        finally:
+            keystore.close()
+            await database.close()
+
+    return built
+
+
+@contextlib.asynccontextmanager
+async def _started(database: Database, keystore: KeyStore, folder: Path) -> AsyncIterator[Authority]:
+    settings = Settings(data_dir=folder, hostname="pki.example", public_url="http://pki.example")
+    authority = Authority(settings, database, keystore)
+    await authority.start()
+    yield authority
+    await authority.stop()
 
 
 def tenant(name: str) -> Principal:

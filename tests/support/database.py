@@ -2,10 +2,15 @@
 
 The first test that needs a database starts the server; all xdist workers share it. It is the child of a supervisor
 that ends with the pytest controller, so nothing is left behind by Ctrl-C or a kill.
+
+A database is a clone: of the migrated template, or of a *stage*, a state from which many tests start (an organization
+with CAs, say). A stage is a session fixture ``..._stage``, made once per test process by ``make_stage``; a fixture
+that presents that state takes it as an argument, and the test gets a clone of the richest stage it takes.
 """
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import secrets
@@ -13,8 +18,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -41,17 +49,74 @@ def _administration(database_server: str) -> Iterator[psycopg.Connection[object]
         yield connection
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A state to start from: the database to clone, what its maker returned, and the stage that it goes on from.
+
+    All tests of the process see the same ``value``; none changes it.
+    """
+
+    template: str
+    value: Any
+    after: Stage | None = None
+
+    @property
+    def depth(self) -> int:
+        return 1 if self.after is None else self.after.depth + 1
+
+    def includes(self, other: Stage) -> bool:
+        """Whether this is the other stage, or goes on from it."""
+        return self is other or (self.after is not None and self.after.includes(other))
+
+
+Build = Callable[[str, MasterKey, Path], Coroutine[Any, Any, Any]]
+MakeStage = Callable[..., Stage]
+Clone = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def _clone(database_server: str, _administration: psycopg.Connection[object]) -> Clone:
+    """A function that returns the name of a new clone of a database, by default of the migrated template."""
+
+    def clone(template: str = urlsplit(database_server).path.lstrip("/")) -> str:
+        name = f"test_{os.getpid()}_{secrets.token_hex(4)}"
+        _administration.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
+        return name
+
+    return clone
+
+
+@pytest.fixture(scope="session")
+def make_stage(
+    database_server: str, _clone: Clone, _master_key: MasterKey, tmp_path_factory: pytest.TempPathFactory
+) -> MakeStage:
+    """A function that makes a stage: ``build(database_url, master_key, folder)`` brings a database into that state,
+    leaves no connection open, and returns what tests know about it. ``after`` is the stage that it goes on from."""
+
+    def make(build: Build, after: Stage | None = None) -> Stage:
+        name = _clone(after.template) if after else _clone()
+        coroutine = build(_with_database(database_server, name), _master_key, tmp_path_factory.mktemp("stage"))
+        with ThreadPoolExecutor(1) as thread:  # an event loop of its own, whatever runs in this thread
+            return Stage(name, thread.submit(asyncio.run, coroutine).result(), after)
+
+    return make
+
+
 @pytest.fixture
-def fresh_database(database_server: str, _administration: psycopg.Connection[object]) -> Iterator[Callable[[], str]]:
+def stage(request: pytest.FixtureRequest) -> Stage | None:
+    """The richest stage that fixtures of this test take; None for a database that is only migrated."""
+    stages = [request.getfixturevalue(name) for name in request.fixturenames if name.endswith("_stage")]
+    return max((each for each in stages if isinstance(each, Stage)), key=lambda each: each.depth, default=None)
+
+
+@pytest.fixture
+def fresh_database(database_server: str, _clone: Clone, _administration: psycopg.Connection[object]) -> Iterator[Clone]:
     """A function that returns the URL of a new migrated database; all of them are dropped after the test."""
     made: list[str] = []
 
-    def clone() -> str:
-        name = f"test_{os.getpid()}_{secrets.token_hex(4)}"
-        template = urlsplit(database_server).path.lstrip("/")
-        _administration.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
-        made.append(name)
-        return _with_database(database_server, name)
+    def clone(*template: str) -> str:
+        made.append(_clone(*template))
+        return _with_database(database_server, made[-1])
 
     yield clone
     for name in made:
@@ -59,9 +124,9 @@ def fresh_database(database_server: str, _administration: psycopg.Connection[obj
 
 
 @pytest.fixture
-def database_url(fresh_database: Callable[[], str]) -> str:
+def database_url(fresh_database: Clone, stage: Stage | None) -> str:
     """URL of a fresh, migrated database of this test's own."""
-    return fresh_database()
+    return fresh_database(stage.template) if stage else fresh_database()
 
 
 @pytest_asyncio.fixture
@@ -72,9 +137,15 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await opened.close()
 
 
-@pytest.fixture
-def master_key() -> MasterKey:
+@pytest.fixture(scope="session")
+def _master_key() -> MasterKey:
     return MasterKey.generate()
+
+
+@pytest.fixture
+def master_key(_master_key: MasterKey) -> MasterKey:
+    """The master key of the databases of this process; it cannot be changed, only rotated into another one."""
+    return _master_key
 
 
 @pytest.fixture

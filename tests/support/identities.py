@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPri
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
-from tests.support.authority import OPERATOR
+from tests.support.authority import OPERATOR, on_authority
+from tests.support.database import MakeStage, Stage
 
 from intaglio.authority.context import Authority
 from intaglio.core.principal import Principal
@@ -34,13 +34,31 @@ Key = CertificateIssuerPrivateKeyTypes
 @pytest.fixture
 def mtls(authority: Authority, master_key: MasterKey) -> Mtls:
     """Mutual TLS identity of one process. Its watch is not started; tests that need it start it."""
-    return Mtls(authority, Gateway(authority), master_key, Watch(authority.database))
+    return mtls_on(authority, master_key)
+
+
+@pytest.fixture(scope="session")
+def trust_domain_stage(make_stage: MakeStage, organization_stage: Stage, _master_key: MasterKey) -> Stage:
+    """A database with the trust domain ``prod.example``."""
+
+    async def build(authority: Authority) -> TrustDomain:
+        return await make_domain(mtls_on(authority, _master_key))
+
+    return make_stage(on_authority(build), organization_stage)
 
 
 @pytest_asyncio.fixture
-async def trust_domain(mtls: Mtls, organization: str) -> AsyncIterator[TrustDomain]:
+async def trust_domain(stage: Stage, trust_domain_stage: Stage, mtls: Mtls, organization: str) -> TrustDomain:
     """The trust domain ``prod.example`` with a root and an issuing CA of its own."""
-    yield await make_domain(mtls, organization=organization)
+    if stage.includes(trust_domain_stage):
+        made: TrustDomain = trust_domain_stage.value
+        return made
+    return await make_domain(mtls, organization=organization)
+
+
+def mtls_on(authority: Authority, master_key: MasterKey) -> Mtls:
+    """Mutual TLS identity on an authority floor; its watch is not started."""
+    return Mtls(authority, Gateway(authority), master_key, Watch(authority.database))
 
 
 async def make_domain(mtls: Mtls, name: str = "prod.example", environment: str = "prod", **changes: Any) -> TrustDomain:

@@ -9,9 +9,10 @@ from typing import Any
 
 import httpx
 import pytest_asyncio
-from tests.support.authority import OPERATOR, make_hierarchy, openssl
+from tests.support.authority import OPERATOR, openssl
 from tests.support.eventually import eventually
 
+from intaglio.authority.cas.values import CreatedCa
 from intaglio.authority.context import Authority
 from intaglio.core.secrets import MasterKey
 from intaglio.db.engine import Database
@@ -81,9 +82,8 @@ async def watch(database: Database) -> AsyncIterator[Watch]:
 
 @pytest_asyncio.fixture
 async def house(
-    authority: Authority, organization: str, master_key: MasterKey, watch: Watch
+    authority: Authority, hierarchy: tuple[CreatedCa, CreatedCa], master_key: MasterKey, watch: Watch
 ) -> AsyncIterator[House]:
-    await make_hierarchy(authority, organization)
     timestamps = Timestamps(authority, master_key, watch)
     source = SourceOfTime(Measurement("test", 0.0, 0.001))
     app = TimestampApp(timestamps, request_timeout=30)

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest_asyncio
-from tests.support.authority import make_hierarchy
 from tests.support.eventually import eventually
 
+from intaglio.authority.cas.values import CreatedCa
 from intaglio.authority.context import Authority
 from intaglio.authority.directory import CaView
 from intaglio.db.engine import Database
@@ -17,10 +17,9 @@ from intaglio.validation.api import PublicApp, public_app
 
 
 @pytest_asyncio.fixture
-async def issuing(authority: Authority, organization: str) -> CaView:
+async def issuing(authority: Authority, hierarchy: tuple[CreatedCa, CreatedCa]) -> CaView:
     """The CA ``demo~issuing`` below ``demo~root``."""
-    await make_hierarchy(authority, organization)
-    return (await authority.snapshot()).ca(f"{organization}~issuing")
+    return (await authority.snapshot()).ca(hierarchy[1].ca.id)
 
 
 @pytest_asyncio.fixture

@@ -15,10 +15,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from tests.support.authority import OPERATOR
-from tests.support.identities import issue, make_domain, make_service
+from tests.support.authority import OPERATOR, on_authority
+from tests.support.database import MakeStage, Stage
+from tests.support.identities import issue, make_domain, make_service, mtls_on
 
+from intaglio.authority.context import Authority
 from intaglio.core import clock
+from intaglio.core.secrets import MasterKey
 from intaglio.mtls.access.decision import AccessDecider, Decision, Facts
 from intaglio.mtls.access.ingress_values import Ingress, NewIngress
 from intaglio.mtls.access.ingresses import create_ingress
@@ -71,11 +74,21 @@ async def until(condition: Callable[[], bool] | Callable[[], Awaitable[bool]]) -
             await asyncio.sleep(0.01)
 
 
+@pytest.fixture(scope="session")
+def payments_stage(make_stage: MakeStage, trust_domain_stage: Stage, _master_key: MasterKey) -> Stage:
+    """A database with the service ``payments`` in ``prod.example``, and the certificate that it has."""
+
+    async def build(authority: Authority) -> IssuedIdentity:
+        mtls = mtls_on(authority, _master_key)
+        return await issue(mtls, await make_service(mtls, service="payments"))
+
+    return make_stage(on_authority(build), trust_domain_stage)
+
+
 @pytest_asyncio.fixture
-async def house(mtls: Mtls, trust_domain: TrustDomain) -> AsyncIterator[House]:
+async def house(payments_stage: Stage, mtls: Mtls, trust_domain: TrustDomain) -> AsyncIterator[House]:
     await mtls.watch.start()
-    issued = await issue(mtls, await make_service(mtls, service="payments"))
-    made = House(mtls, trust_domain, issued)
+    made = House(mtls, trust_domain, payments_stage.value)
     await made.settled()
     yield made
     await mtls.close()
