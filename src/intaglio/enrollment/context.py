@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,8 @@ class Enrollment:
         self.master_key = master_key
         self.watch = watch
         self.refusals = refusals
+        #: Awaited in the opposite order when the process stops, while the database is still there.
+        self.on_close: list[Callable[[], Awaitable[None]]] = []
 
     @cached_property
     def endpoints(self) -> EndpointDirectory:
@@ -68,3 +71,8 @@ class Enrollment:
     @property
     def settings(self) -> Settings:
         return self.authority.settings
+
+    async def close(self) -> None:
+        """End what the protocols do beside their requests."""
+        while self.on_close:
+            await self.on_close.pop()()

@@ -187,6 +187,8 @@ class Services:
         await _call_all(self._on_stop)
         if "mtls" in self.__dict__:
             await self.mtls.close()
+        if "enrollment" in self.__dict__:
+            await self.enrollment.close()
         if self._authority is not None:
             await self._authority.stop()
         await self.refusals.stop()

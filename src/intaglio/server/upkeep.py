@@ -1,9 +1,10 @@
-"""What mutual TLS identity needs done by itself, in the jobs process."""
+"""What mutual TLS identity and the enrolment protocols need done by themselves, in the jobs process."""
 
 from __future__ import annotations
 
 import asyncio
 
+from intaglio.enrollment.acme.upkeep import run_acme_upkeep
 from intaglio.mtls.access.upkeep import run_access_upkeep
 from intaglio.mtls.automation.upkeep import run_automation_upkeep
 from intaglio.mtls.drills.schedule import run_drill_upkeep
@@ -22,3 +23,9 @@ async def run_mtls_upkeep(services: Services) -> None:
         group.create_task(run_automation_upkeep(services.database))
         group.create_task(run_alert_upkeep(services.mtls))
         group.create_task(run_drill_upkeep(services.mtls))
+
+
+async def run_enrollment_upkeep(services: Services) -> None:
+    """All of it, until cancelled."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(run_acme_upkeep(services.enrollment))

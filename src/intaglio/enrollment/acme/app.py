@@ -48,6 +48,7 @@ class AcmeApp:
     def __init__(self, enrollment: Enrollment) -> None:
         self._enrollment = enrollment
         self.acme = Acme(enrollment)
+        enrollment.on_close.append(self.acme.close)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = _Exchange(self.acme, scope, receive)
