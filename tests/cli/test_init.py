@@ -88,3 +88,13 @@ def test_without_a_server_commands_say_how_to_start_one(fresh: Product) -> None:
     refused = fresh.attempt("ca", "list")
     assert refused.status == 1
     assert "intaglio serve" in refused.output
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:8080", "not-a-port"])
+def test_a_listener_that_is_given_as_an_address_is_told_its_parts(fresh: Product, text: str) -> None:
+    fresh.settings["PUBLIC"] = text
+    refused = fresh.attempt("status")
+    assert refused.status != 0
+    assert "INTAGLIO_PUBLIC__PORT" in refused.output
+    assert "Traceback" not in refused.output
+    assert text not in refused.output

@@ -42,6 +42,7 @@ class Cli:
     def settings_with(self, **overrides: Any) -> Settings:
         """Boot settings with some values given on the command line."""
         from pydantic import ValidationError
+        from pydantic_settings import SettingsError
 
         from intaglio.core.errors import InvalidInput
         from intaglio.core.settings import Settings
@@ -52,6 +53,13 @@ class Cli:
             first = error.errors(include_url=False, include_input=False)[0]
             name = ".".join(str(part) for part in first["loc"])
             raise InvalidInput(f"The setting {name} is wrong: {first['msg']}.", code="setting-invalid") from None
+        except SettingsError as error:  # a group of settings that is not JSON; its value may be a secret
+            name = str(error).partition('"')[2].partition('"')[0]
+            raise InvalidInput(
+                f"The setting {name or 'of the environment'} is wrong: it is a group of settings.",
+                code="setting-invalid",
+                remedy=f"Set its parts, such as INTAGLIO_{name.upper()}__PORT, or give all of it as JSON.",
+            ) from None
 
     @cached_property
     def client(self) -> Client:
