@@ -5,6 +5,7 @@ from intaglio.authority import models as authority
 from intaglio.db import journal
 from intaglio.enrollment import models as enrollment
 from intaglio.enrollment.acme import models as acme
+from intaglio.enrollment.cmp import models as cmp
 from intaglio.enrollment.scep import models as scep
 from intaglio.identity import models as identity
 from intaglio.keystore import models as keystore
@@ -17,6 +18,7 @@ __all__ = [
     "acme",
     "audit",
     "authority",
+    "cmp",
     "enrollment",
     "identity",
     "journal",

@@ -1,0 +1,185 @@
+"""Transactions: one row each, so that any process answers any message of it, and no id is used twice.
+
+A row is written before anything is issued. It outlives its transaction by as long as an old message could be repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal
+from uuid import UUID
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from intaglio.asn1.cmp import Failure
+from intaglio.core.identifiers import new_id
+from intaglio.db.engine import Transaction as DatabaseTransaction
+from intaglio.enrollment.cmp.errors import CmpRefusal
+from intaglio.enrollment.cmp.exchange import Exchange
+from intaglio.enrollment.cmp.models import cmp_transaction as table
+
+State = Literal["waiting", "unconfirmed", "closed"]
+
+#: How long the id of a message that does not say its time is remembered: nothing else tells a repetition of it.
+REMEMBERED_WITHOUT_TIME: Final = timedelta(days=30)
+#: How long a request may wait for approval.
+WAITS: Final = timedelta(days=30)
+_SHORTEST: Final = timedelta(minutes=15)
+_UNDER_WAY: Final = ("waiting", "unconfirmed")
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """A transaction as it is stored."""
+
+    id: UUID
+    endpoint_id: UUID
+    transaction_id: bytes
+    state: State
+    applicant: str
+    identity: bytes = field(repr=False)
+    body: int
+    request_id: int
+    nonce: bytes | None = field(repr=False)
+    implicit: bool
+    encrypted: bool
+    serial: bytes | None
+    previous_serial: bytes | None
+    created_at: datetime
+    expires_at: datetime
+
+    @classmethod
+    def of(cls, row: Mapping[Any, Any]) -> Transaction:
+        return cls(**{column.name: row[column.name] for column in table.c})
+
+    @property
+    def key(self) -> str:
+        """What the transaction is called where certificates are issued: equal keys get equal certificates."""
+        return f"cmp:{self.id}"
+
+
+async def begin(
+    exchange: Exchange, request_id: int, state: State, *, previous_serial: bytes | None = None, encrypted: bool = False
+) -> Transaction:
+    """Take the transaction id of a request. ``state`` is closed when no further message of it is expected.
+
+    Raises CmpRefusal: transactionIdInUse; systemUnavail when as many transactions are under way as the endpoint keeps.
+    """
+    async with exchange.cmp.enrollment.database.transaction() as tx:
+        if state in _UNDER_WAY:
+            await _require_room(tx, exchange)
+        values = {
+            "id": new_id(),
+            "endpoint_id": exchange.endpoint.id,
+            "transaction_id": exchange.transaction_id,
+            "state": state,
+            "applicant": exchange.sender.applicant.name,
+            "identity": exchange.sender.identity,
+            "body": int(exchange.message.body),
+            "request_id": request_id,
+            "nonce": exchange.nonce,
+            "implicit": exchange.wants_implicit_confirm and not encrypted,
+            "encrypted": encrypted,
+            "previous_serial": previous_serial,
+            "created_at": tx.now,
+            "expires_at": tx.now + _kept_for(exchange, state),
+        }
+        fresh = upsert(table).values(**values).on_conflict_do_nothing().returning(table.c.id)
+        if await tx.scalar(fresh) is None:
+            raise CmpRefusal(
+                Failure.TRANSACTION_ID_IN_USE,
+                "A transaction with this id is under way, or was not long ago.",
+                remedy="Begin a new transaction.",
+            )
+    return Transaction.of({**values, "serial": None})
+
+
+async def find(view: DatabaseTransaction, exchange: Exchange, *, lock: bool = False) -> Transaction:
+    """The transaction that a later message belongs to, if the same party sent it in time, in answer to our last one.
+
+    Raises CmpRefusal: badRequest for a transaction that is not known, badRecipientNonce, notAuthorized.
+    """
+    query = select(table).where(
+        table.c.endpoint_id == exchange.endpoint.id, table.c.transaction_id == exchange.transaction_id
+    )
+    row = await view.one_or_none(query.with_for_update() if lock else query)
+    if row is None or (row["state"] in _UNDER_WAY and row["expires_at"] <= view.now):
+        raise CmpRefusal(
+            Failure.BAD_REQUEST, "There is no such transaction, or no longer.", remedy="Begin a new transaction."
+        )
+    found = Transaction.of(row)
+    if found.identity != exchange.sender.identity:
+        raise CmpRefusal(
+            Failure.NOT_AUTHORIZED,
+            "The message is protected by somebody else than the request was.",
+            remedy="Protect all messages of a transaction the same way.",
+        )
+    if exchange.message.header.recipient_nonce != found.nonce and not exchange.options.excludes("recipient-nonce"):
+        raise CmpRefusal(Failure.BAD_RECIPIENT_NONCE, "recipNonce is not the nonce of our last message.")
+    return found
+
+
+async def move(
+    tx: DatabaseTransaction,
+    transaction: Transaction,
+    state: State,
+    *,
+    nonce: bytes | None = None,
+    serial: bytes | None = None,
+    expires_at: datetime | None = None,
+) -> None:
+    """Note where a transaction stands now; what is None stays."""
+    changes = {"nonce": nonce, "serial": serial, "expires_at": expires_at}
+    given = {name: value for name, value in changes.items() if value is not None}
+    await tx.execute(update(table).where(table.c.id == transaction.id).values(state=state, **given))
+
+
+async def overdue(view: DatabaseTransaction, limit: int) -> list[Transaction]:
+    """Transactions whose certificate nobody confirmed in time."""
+    query = select(table).where(table.c.state == "unconfirmed", table.c.expires_at <= view.now)
+    rows = await view.all(query.order_by(table.c.expires_at).limit(limit))
+    return [Transaction.of(row) for row in rows]
+
+
+async def forget(tx: DatabaseTransaction, limit: int) -> int:
+    """Drop transactions that are long over; returns how many."""
+    over = select(table.c.id).where(table.c.state != "unconfirmed", table.c.expires_at <= tx.now).limit(limit)
+    return (await tx.execute(delete(table).where(table.c.id.in_(over)))).rowcount
+
+
+async def _require_room(tx: DatabaseTransaction, exchange: Exchange) -> None:
+    most = exchange.options.transactions
+    count = select(func.count()).where(table.c.endpoint_id == exchange.endpoint.id, table.c.state.in_(_UNDER_WAY))
+    if most == 0:
+        raise CmpRefusal(
+            Failure.BAD_REQUEST,
+            "Transactions of several messages are switched off here.",
+            remedy="Ask for implicit confirmation.",
+        )
+    if int(await tx.scalar(count)) >= most:
+        raise CmpRefusal(
+            Failure.SYSTEM_UNAVAIL,
+            f"{most} transactions are under way, as many as are kept.",
+            remedy="Try again later.",
+        )
+
+
+def _kept_for(exchange: Exchange, state: State) -> timedelta:
+    if state == "waiting":
+        return WAITS
+    return confirmed_within(exchange) if state == "unconfirmed" else remembered(exchange)
+
+
+def confirmed_within(exchange: Exchange) -> timedelta:
+    """How long a client has to confirm a certificate."""
+    return timedelta(seconds=exchange.options.confirm_within)
+
+
+def remembered(exchange: Exchange) -> timedelta:
+    """How long the id of a transaction that is over cannot be used again."""
+    if exchange.message.header.message_time is None or exchange.options.excludes("message-time"):
+        return REMEMBERED_WITHOUT_TIME
+    return max(_SHORTEST, timedelta(seconds=2 * exchange.options.message_time_window))
