@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from pkcs11 import exceptions as ck
 from pydantic import SecretStr
 from sqlalchemy import select, update
 from tests.support.eventually import eventually
@@ -29,7 +32,7 @@ from intaglio.core.principal import ALL_PERMISSIONS, Permission, Principal, oper
 from intaglio.core.secrets import MasterKey
 from intaglio.core.settings import Settings
 from intaglio.db.engine import Database
-from intaglio.keystore import token_admin
+from intaglio.keystore import token_admin, tokens
 from intaglio.keystore.audit_key import LABEL, audit_public_keys
 from intaglio.keystore.erasure import erase_due
 from intaglio.keystore.migration import migrate_key
@@ -38,7 +41,7 @@ from intaglio.keystore.rewrap import SEALED_COLUMNS, rewrap
 from intaglio.keystore.service import KeyStore, Signer
 from intaglio.keystore.token_admin import NewToken, TokenChanges
 from intaglio.keystore.token_health import TokenHealth
-from intaglio.keystore.tokens import Tokens
+from intaglio.keystore.tokens import LoginGuard, Tokens
 
 OPERATOR = operator("root")
 P256 = KeyAlgorithm.ECDSA_P256
@@ -184,6 +187,36 @@ async def test_a_pin_that_went_wrong_is_tried_by_one_process_only_and_set_right_
         await process.refresh()
         assert await signs(await process.load(signer))
         process.keystore.close()
+
+
+async def test_a_pin_that_turns_out_wrong_after_nobody_waited_any_more_is_not_tried_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.add()
+    monkeypatch.setattr(tokens, "_LOGIN_PATIENCE", 0.2)
+    guard = LoginGuard(house.database, "main", 1, asyncio.get_running_loop())
+    answered, attempts = threading.Event(), 0
+
+    def attempt() -> None:
+        nonlocal attempts
+        attempts += 1
+        answered.wait(10)
+        raise ck.PinIncorrect
+
+    with pytest.raises(Unavailable):
+        await asyncio.to_thread(guard, attempt)
+    answered.set()
+
+    async def known() -> bool:
+        return await house.pin_state() == "wrong"
+
+    await eventually(known)
+    async with house.database.transaction() as tx:  # as if it could not have been recorded
+        await tx.execute(update(hsm_token).values(pin_state="unproved"))
+    monkeypatch.setattr(tokens, "_LOGIN_PATIENCE", 10.0)
+    with pytest.raises(ck.PinIncorrect):
+        await asyncio.to_thread(guard, attempt)
+    assert (attempts, await house.pin_state()) == (1, "wrong")
 
 
 async def test_a_check_says_what_works_and_does_not_try_a_pin_known_as_wrong(house: House) -> None:

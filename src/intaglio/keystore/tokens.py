@@ -167,6 +167,7 @@ class LoginGuard:
         self._loop_thread = threading.get_ident()
         # Not one of the threads that may all be waiting for this login.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"login-{name}")
+        self._wrong = False  # known here even if it could not be recorded
 
     def __call__(self, attempt: Callable[[], None]) -> None:
         """Run ``attempt`` when it is its turn. Raises what it raises, PinRefused, Unavailable."""
@@ -176,7 +177,7 @@ class LoginGuard:
         try:
             future.result(_LOGIN_PATIENCE)
         except TimeoutError:
-            future.cancel()
+            # It goes on, holding the row as long as it may: what the token says of the PIN in the end must not be lost.
             raise Unavailable(
                 f'The token "{self._name}" could not be logged in to in time.', code="token-unavailable", retry_after=2
             ) from None
@@ -194,7 +195,7 @@ class LoginGuard:
             if state == "wrong":
                 raise errors.pin_wrong(self._name)
             try:
-                await self._loop.run_in_executor(self._thread, attempt)
+                await self._loop.run_in_executor(self._thread, self._once, attempt)
             except errors.WRONG_PIN as error:
                 wrong = error
             now = "wrong" if wrong is not None else "accepted"
@@ -203,6 +204,18 @@ class LoginGuard:
                 record(tx, SYSTEM, "hsm-token.pin-state", "hsm-token", self._name, state=now)
         if wrong is not None:
             raise wrong
+
+    def _once(self, attempt: Callable[[], None]) -> None:
+        """The attempt, unless one before it found the PIN wrong. Attempts come one after the other."""
+        from intaglio.keystore.pkcs11 import errors
+
+        if self._wrong:
+            raise errors.WRONG_PIN[0]("it was wrong before")
+        try:
+            attempt()
+        except errors.WRONG_PIN:
+            self._wrong = True
+            raise
 
 
 def info(row: Mapping[Any, Any], keys: int) -> TokenInfo:
