@@ -68,12 +68,13 @@ class Bound(BaseModel):
 
 @dataclass(frozen=True)
 class SharedSecret:
-    """A secret that both sides know."""
+    """A secret that both sides know. ``limited``: it may be used so and so often, which :func:`spend` counts."""
 
     id: UUID
     name: str
     secret: bytes = field(repr=False)
     bound: Bound
+    limited: bool = True
 
 
 @dataclass(frozen=True)
@@ -159,14 +160,19 @@ class KnownPasswords:
 
 
 async def shared_secret(
-    enrollment: Enrollment, endpoint: Endpoint, kind: SharedKind, reference: str
+    enrollment: Enrollment, endpoint: Endpoint, kind: SharedKind, reference: str, *, finishing: bool = False
 ) -> SharedSecret:
-    """The secret that a message refers to (senderKID, EAB kid). Raises Unauthenticated (``credential-unknown``)."""
+    """The secret that a message refers to (senderKID, EAB kid).
+
+    ``finishing``: the message ends what was begun with the secret, which may be used up or too old by now. Raises
+    Unauthenticated (``credential-unknown``).
+    """
     async with enrollment.database.read() as view:
         found = await find(view, endpoint, kind, reference)
-        if found is None or found.sealed is None or not found.is_usable(view.now):
+        if found is None or found.sealed is None or not (finishing or found.is_usable(view.now)):
             raise credential_unknown()
-    return SharedSecret(found.id, found.name, opened(enrollment.master_key, found), found.bound)
+    secret = opened(enrollment.master_key, found)
+    return SharedSecret(found.id, found.name, secret, found.bound, found.uses_left is not None)
 
 
 async def spend(tx: Transaction, credential_id: UUID) -> None:

@@ -32,6 +32,8 @@ from intaglio.x509.certificates import CertificateInfo, read_certificate
 _MOST_FAILURES = 20
 _FAILURE_PERIOD = timedelta(minutes=10)
 _LONGEST_REFERENCE = 400
+#: Messages that end a transaction which took a use of its secret when it began.
+_FINISHING = frozenset({Body.CERTCONF, Body.POLLREQ})
 
 
 async def authenticate(
@@ -74,7 +76,9 @@ async def _by_secret(enrollment: Enrollment, endpoint: Endpoint, message: PkiMes
     failures = f"cmp-mac:{endpoint.id}:{source_network(source)}"
     await enrollment.limits.require_below(failures, _MOST_FAILURES)
     try:
-        secret = await credentials.shared_secret(enrollment, endpoint, "mac", _reference(message))
+        secret = await credentials.shared_secret(
+            enrollment, endpoint, "mac", _reference(message), finishing=message.body in _FINISHING
+        )
     except Unauthenticated:
         await enrollment.limits.take(failures, _MOST_FAILURES, _FAILURE_PERIOD)
         raise _wrong_mac() from None

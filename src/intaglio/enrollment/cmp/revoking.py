@@ -25,7 +25,7 @@ async def revoke(exchange: Exchange) -> Answer:
     if not exchange.options.revocation:
         raise CmpRefusal(Failure.NOT_AUTHORIZED, "Nothing is revoked at this endpoint.")
     requests = cmp.read_revocation_request(exchange.message.content)
-    await transactions.begin(exchange, 0, "closed")
+    await transactions.begin(exchange, 0, "closed", spends=False)
     statuses, ids = [], []
     for request in requests:
         template = crmf.read_template(request.template)

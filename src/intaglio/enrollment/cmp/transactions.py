@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from intaglio.asn1.cmp import Failure
 from intaglio.core.identifiers import new_id
 from intaglio.db.engine import Transaction as DatabaseTransaction
+from intaglio.enrollment import credentials
 from intaglio.enrollment.cmp.errors import CmpRefusal
 from intaglio.enrollment.cmp.exchange import Exchange
 from intaglio.enrollment.cmp.models import cmp_transaction as table
@@ -62,11 +63,19 @@ class Transaction:
 
 
 async def begin(
-    exchange: Exchange, request_id: int, state: State, *, previous_serial: bytes | None = None, encrypted: bool = False
+    exchange: Exchange,
+    request_id: int,
+    state: State,
+    *,
+    previous_serial: bytes | None = None,
+    encrypted: bool = False,
+    spends: bool = True,
 ) -> Transaction:
-    """Take the transaction id of a request. ``state`` is closed when no further message of it is expected.
+    """Take the transaction id of a request, and with ``spends`` a use of the secret that protects it. ``state`` is
+    closed when no further message is expected.
 
     Raises CmpRefusal: transactionIdInUse; systemUnavail when as many transactions are under way as the endpoint keeps.
+    Raises Unauthenticated (``credential-used-up``).
     """
     async with exchange.cmp.enrollment.database.transaction() as tx:
         if state in _UNDER_WAY:
@@ -94,6 +103,9 @@ async def begin(
                 "A transaction with this id is under way, or was not long ago.",
                 remedy="Begin a new transaction.",
             )
+        secret = exchange.sender.secret
+        if spends and secret is not None and secret.limited:
+            await credentials.spend(tx, secret.id)
     return Transaction.of({**values, "serial": None})
 
 
