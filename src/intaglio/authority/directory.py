@@ -119,7 +119,8 @@ class CaView:
             raise NotFound(
                 f'CA "{self.full_id}" offers no profile "{profile_id}".',
                 code="profile-unknown",
-                remedy=f"Profiles of this CA: {', '.join(self.profile_ids) or 'none'}.",
+                remedy=f"Profiles of this CA: {', '.join(self.profile_ids) or 'none'}. "
+                f"An administrator adds one: intaglio ca edit {self.full_id} --add-profile PROFILE.",
                 target="profileId",
             )
         return self._profiles[wanted]
