@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx
 import psycopg
 import pytest
+from structlog.testing import CapturingLogger
 from tests.support.eventually import eventually
 from tests.support.foreign import ForeignCa, Known, learn
 from tests.support.status_authorities import Establish
@@ -21,7 +22,7 @@ from intaglio.core.errors import Unavailable
 from intaglio.db.engine import Database
 from intaglio.keystore.service import Signer
 from intaglio.validation.api import PublicApp
-from intaglio.validation.ocsp import answers, health
+from intaglio.validation.ocsp import answers, health, responder
 from intaglio.validation.ocsp.answers import Memory
 
 
@@ -86,12 +87,16 @@ async def test_a_key_that_does_not_sign_is_503_and_named(
     async def away(self: Signer, data: bytes) -> bytes:
         raise Unavailable("The token is away.", code="token-unavailable")
 
+    log = CapturingLogger()
     with monkeypatch.context() as patched:
         patched.setattr(Signer, "sign", away)
+        patched.setattr(responder, "log", log)
         answered = await client.get("/eva/health")
         assert answered.status_code == 503
         assert answered.json()["checks"]["keys"]["authorities"] == {"foreign": "token-unavailable"}
-        assert (await post(client, about(ca, 7))).response_status.name == "TRY_LATER"
+        for _ in range(3):
+            assert (await post(client, about(ca, 7))).response_status.name == "TRY_LATER"
+        assert [call.kwargs["code"] for call in log.calls] == ["token-unavailable"], "one line for all of them"
     await eventually(lambda: _is_up(client))
     assert (await post(client, about(ca, 7))).response_status.name == "SUCCESSFUL"
 

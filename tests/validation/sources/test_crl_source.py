@@ -81,6 +81,44 @@ async def test_an_unchanged_crl_is_not_sent_again(files: FileServer, ca: Foreign
     assert after["entries"] == 1
 
 
+def _sent(body: bytes, *headers: str) -> bytes:
+    head = "\r\n".join(("HTTP/1.1 200 OK", f"Content-Length: {len(body)}", "Connection: close", *headers))
+    return f"{head}\r\n\r\n".encode() + body
+
+
+async def test_an_entity_tag_made_of_the_time_does_not_hide_another_crl_of_the_same_second(
+    files: FileServer, ca: ForeignCa, open_reader: Open
+) -> None:
+    made = "Last-Modified: Sun, 06 Nov 2050 08:49:37 GMT"
+    tag = 'ETag: "70a1b2c3-1f4"'
+    at_once = (tag, made, "Date: Sun, 06 Nov 2050 08:49:38 GMT")
+    later = (tag, made, "Date: Sun, 06 Nov 2050 08:49:40 GMT")
+    files.answers["ca.crl"] = _sent(crl(ca, 1, {1: None}), *at_once)
+    reader = await open_reader({"url": files.url("ca.crl")})
+    await reader.look()
+    files.answers["ca.crl"] = second = _sent(crl(ca, 2, {2: None}), *at_once)
+    assert (await reader.look()).outcome == "changed"
+    assert await reader.statuses() == {2: "revoked"}
+    files.answers["ca.crl"] = second.replace(at_once[2].encode(), later[2].encode())
+    assert [(await reader.look()).outcome for _ in range(2)] == ["unchanged", "unchanged"]
+    assert ["if-none-match" in request.lower() for request in files.requests] == [False, False, False, True]
+
+
+async def test_a_server_that_always_says_unchanged_is_asked_for_the_file_now_and_then(
+    files: FileServer, ca: ForeignCa, open_reader: Open
+) -> None:
+    files.files["ca.crl"] = crl(ca, 1, {1: None})
+    reader = await open_reader({"url": files.url("ca.crl")})
+    await reader.look()
+    files.answers["ca.crl"] = b"HTTP/1.1 304 Not Modified\r\nConnection: close\r\n\r\n"
+    looked = [(await reader.look()).outcome for _ in range(12)]
+    assert looked == ["unchanged"] * 11 + ["failed"], "a file was asked for, and there was none"
+    assert ["if-none-match" in request.lower() for request in files.requests[1:]] == [True] * 11 + [False]
+    del files.answers["ca.crl"]
+    files.files["ca.crl"] = crl(ca, 2, {2: None})
+    assert (await reader.look()).outcome == "changed"
+
+
 async def test_each_change_is_announced_once_with_its_serial_numbers(
     files: FileServer, ca: ForeignCa, open_reader: Open, validation: Validation
 ) -> None:

@@ -22,6 +22,7 @@ from intaglio.core.clock import monotonic
 from intaglio.core.errors import IntaglioError, InvalidInput, NotSupported, TimedOut, Unavailable
 from intaglio.core.identifiers import serial_hex
 from intaglio.core.logging import get_logger
+from intaglio.core.troubles import Troubles
 from intaglio.db.listen import Watch
 from intaglio.db.live import Change, Key
 from intaglio.platform import live_settings
@@ -84,6 +85,7 @@ class Responder:
         self.freshness = Freshness(authority.database, watch)
         self.limits = Ocsp()
         self._index: IssuerIndex | None = None
+        self._troubles = Troubles()  # by code, of which there are few
         self._clock_jumps = watch.clock_jumps
         self._judged: object = None  # what the watch had heard when everything in memory was found to be in line
 
@@ -169,9 +171,12 @@ class Responder:
             return self._failure(responses.UNAUTHORIZED, path)
         except IntaglioError as error:
             if error.status not in (503, 504, 409):
-                log.error("an OCSP answer could not be made", reason=str(error), path=path)
+                if self._troubles.worth_reporting(error.code):
+                    log.error("an OCSP answer could not be made", reason=str(error), path=path)
                 return self._failure(responses.INTERNAL_ERROR, path)
-            log.info("an OCSP request is told to try later", code=error.code, reason=error.detail, path=path)
+            # Not a line for each of the thousands who ask during an outage.
+            if self._troubles.worth_reporting(error.code):
+                log.info("OCSP requests are told to try later", code=error.code, reason=error.detail, path=path)
             return self._failure(responses.TRY_LATER, path)
         except Exception:
             log.exception("an OCSP answer could not be made")

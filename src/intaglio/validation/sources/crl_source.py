@@ -27,7 +27,7 @@ from intaglio.validation.authorities.values import Authority
 from intaglio.validation.context import Validation
 from intaglio.validation.sources import importing, state
 from intaglio.validation.sources.crl_checks import check_together
-from intaglio.validation.sources.crl_fetching import Arrived, arrivals, fetch_all
+from intaglio.validation.sources.crl_fetching import UNCHANGED, Arrived, arrivals, fetch_all
 from intaglio.validation.sources.freshness import DELTA, SERIALS
 from intaglio.validation.sources.importing import Changes
 from intaglio.validation.sources.serial_list import serials
@@ -78,7 +78,7 @@ async def look(
         before = await state.parts_of(view, authority.set_id)
     async with arrivals() as arrived:
         await fetch_all(validation, authority, before, arrived, looked.failures, room)
-        async with room if arrived else contextlib.nullcontext():
+        async with room if any(each.is_new for each in arrived.values()) else contextlib.nullcontext():
             await _take_in(validation, authority, arrived, looked, confirm, progress)
     return looked
 
@@ -142,8 +142,9 @@ async def _apply(
         if name in looked.failures:
             error = looked.failures[name]
             await state.note_failure(tx, authority.id, authority.set_id, name, numbers[name], error)
-        elif name not in arrived:
-            await state.note_ok(tx, authority.id, authority.set_id, name, numbers[name])
+        elif name not in arrived or not arrived[name].is_new:
+            seen = _seen_again(before.get(name), arrived.get(name))
+            await state.note_ok(tx, authority.id, authority.set_id, name, numbers[name], **seen)
         else:
             try:
                 await _apply_part(tx, authority, name, numbers[name], arrived[name], changes, progress)
@@ -159,6 +160,15 @@ async def _apply(
         record(tx, SYSTEM, "status-source.import", "status-authority", authority.name, **details)
     elif changes.count:
         await importing.announce(tx, authority.set_id, changes)
+
+
+def _seen_again(known: Part | None, arrived: Arrived | None) -> dict[str, Any]:
+    """What is noted of a part that is what it was."""
+    facts = {} if known is None else known["facts"]
+    seen: dict[str, Any] = {"facts": {**facts, UNCHANGED: facts.get(UNCHANGED, 0) + 1}}
+    if arrived is not None:
+        seen |= {"etag": arrived.fetched.etag, "last_modified": arrived.fetched.last_modified}
+    return seen
 
 
 async def _check_together(tx: Transaction, authority: Authority, new: list[str]) -> None:
@@ -186,6 +196,7 @@ async def _apply_part(
     set_id, fetched = authority.set_id, arrived.fetched
     seen: dict[str, Any] = {"etag": fetched.etag, "last_modified": fetched.last_modified, "digest": fetched.digest}
     if name == SERIALS:
+        seen["facts"] = {}
         seen["entries"] = await importing.apply_serials(tx, set_id, serials(fetched.file), changes, progress)
     else:
         seen |= await _apply_crl(tx, authority, name, number, arrived, changes, progress)

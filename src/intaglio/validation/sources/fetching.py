@@ -144,8 +144,10 @@ async def _received(url: str, response: httpx.Response, limit: int) -> Fetched:
         raise
     file.seek(0)
     etag, modified = response.headers.get("etag"), response.headers.get("last-modified")
-    proves = _proves(modified, response.headers.get("date"))
-    return Fetched(file, octets, digest.digest(), _short(etag), _short(modified) if proves else None)
+    if modified is not None and not _proves(modified, response.headers.get("date")):
+        # The entity tags of most web servers are made of that same time and the size.
+        etag = modified = None
+    return Fetched(file, octets, digest.digest(), _short(etag), _short(modified))
 
 
 def in_memory(data: bytes) -> Fetched:
@@ -166,7 +168,8 @@ def too_large(where: str, limit: int) -> TooLarge:
 
 
 def _proves(modified: str | None, date: str | None) -> bool:
-    """Whether a Last-Modified tells this file from every later one: two files of one second have the same.
+    """Whether a Last-Modified, and an entity tag made of it, tell this file from every later one: two files of one
+    second have the same.
 
     Source: RFC 9110 section 8.8.2.2.
     """
