@@ -20,6 +20,7 @@ from intaglio.core.settings import Settings
 from intaglio.server.access_log import AccessLog
 from intaglio.server.middleware import Boundary, Draining, Limits
 from intaglio.server.problems import render
+from intaglio.server.prompt import Answered
 
 
 @pytest.fixture
@@ -185,6 +186,51 @@ async def test_metrics_name_route_and_role_and_never_the_path(log_file: int) -> 
     await Listening(routed, log_file).ask(method="BREW")
     labels = {"listener": "test", "route": "/x/{id}", "method": "other", "status": "200", "role": "auditor"}
     await eventually(lambda: REGISTRY.get_sample_value("intaglio_requests_total", labels) == 1)
+
+
+class Prompt:
+    """An application that knows its answer at once, unless it fails."""
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.failure = failure
+
+    def at_once(self, scope: Scope, body: bytes) -> Answered | None:
+        if self.failure is not None:
+            raise self.failure
+        scope["intaglio.route"] = "/prompt"
+        return 200, ((b"content-length", b"2"),), b"ok"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await ok(scope, receive, send)
+
+
+def _scope(*headers: tuple[bytes, bytes]) -> Scope:
+    return {"type": "http", "method": "POST", "path": "/x", "headers": list(headers), "client": ("192.0.2.1", 1)}
+
+
+async def test_an_answer_at_once_has_the_headers_of_all_and_is_counted(log_file: int) -> None:
+    boundary = Listening(Prompt(), log_file, log_successes=False).boundary
+    answer = boundary.at_once(_scope(), b"1234567890")
+    assert answer == (200, ((b"content-length", b"2"), (b"x-content-type-options", b"nosniff")), b"ok")
+    labels = {"listener": "test", "route": "/prompt", "method": "POST", "status": "200", "role": ""}
+    await eventually(lambda: REGISTRY.get_sample_value("intaglio_requests_total", labels) == 1)
+    assert boundary.at_once(_scope(), b"") is not None
+    await eventually(lambda: REGISTRY.get_sample_value("intaglio_requests_total", labels) == 2)
+
+
+async def test_what_is_refused_logged_or_followed_up_is_not_answered_at_once(log_file: int) -> None:
+    boundary = Listening(Prompt(), log_file, log_successes=False).boundary
+    assert boundary.at_once(_scope((b"x-correlation-id", b"abc")), b"") is None
+    assert boundary.at_once(_scope(), b"12345678901") is None
+    boundary.draining.active = True
+    assert boundary.at_once(_scope(), b"") is None
+    assert Listening(Prompt(), log_file).boundary.at_once(_scope(), b"") is None
+    assert Listening(ok, log_file, log_successes=False).boundary.at_once(_scope(), b"") is None
+
+
+async def test_what_fails_at_once_is_answered_by_calling(log_file: int) -> None:
+    boundary = Listening(Prompt(ValueError("no")), log_file, log_successes=False).boundary
+    assert boundary.at_once(_scope(), b"") is None
 
 
 async def test_access_log_cannot_be_forged(log_file: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -65,6 +65,55 @@ async def test_what_is_too_large_is_refused(house: House) -> None:
     assert answer.status_code == 200
 
 
+def _scope(
+    path: str = "/tsa/standard", *, method: str = "POST", content_type: bytes = b"application/timestamp-query"
+) -> Any:
+    return {
+        "type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b"",
+        "headers": [(b"content-type", content_type)],
+    }  # fmt: skip
+
+
+async def test_a_token_is_given_at_once_when_nothing_has_to_be_waited_for(house: House, tmp_path: Path) -> None:
+    await house.issuer()
+    await house.issuer("sorted", profile={"ordering": True})
+    request = query(tmp_path)
+    assert house.app.at_once(_scope(), request) is None  # serial numbers come from the database first
+    await house.reply(request)
+    answer = house.app.at_once(_scope(), request)
+    assert answer is not None
+    status, headers, body = answer
+    assert (status, dict(headers)) == (
+        200, {b"content-type": b"application/timestamp-reply", b"content-length": b"%d" % len(body)},
+    )  # fmt: skip
+    assert "Status: Granted." in shown(tmp_path, body)
+    assert read_reply(house.app.at_once(_scope(), request)[2]).info.serial != read_reply(body).info.serial  # type: ignore[index]
+    assert house.app.at_once(_scope("/tsa/sorted"), request) is None
+
+
+async def test_what_is_refused_is_not_refused_at_once(house: House, tmp_path: Path) -> None:
+    await house.issuer()
+    request = query(tmp_path)
+    await house.reply(request)
+    assert house.app.at_once(_scope(), request) is not None
+    for scope in (
+        _scope(method="GET"), _scope("/tsa/nobody"), _scope("/tsa/health"), _scope(content_type=b"text/xml"),
+        _scope("/tsa/standard" + "?" * 2000),
+    ):  # fmt: skip
+        assert house.app.at_once(scope, request) is None
+    assert house.app.at_once(_scope(), bytes(9000)) is None
+
+
+async def test_no_token_is_given_at_once_while_changes_are_not_heard_of(house: House, tmp_path: Path) -> None:
+    await house.issuer()
+    request = query(tmp_path)
+    await house.reply(request)
+    await house.timestamps.watch.stop()
+    house.timestamps.watch._last_heard = float("-inf")
+    house.app.service.directory._confirmed = float("-inf")
+    assert house.app.at_once(_scope(), request) is None
+
+
 async def test_a_request_that_does_not_arrive_is_given_up(house: House) -> None:
     await house.issuer()
     house.app._longest = 0.01

@@ -6,10 +6,12 @@ import base64
 import json
 import logging
 import os
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from intaglio.core import clock
 from intaglio.timestamping.rejections import Failure
 from intaglio.timestamping.request_log import RequestLog
 from intaglio.timestamping.service import Reply
@@ -34,6 +36,26 @@ async def test_a_token_leaves_one_line() -> None:
     (line,) = await written(Reply(b"token"))
     assert line["msg"] == "ProcessTimeStampRequest.Granted"
     assert (line["endpoint"], line["peer"], line["milliseconds"]) == ("standard", "192.0.2.1", 1.2)
+
+
+async def test_every_line_has_the_time_of_its_own() -> None:
+    reading, writing = os.pipe()
+    log, start = RequestLog(writing), datetime(2026, 12, 31, 23, 59, 58, 999_900, tzinfo=UTC)
+    with clock.frozen(start) as advance:
+        for step in (0, 1_100, 900_000, 200_000, 86_400_000_000, -1):
+            advance(timedelta(microseconds=step))
+            log.add("standard", "192.0.2.1", Reply(b"token"), 0.001, successes=True, encoded=False)
+    log.flush()
+    os.close(writing)
+    with os.fdopen(reading) as lines:
+        assert [json.loads(line)["timestamp"] for line in lines] == [
+            "2026-12-31T23:59:58.999Z",
+            "2026-12-31T23:59:59.001Z",
+            "2026-12-31T23:59:59.901Z",
+            "2027-01-01T00:00:00.101Z",
+            "2027-01-02T00:00:00.101Z",
+            "2027-01-02T00:00:00.100Z",
+        ]
 
 
 async def test_tokens_may_leave_no_line_but_refusals_always_do() -> None:

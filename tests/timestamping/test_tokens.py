@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,14 @@ from tests.timestamping.conftest import POLICY, House, query, shown, verify
 from intaglio.asn1 import der
 from intaglio.timestamping import issuers
 from intaglio.timestamping.reading import read_reply
-from intaglio.timestamping.tokens import QUALIFIED_TIMESTAMP, SIGNING_CERTIFICATE, SIGNING_CERTIFICATE_V2
+from intaglio.timestamping.requests import parse_request
+from intaglio.timestamping.responses import granted
+from intaglio.timestamping.tokens import (
+    QUALIFIED_TIMESTAMP,
+    SIGNING_CERTIFICATE,
+    SIGNING_CERTIFICATE_V2,
+    SIGNING_TIME,
+)
 from intaglio.timestamping.values import TokenProfile
 
 
@@ -166,3 +174,23 @@ async def test_a_changed_policy_counts_at_once(house: House, tmp_path: Path) -> 
     await issuers.change_issuer(house.timestamps, OPERATOR, "standard", profile=profile)
     await house.app.configuration_changed()
     assert read_reply(await house.reply(query(tmp_path))).info.policy == "1.2.3.4.5.6"
+
+
+@pytest.mark.parametrize("accuracy", [None, "20ms"])
+async def test_tokens_of_different_seconds_say_so_in_every_place(
+    house: House, root_file: Path, tmp_path: Path, accuracy: str | None
+) -> None:
+    await house.issuer(profile={"hashes": ("sha1", "sha256"), "accuracy": accuracy})
+    maker = house.app.service.directory.issuers["standard"].maker
+    assert maker is not None
+    for option in ("-sha256", "-sha1"):
+        request = parse_request(query(tmp_path, option))
+        start = datetime(2026, 12, 31, 23, 59, 59, 120_000, tzinfo=UTC)
+        for at in (start, start + timedelta(seconds=1), start + timedelta(milliseconds=500), start):
+            unsigned = maker.unsigned(request, bytes.fromhex("41") * 8, at)
+            token = read_reply(granted(maker.signed(unsigned, b"signature", with_certificates=False)))
+            assert token.info.time == (at if accuracy else at.replace(microsecond=0))
+            assert der.utc_or_generalized_time(at.replace(microsecond=0)) in token.attributes[SIGNING_TIME]
+            members = [each.der for each in der.children(der.read_tlv(unsigned.to_be_signed, der.SET).content, 9)]
+            assert members == sorted(members)
+            assert len(members) == (5 if option == "-sha1" else 4)

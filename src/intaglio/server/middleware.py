@@ -22,6 +22,7 @@ from intaglio.core.logging import correlation_id, get_logger
 from intaglio.server.access_log import AccessLog
 from intaglio.server.metrics import request_seconds, requests_in_flight, requests_total
 from intaglio.server.problems import Renderer, Unexpected, render
+from intaglio.server.prompt import Answered, at_once_of
 
 log = get_logger(__name__)
 
@@ -79,6 +80,7 @@ class Boundary:
         log_successes: bool = True,
     ) -> None:
         self._app = app
+        self._ask_at_once = at_once_of(app)
         self.listener = listener
         self.limits = limits
         self.draining = draining
@@ -109,6 +111,30 @@ class Boundary:
             self._running.discard(exchange)
             self._measure(exchange)
 
+    def at_once(self, scope: Scope, body: bytes) -> Answered | None:
+        """The answer to a request that arrived whole, when the application has it without waiting; None: call.
+
+        Whatever is refused, logged or wants its correlation id back is called; so is a request whose answer failed.
+        """
+        started, ask = monotonic(), self._ask_at_once
+        if ask is None or self.log_successes or self.draining.active or len(body) > self.limits.body:
+            return None
+        for name, _ in scope["headers"]:
+            if name == b"x-correlation-id":
+                return None
+        try:
+            answer = ask(scope, body)
+        except Exception as error:
+            log.debug("a request is answered in the long way", path=scope["path"], exc_info=error)
+            return None
+        if answer is None:
+            return None
+        status, headers, octets = answer
+        self._count_answer(scope, status, monotonic() - started)
+        if self._sweep is None:
+            self._look_at_running()
+        return status, (*headers, *self.headers), octets
+
     def new_request_id(self) -> str:
         """Unique over all processes; no secret, so random once and then counted."""
         return f"{self._run_id}{next(self._numbers):06x}"
@@ -120,8 +146,9 @@ class Boundary:
             if now > exchange.deadline:
                 exchange.time_out()
         self._in_flight.set(len(self._running))
+        busy = bool(self._running or self._tally)
         self._count()
-        self._sweep = asyncio.get_running_loop().call_later(_SWEEP, self._look_at_running) if self._running else None
+        self._sweep = asyncio.get_running_loop().call_later(_SWEEP, self._look_at_running) if busy else None
 
     def _count(self) -> None:
         tally, self._tally = self._tally, Counter()
@@ -133,17 +160,21 @@ class Boundary:
 
     def _measure(self, exchange: _Exchange) -> None:
         scope, seconds = exchange.scope, monotonic() - exchange.started
-        route = str(scope.get("intaglio.route") or getattr(scope.get("route"), "path", _UNMATCHED))
-        method: str = scope["method"] if scope["method"] in _METHODS else "other"
-        key = (route, method, exchange.status, str(scope.get("intaglio.role", "")))
-        self._tally[key] += 1
-        self._durations[route].append(seconds)
+        method = self._count_answer(scope, exchange.status, seconds)
         if self.access_log.enabled and (self.log_successes or exchange.status >= 400):
             client = scope.get("client")
             self.access_log.add(
                 self.listener, client[0] if client else "local", method, scope["path"],
                 exchange.status, seconds, exchange.octets, exchange.request_id, str(scope.get("intaglio.caller", "")),
             )  # fmt: skip
+
+    def _count_answer(self, scope: Scope, status: int, seconds: float) -> str:
+        """Count an answer for the metrics; the method as it is called there."""
+        route = str(scope.get("intaglio.route") or getattr(scope.get("route"), "path", _UNMATCHED))
+        method: str = scope["method"] if scope["method"] in _METHODS else "other"
+        self._tally[route, method, status, str(scope.get("intaglio.role", ""))] += 1
+        self._durations[route].append(seconds)
+        return method
 
 
 class _Exchange:

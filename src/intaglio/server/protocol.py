@@ -11,14 +11,17 @@ import asyncio
 import json
 import ssl
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import httptools
+from starlette.types import Scope
+from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from intaglio.server.coalescing import CoalescingTransport
+from intaglio.server.prompt import at_once_of, encoded
 from intaglio.server.unix_socket import admitted, peer_of
 from intaglio.transport.tls_stream import TlsEngine, TlsTransport
 
@@ -61,6 +64,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._body_framing = b""  # the field that says where the body of the current request ends
         self._resuming = False
         self._taken: tuple[float, int] | None = None  # when, how many octets; None while nothing waits to be taken
+        self._at_once = at_once_of(self.app)
+        self._idle_since: float | None = None  # when the last answer was complete; None while there is a request
+        self._may_hold = False  # whether a request that begins now may be held back until its body is there
+        self._held: tuple[RequestResponseCycle, ASGI3Application] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._out = CoalescingTransport(transport, self.loop)
@@ -77,10 +84,15 @@ class HttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.parser is None:  # the connection was refused or is gone
             return
+        self._idle_since = None
         if self.head_since is None and (self.cycle is None or self.cycle.response_complete):
             self.head_since = self.loop.time()
         self._arrived = len(data)
+        self._may_hold = self._at_once is not None
         self._parse(data)
+        self._may_hold = False
+        if self._held is not None:
+            self._call_application()  # it reads what is still to come
         if self.head_since is not None:
             self._head_octets += len(data)
             if self._head_octets > HEAD_LIMIT:
@@ -92,7 +104,6 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def _parse(self, data: bytes) -> None:
-        self._unset_keepalive_if_required()
         try:
             while data:
                 data = self._parse_on(data)
@@ -143,13 +154,63 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if not (self._body_framing and self.parser.should_upgrade()):
             super().on_message_complete()
+            if self._held is not None:
+                self._answer_at_once()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Called when the head of a request is there: call the application then, or with the whole request."""
+        self._idle_since = None
+        if self._may_hold and not self.expect_100_continue and not self.parser.should_upgrade():
+            self._held = cycle, app
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def _answer_at_once(self) -> None:
+        """Answer the request that was held back, which is complete. Once per segment: a client that sends many requests
+        together does not keep the others waiting."""
+        if self._held is None or self._at_once is None:
+            return
+        cycle = self._held[0]
+        answer = None if self.flow.write_paused else self._at_once(cast("Scope", cycle.scope), bytes(cycle.body))
+        if answer is None:
+            self._call_application()
+            return
+        self._held, self._may_hold = None, False
+        cycle.response_started = cycle.response_complete = True
+        # Sent at the end of the turn, with the answers to others: a client that is woken by each of them one by one
+        # takes the processor away in between.
+        self.transport.write(encoded(answer, self.server_state.default_headers, close=not cycle.keep_alive))
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+        cycle.on_response = _nothing  # or connection and cycle would keep each other
+
+    def _call_application(self) -> None:
+        """Call the application about the request that was held back."""
+        if self._held is not None:
+            (cycle, app), self._held, self._may_hold = self._held, None, False
+            super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        """What uvicorn does, without its timer for every connection that is idle; see :meth:`close_if_slow`."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._idle_since = self.loop.time()
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, "not-http", "The request is not valid HTTP/1.1.")
 
     def close_if_slow(self, now: float) -> None:
         """Drop the connection when the head of a request has been under way for too long (slow-loris clients), or the
-        client does not take its answer: one that waits is memory, and large ones are there for anybody to ask for."""
+        client does not take its answer: one that waits is memory, and large ones are there for anybody to ask for. One
+        that is idle is closed after its time."""
+        if self._idle_since is not None and now - self._idle_since > self.timeout_keep_alive:
+            self.transport.close()
         if self.head_since is not None and now - self.head_since > HEAD_TIMEOUT:
             self.transport.abort()
         waiting = self._out.get_write_buffer_size()
@@ -174,6 +235,10 @@ class HttpProtocol(HttpToolsProtocol):
             + body
         )
         self.transport.close()
+
+
+def _nothing() -> None:
+    return None
 
 
 def _checked_framing(headers: Iterable[tuple[bytes, bytes]], version: str) -> bytes:

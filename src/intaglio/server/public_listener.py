@@ -6,6 +6,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from intaglio.server import enrollment
 from intaglio.server.enrollment import EnrollmentProtocols
+from intaglio.server.prompt import Answered
 from intaglio.server.services import Services
 from intaglio.server.timestamping import Timestamping, is_wanted
 from intaglio.validation.api import public_app
@@ -31,6 +32,14 @@ class PublicListener:
             self._timestamping = services.timestamping
         if enrollment.is_wanted(services.settings):
             self._enrollment = EnrollmentProtocols(services, plain=True)
+
+    def at_once(self, scope: Scope, body: bytes) -> Answered | None:
+        """A timestamp that can be given without waiting; None: call."""
+        timestamping = self._timestamping
+        if timestamping is None or timestamping.app is None or not scope["path"].startswith(_TIMESTAMPS):
+            return None
+        scope["intaglio.route"] = "/tsa"
+        return timestamping.app.at_once(scope, body)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith(_TIMESTAMPS):

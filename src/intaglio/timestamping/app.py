@@ -16,7 +16,7 @@ from intaglio.core.patience import OutOfPatience, Patience
 from intaglio.timestamping import health
 from intaglio.timestamping.context import Timestamps
 from intaglio.timestamping.directory import ReadyIssuer
-from intaglio.timestamping.http import REQUEST_TYPE, Receive, Refusal, Scope, Send, send_body, send_reply
+from intaglio.timestamping.http import REQUEST_TYPE, Receive, Refusal, Scope, Send, reply_headers, send_body, send_reply
 from intaglio.timestamping.metrics import Tally
 from intaglio.timestamping.request_log import RequestLog
 from intaglio.timestamping.service import Reply, TimestampService
@@ -70,6 +70,22 @@ class TimestampApp:
         self._flush()
         self._log.flush()
         await self.service.close()
+
+    def at_once(self, scope: Scope, body: bytes) -> tuple[int, tuple[tuple[bytes, bytes], ...], bytes] | None:
+        """Status, headers and body of the answer to a request that arrived whole, when it is a token that can be given,
+        or a rejection that can be made, without waiting; None: call."""
+        started, issuer = monotonic(), self.service.ready(scope["path"][_PREFIX_LENGTH:])
+        if issuer is None or len(body) > self._settings.max_body_octets:
+            return None
+        try:
+            self._check_head(scope)
+        except Refusal:
+            return None
+        reply = self.service.respond_now(issuer, body)
+        if reply is None:
+            return None
+        self._note(scope, issuer, reply, monotonic() - started)
+        return 200, reply_headers(len(reply.body)), reply.body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started, name, reply = monotonic(), scope["path"][_PREFIX_LENGTH:], None

@@ -137,12 +137,14 @@ def _dates(certificate: CertificateInfo, now: datetime) -> list[Finding]:
 
 
 def _chain(certificate: CertificateInfo, chain: Sequence[CertificateInfo], now: datetime) -> list[Finding]:
-    below = certificate
+    below, between = certificate, 0
     for above in chain:
         wrong = _link(below, above, now)
+        if not wrong and above.path_len is not None and between > above.path_len:
+            wrong = f'"{above.subject}" may not stand above as many CAs.'
         if wrong:
             return [Finding("error", "tsa-chain-broken", wrong, "Give the CA certificates up to the root.")]
-        below = above
+        below, between = above, between + (not above.is_self_issued)
     if not below.is_self_issued:
         issuer = certificate.issuer if below is certificate else below.issuer
         detail = f'The certificate of "{issuer}" is missing in the chain.'

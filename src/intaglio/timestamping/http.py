@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import lru_cache
 from typing import Any, Final
 
 Scope = MutableMapping[str, Any]
@@ -16,15 +17,16 @@ REPLY_TYPE: Final = (b"content-type", b"application/timestamp-reply")
 _NOT_STORED: Final = (b"cache-control", b"no-store")
 
 
+@lru_cache(maxsize=1024)
+def reply_headers(octets: int) -> tuple[tuple[bytes, bytes], ...]:
+    """Headers of a TimeStampResp of that length. What is posted is not stored by caches, so nothing has to be said
+    about it."""
+    return REPLY_TYPE, (b"content-length", b"%d" % octets)
+
+
 async def send_reply(send: Send, body: bytes) -> None:
-    """A TimeStampResp. What is posted is not stored by caches, so nothing has to be said about it."""
-    await send(
-        {
-            "type": "http.response.start",
-            "status": 200,
-            "headers": [REPLY_TYPE, (b"content-length", b"%d" % len(body))],
-        }
-    )
+    """A TimeStampResp."""
+    await send({"type": "http.response.start", "status": 200, "headers": reply_headers(len(body))})
     await send({"type": "http.response.body", "body": body})
 
 

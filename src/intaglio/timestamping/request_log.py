@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import sys
+from datetime import UTC, datetime
 
 from intaglio.core import clock
 from intaglio.timestamping.rejections import Failure
@@ -43,6 +44,8 @@ class RequestLog:
         self._descriptor = descriptor
         self._lines: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._second = datetime.min.replace(tzinfo=UTC)
+        self._second_written = ""
 
     def add(self, endpoint: str, peer: str, reply: Reply, seconds: float, *, successes: bool, encoded: bool) -> None:
         """One answered request: ``endpoint`` is the issuer's name, ``seconds`` how long it took. With ``encoded`` the
@@ -51,7 +54,7 @@ class RequestLog:
             return
         more = "" if reply.failure is None and not encoded else _more(reply, encoded=encoded)
         outcome = "Granted" if reply.failure is None else "Failed"
-        at = clock.now().isoformat(timespec="milliseconds")[:-_ZONE]
+        at = self._written(clock.now())
         self._lines.append(
             f'{{"event":"ProcessTimeStampRequest.{outcome}","msg":"ProcessTimeStampRequest.{outcome}",'
             f'"endpoint":"{endpoint}","peer":"{peer}","milliseconds":{seconds * 1000:.2f}{more},'
@@ -61,6 +64,14 @@ class RequestLog:
             self.flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_FLUSH_AFTER, self.flush)
+
+    def _written(self, at: datetime) -> str:
+        """A moment to the millisecond, without zone; what stands before the fraction is written once per second."""
+        since = at - self._second
+        if since.days or since.seconds:
+            self._second = at.replace(microsecond=0)
+            self._second_written = self._second.isoformat(timespec="seconds")[:-_ZONE]
+        return f"{self._second_written}.{at.microsecond // 1000:03d}"
 
     def flush(self) -> None:
         """Write what is waiting."""

@@ -15,7 +15,13 @@ _LONGEST_TEXT: Final = 300
 
 def granted(token: bytes) -> bytes:
     """TimeStampResp with a token (a ContentInfo in DER)."""
-    return der.tlv(der.SEQUENCE, _GRANTED + token)
+    return _before(len(token)) + token
+
+
+@lru_cache(maxsize=256)
+def _before(octets: int) -> bytes:
+    """What stands before a token of that length."""
+    return der.tlv(der.SEQUENCE, _GRANTED + bytes(octets))[:-octets]
 
 
 @lru_cache(maxsize=256)

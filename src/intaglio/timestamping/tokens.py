@@ -51,6 +51,17 @@ class UnsignedToken(NamedTuple):
     to_be_signed: bytes
 
 
+class _Layout(NamedTuple):
+    """What tokens of one ``second`` have in common: their genTime where it has no fraction, and the signed attributes,
+    without the digest of the TSTInfo between ``before`` and ``behind``; ``header`` is that of the SET around them."""
+
+    second: datetime
+    time: bytes
+    header: bytes
+    before: bytes
+    behind: bytes
+
+
 class TokenMaker:
     """What all tokens of one issuer have in common, encoded. Made by :func:`token_maker`.
 
@@ -88,13 +99,14 @@ class TokenMaker:
         self._digest_front = _attribute(_MESSAGE_DIGEST, der.octet_string(empty))[: -len(empty)]
         self._fixed = len(info_front) + len(accuracy_and_ordering) + len(info_back) + 2
         self._headers: dict[int, bytes] = {}
-        self._times: tuple[datetime, bytes, bytes] | None = None
+        self._layouts: dict[bool, _Layout] = {}
         self._frames: dict[tuple[int, int, int, bool], tuple[bytes, bytes, bytes]] = {}
 
     def unsigned(self, request: TimestampRequest, serial: bytes, at: datetime) -> UnsignedToken:
         """The token for a request that was accepted; ``serial`` is big-endian, the first bit zero, the first octet
         not; ``at`` is aware."""
-        time, signing_time = self._encoded_times(at)
+        layout = self._layout(at, old=request.hash_name == "sha1")
+        time = generalized_time(at, self._digits) if self._digits else layout.time
         octets = len(serial)
         length = self._fixed + len(request.imprint) + octets + len(time) + len(request.nonce)
         info = b"".join(
@@ -110,18 +122,9 @@ class TokenMaker:
                 self._info_back,
             )
         )
-        attributes = [
-            _CONTENT_TYPE_ATTRIBUTE,
-            self._digest_front + self._hash(info).digest(),
-            signing_time,
-            self._certificate_attribute,
-        ]
-        if request.hash_name == "sha1":
-            # Who asks with SHA-1 may be too old to know the newer attribute.
-            attributes.append(self._certificate_attribute_v1)
-        attributes.sort()
-        joined = b"".join(attributes)
-        return UnsignedToken(info, joined, der.tlv(der.SET, joined))
+        digest = self._hash(info).digest()
+        attributes = b"".join((layout.before, digest, layout.behind))
+        return UnsignedToken(info, attributes, layout.header + attributes)
 
     def signed(self, token: UnsignedToken, signature: bytes, *, with_certificates: bool) -> bytes:
         """The ContentInfo around a token and the signature over ``to_be_signed``."""
@@ -160,15 +163,31 @@ class TokenMaker:
             found = self._headers[length] = der.tlv(der.SEQUENCE, bytes(length))[:-length]
         return found
 
-    def _encoded_times(self, at: datetime) -> tuple[bytes, bytes]:
-        """genTime and the signing-time attribute; kept for as long as they stay the same, where that is a second."""
-        if self._digits:
-            return generalized_time(at, self._digits), _signing_time(at)
-        kept = self._times
-        if kept is None or not kept[0] <= at < kept[0] + _SECOND:
-            second = at.replace(microsecond=0)
-            kept = self._times = second, generalized_time(second, 0), _signing_time(second)
-        return kept[1], kept[2]
+    def _layout(self, at: datetime, *, old: bool) -> _Layout:
+        """What surrounds the digest in the second of ``at``. ``old`` adds the older attribute of the certificate: who
+        asks with SHA-1 may be too old to know the newer one."""
+        kept = self._layouts.get(old)
+        if kept is None or not kept.second <= at < kept.second + _SECOND:
+            kept = self._layouts[old] = self._new_layout(at.replace(microsecond=0), old)
+        return kept
+
+    def _new_layout(self, second: datetime, old: bool) -> _Layout:
+        # In the order of DER, which the digest cannot change: the attributes differ before it comes.
+        empty = bytes(self._hash().digest_size)
+        digest = self._digest_front + empty
+        attributes = [_CONTENT_TYPE_ATTRIBUTE, digest, _signing_time(second), self._certificate_attribute]
+        if old:
+            attributes.append(self._certificate_attribute_v1)
+        attributes.sort()
+        place = attributes.index(digest)
+        joined = b"".join(attributes)
+        return _Layout(
+            second=second,
+            time=generalized_time(second, 0),
+            header=der.tlv(der.SET, joined)[: -len(joined)],
+            before=b"".join(attributes[:place]) + self._digest_front,
+            behind=b"".join(attributes[place + 1 :]),
+        )
 
 
 def token_maker(

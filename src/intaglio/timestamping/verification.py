@@ -76,7 +76,8 @@ def verify_token(
     signer = _signer(token, (*token.certificates, *untrusted))
     _require_attributes(token, signer)
     _require_signature(token, signer)
-    others = (*token.certificates, *untrusted, *roots)
+    # The trusted certificate of a root, not one with its name and key that came with the token.
+    others = (*roots, *token.certificates, *untrusted)
     chain = ordered_chain(signer, others)
     if not any(chain and chain[-1].spki == root.spki and chain[-1].subject.key == root.subject.key for root in roots):
         raise _bad("untrusted", "The certificate of the signer does not lead up to a root that you trust.")
