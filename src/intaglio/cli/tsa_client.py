@@ -13,6 +13,7 @@ from intaglio.cli.files import read_bytes, write_public
 from intaglio.core.clock import rfc3339
 from intaglio.core.errors import InvalidInput, Unavailable
 from intaglio.core.identifiers import serial_hex
+from intaglio.core.outgoing import joined
 from intaglio.timestamping.reading import MAX_REPLY_OCTETS, Token, read_reply
 from intaglio.timestamping.verification import Query, hash_of, make_query, verify_token
 from intaglio.x509.certificates import CertificateInfo, read_certificates
@@ -120,19 +121,19 @@ def _url_of(cli: Cli, issuer: str | None) -> str:
 def _asked(where: str, query: Query) -> bytes:
     """The reply of a service. Raises Unavailable."""
     try:
-        answer = httpx.post(
-            where, content=query.der, headers={"content-type": _QUERY, "accept": _REPLY}, timeout=_TIMEOUT
-        )
+        headers = {"content-type": _QUERY, "accept": _REPLY, "accept-encoding": "identity"}
+        with httpx.stream("POST", where, content=query.der, headers=headers, timeout=_TIMEOUT) as answer:
+            body = joined(answer.iter_raw(), MAX_REPLY_OCTETS)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Unavailable(f"{where} cannot be reached: {error}.", code="timestamp-service-unreachable") from None
     kind = answer.headers.get("content-type", "").partition(";")[0].strip()
-    if answer.status_code != 200 or kind != _REPLY or len(answer.content) > MAX_REPLY_OCTETS:
-        said = answer.text.strip()[:200] if kind.startswith("text/") else ""
+    if body is None or answer.status_code != 200 or kind != _REPLY:
+        said = body.decode("utf-8", "replace").strip()[:200] if body and kind.startswith("text/") else ""
         raise Unavailable(
             f"{where} gives no timestamps: HTTP status {answer.status_code}. {said}".strip(),
             code="timestamp-service-refuses",
         )
-    return answer.content
+    return body
 
 
 def _members(token: Token) -> dict[str, Any]:

@@ -119,6 +119,16 @@ def networks_of(texts: Iterable[str]) -> list[str]:
     return found
 
 
+def joined(parts: Iterable[bytes], limit: int) -> bytes | None:
+    """The parts of an answer of somebody else, None when they have more than ``limit`` octets together."""
+    body = bytearray()
+    for part in parts:
+        body += part
+        if len(body) > limit:
+            return None
+    return bytes(body)
+
+
 def not_allowed(host: str) -> Refused:
     """The refusal of a host; what its addresses are is not told."""
     return Refused(

@@ -6,6 +6,7 @@ Sources: RFC 6960 sections 3.2 and 4.2.2, RFC 5019, RFC 9654.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import secrets
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from cryptography.x509 import ocsp
 from intaglio.asn1 import algorithms, der
 from intaglio.core.errors import InvalidInput, TimedOut, Unavailable
 from intaglio.core.identifiers import serial_octets
+from intaglio.core.outgoing import joined
 from intaglio.validation.ocsp.issuers import public_key_bits
 from intaglio.x509 import extensions as ext
 from intaglio.x509.certificates import CertificateInfo, read_certificate
@@ -40,6 +42,7 @@ _NONCE_OCTETS = 32  # RFC 9654 section 2.1
 _LARGEST_ANSWER = 1 << 20
 _LEEWAY = timedelta(minutes=5)  # by which clocks may differ
 _TIMEOUT = httpx.Timeout(20.0)
+_PLAIN = {"Accept-Encoding": "identity"}
 
 
 @dataclass(frozen=True)
@@ -100,21 +103,24 @@ def ask_about(
 def send(url: str, request: bytes, *, by_get: bool = False) -> bytes:
     """The response of a responder. Raises Unavailable, TimedOut, InvalidInput (``ocsp-answer-unusable``)."""
     try:
-        with httpx.Client(timeout=_TIMEOUT, follow_redirects=True, max_redirects=3) as client:
+        with httpx.Client(timeout=_TIMEOUT, follow_redirects=True, max_redirects=3, headers=_PLAIN) as client:
             if by_get:
-                answered = client.get(f"{url.rstrip('/')}/{quote(base64.b64encode(request), safe='')}")
+                asked = client.build_request("GET", f"{url.rstrip('/')}/{quote(base64.b64encode(request), safe='')}")
             else:
-                answered = client.post(url, content=request, headers={"Content-Type": "application/ocsp-request"})
+                kind = {"Content-Type": "application/ocsp-request"}
+                asked = client.build_request("POST", url, content=request, headers=kind)
+            with contextlib.closing(client.send(asked, stream=True)) as answered:
+                is_answer = answered.headers.get("content-type", "").startswith("application/ocsp-response")
+                content = joined(answered.iter_raw(), _LARGEST_ANSWER) if is_answer else None
     except httpx.TimeoutException:
         raise TimedOut(f"{url} does not answer.", code="ocsp-no-answer") from None
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise Unavailable(f"{url} cannot be reached: {error}.", code="ocsp-no-answer") from None
-    is_answer = answered.headers.get("content-type", "").startswith("application/ocsp-response")
-    if not is_answer or len(answered.content) > _LARGEST_ANSWER:
+    if content is None:
         raise InvalidInput(
             f"{url} answered with HTTP status {answered.status_code} and no OCSP response.", code="ocsp-answer-unusable"
         )
-    return answered.content
+    return content
 
 
 def judge(question: Question, answer: bytes, trusted: Sequence[CertificateInfo], now: datetime) -> Verdict:
@@ -175,14 +181,20 @@ def _content_problems(
         found.append("Its thisUpdate lies in the future.")
     if single.next_update_utc is not None and single.next_update_utc < now - _LEEWAY:
         found.append("Its nextUpdate is over.")
-    if question.nonce:
-        try:
-            nonce = read.extensions.get_extension_for_class(x509.OCSPNonce).value.nonce
-        except x509.ExtensionNotFound:
-            nonce = question.nonce  # responders may leave it out: RFC 9654 section 2.1
-        if nonce != question.nonce:
-            found.append("Its nonce is not the one that was sent: the answer may be an old one.")
+    nonce = _nonce(read) if question.nonce else None
+    if nonce not in (None, question.nonce):  # responders may leave it out: RFC 9654 section 2.1
+        found.append("Its nonce is not the one that was sent: the answer may be an old one.")
+    elif nonce is None and single.next_update_utc is None and read.produced_at_utc < now - _LEEWAY:
+        # Newer information is always to be had then (RFC 6960 section 4.2.2.1), so nobody gives out an older answer.
+        found.append("It has neither nextUpdate nor our nonce and was made a while ago: the answer may be an old one.")
     return found
+
+
+def _nonce(read: ocsp.OCSPResponse) -> bytes | None:
+    try:
+        return read.extensions.get_extension_for_class(x509.OCSPNonce).value.nonce
+    except x509.ExtensionNotFound:
+        return None
 
 
 def _signature_problems(
