@@ -71,7 +71,8 @@ class Scep:
     async def capabilities(self, endpoint: Endpoint) -> Sequence[str]:
         """What the endpoint can do, a keyword each. Raises Unavailable. Source: RFC 8894 section 3.5.2."""
         options: ScepOptions = endpoint.options
-        found = ["AES", "POSTPKIOperation", "SHA-256", "SHA-512", "SCEPStandard"]
+        # SHA-384 is no keyword of the standard, but true, and strongSwan 5.9 takes its presence for SCEPStandard.
+        found = ["AES", "POSTPKIOperation", "SHA-256", "SHA-384", "SHA-512", "SCEPStandard"]
         if options.renewal:
             found.append("Renewal")
         if "3des" in options.legacy:

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from intaglio.asn1 import der
-from intaglio.asn1.algorithms import PrivateKey, key_algorithm_of
+from intaglio.asn1.algorithms import KeyAlgorithm, PrivateKey, key_algorithm_of
 from intaglio.asn1.signature_schemes import Digest, SignatureScheme, signature_scheme
 from intaglio.x509.certificates import CertificateInfo
 from intaglio.x509.cms import identifiers as ids
 
 _VERSION_1 = der.integer(1)
 _VERSION_3 = der.integer(3)
+_RSA_ENCRYPTION = der.sequence(der.oid(ids.RSA_ENCRYPTION), der.null())
 
 
 def sign(
@@ -51,7 +52,7 @@ def sign(
         der.sequence(certificate.issuer.der, der.integer(certificate.serial)),
         digest_algorithm,
         der.explicit(0, signed[der.header(signed, 0, len(signed))[1] :]),
-        chosen.identifier,
+        _identifier(algorithm, chosen, scheme is not None),
         der.octet_string(chosen.bind(key)(signed)),
     )
     along = (certificate.der,) if certificates is None else certificates
@@ -83,6 +84,12 @@ def certificates_only(certificates: Sequence[bytes], crls: Sequence[bytes] = (),
             der.tlv(der.SET, b""),
         ),
     )
+
+
+def _identifier(algorithm: KeyAlgorithm, chosen: SignatureScheme, special: bool) -> bytes:
+    """The signature algorithm: rsaEncryption for RSA keys, with the digest that stands before it. All implementations
+    have to know that one (RFC 3370 section 3.2), and strongSwan knows no other."""
+    return _RSA_ENCRYPTION if algorithm.value.startswith("rsa-") and not special else chosen.identifier
 
 
 def _sets(certificates: Sequence[bytes], crls: Sequence[bytes]) -> bytes:
