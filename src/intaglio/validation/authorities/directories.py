@@ -108,8 +108,8 @@ async def save(validation: Validation, principal: Principal, spec: DirectorySpec
         values["changed_at"] = tx.now
         if spec.password is not None:
             values["sealed"] = _sealed(validation.master_key, directory_id, spec.password)
-        elif known and (known["url"], known["user_name"]) != (spec.url, spec.user_name):
-            values["sealed"] = None  # a password is for the server and the name it was given for
+        elif known and _is_for_another(known, spec):
+            values["sealed"] = None
         if known:
             await tx.execute(update(_D).where(_D.c.id == directory_id).values(**values))
         else:
@@ -148,6 +148,12 @@ async def _row(view: Transaction, name: str) -> Row:
     if found is None:
         raise NotFound(f'There is no directory "{name[:100]}".', code="directory-unknown")
     return found
+
+
+def _is_for_another(known: Row, spec: DirectorySpec) -> bool:
+    """Whether a password was given for another server or name, or to be sent over TLS only."""
+    same = (known["url"], known["user_name"]) == (spec.url, spec.user_name)
+    return not same or (known["start_tls"] and not spec.start_tls)
 
 
 def _sealed(master_key: MasterKey, directory_id: object, password: SecretStr) -> bytes | None:
