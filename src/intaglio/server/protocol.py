@@ -44,7 +44,8 @@ class HttpProtocol(HttpToolsProtocol):
       What is there was verified in the handshake against the listener's trust store: signature, validity and purpose.
       Whether it was revoked is for the application to check, per request. A listener that observes certificates sets
       ``observed_cert_der`` and ``observed_chain_der`` (leaf first, nothing of it verified) instead when verification
-      failed, and ``client_cert_error`` to OpenSSL's name of the reason.
+      failed, and ``client_cert_error`` to OpenSSL's name of the reason. ``channel_bindings`` is a function that gives
+      the values by which this connection can be named (RFC 9266, RFC 5929).
     - ``"peer"`` on the admin socket: process, user and group id of the client.
     """
 
@@ -282,4 +283,5 @@ def tls_extension(engine: TlsEngine) -> dict[str, object]:
         "client_chain_der": verified,
         "observed_cert_der": observed[0] if observed else None,
         "observed_chain_der": observed,
+        "channel_bindings": engine.channel_bindings,
     }
