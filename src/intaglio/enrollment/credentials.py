@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
-from sqlalchemy import or_, select, update
+from sqlalchemy import case, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from intaglio.core.clock import monotonic
@@ -123,7 +123,7 @@ async def find_password(
     await enrollment.limits.require_below(failures, MOST_FAILURES)
     async with enrollment.database.read() as view:
         found = await find(view, endpoint, "password", user)
-        usable = found is not None and found.is_usable(view.now)
+        usable = found is not None and (found.not_after is None or view.now < found.not_after)
     verifier = found.verifier if usable and found is not None else None
     known = enrollment.passwords
     if verifier is not None and known.holds(endpoint.id, user, verifier, given):
@@ -190,6 +190,24 @@ async def spend(tx: Transaction, credential_id: UUID) -> None:
             code="credential-used-up",
             remedy="Ask an administrator of the endpoint for a new one.",
         )
+
+
+async def spend_for(tx: Transaction, credential: StoredCredential, transaction: str) -> None:
+    """Use a credential that may be used so many times; the last transaction that did may repeat itself for nothing.
+
+    Raises Unauthenticated (``credential-unknown``).
+    """
+    if credential.uses_left is None:
+        return
+    c = models.credential.c
+    again = c.transaction.is_not_distinct_from(transaction)
+    statement = (
+        update(models.credential)
+        .where(c.id == credential.id, or_(again, c.uses_left > 0))
+        .values(uses_left=case((again, c.uses_left), else_=c.uses_left - 1), transaction=transaction, used_at=tx.now)
+    )
+    if await tx.scalar(statement.returning(c.id)) is None:
+        raise credential_unknown()
 
 
 async def find(

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from intaglio.asn1 import algorithms
 from intaglio.authority import certificates
 from intaglio.authority.certificates import RevocationReason, StoredCertificate
+from intaglio.authority.directory import CaView
 from intaglio.core.errors import IntaglioError, InvalidInput, NotFound, StateConflict
 from intaglio.core.logging import get_logger
 from intaglio.core.principal import ANONYMOUS, Principal
@@ -20,7 +21,7 @@ from intaglio.gateway.callers import Caller
 from intaglio.gateway.certification import ProvenRequest, certify
 from intaglio.gateway.schemas import Action, ActionType
 from intaglio.x509 import weak_keys
-from intaglio.x509.certificates import read_certificate
+from intaglio.x509.certificates import CertificateInfo, read_certificate
 from intaglio.x509.general_names import GeneralNames
 from intaglio.x509.names import Name
 from intaglio.x509.requests import parse_request
@@ -112,8 +113,21 @@ async def presented(enrollment: Enrollment, endpoint: Endpoint, certificate: byt
     """A certificate (DER) of the endpoint's CA as it is recorded now, with its status; None when that CA never issued
     exactly this one. Raises InvalidInput (``certificate-unparsable``)."""
     info = read_certificate(certificate)
-    snapshot = await enrollment.gateway.snapshot()
-    ca = snapshot.ca(endpoint.ca)
+    ca = (await enrollment.gateway.snapshot()).ca(endpoint.ca)
+    return await _recorded(enrollment, ca, info) if ca.subject.der == info.issuer.der else None
+
+
+async def known(enrollment: Enrollment, certificate: bytes) -> StoredCertificate | None:
+    """A certificate (DER) of any CA of the platform as it is recorded now; None when none of them issued exactly this
+    one. Raises InvalidInput (``certificate-unparsable``)."""
+    info = read_certificate(certificate)
+    for ca in (await enrollment.gateway.snapshot()).cas.values():
+        if ca.subject.der == info.issuer.der and (found := await _recorded(enrollment, ca, info)) is not None:
+            return found
+    return None
+
+
+async def _recorded(enrollment: Enrollment, ca: CaView, info: CertificateInfo) -> StoredCertificate | None:
     async with enrollment.database.read() as view:
         try:
             found = await certificates.get(view, ca, info.serial)

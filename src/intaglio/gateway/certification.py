@@ -33,7 +33,8 @@ class ProvenRequest:
     """What is to be certified, its possession proven.
 
     ``subject`` None: what the profile's builder makes of ``given_subject`` and the names. ``validity`` only shortens
-    what the profile would give. ``previous`` is the certificate that is renewed, which has to be valid still when the
+    what the profile would give. ``mode`` says who made the key; whether it may be made here is for the endpoint to
+    decide, so a profile that does not know the mode is used all the same. ``previous`` is the certificate that is renewed, which has to be valid still when the
     new one is recorded.
     """
 
@@ -113,7 +114,7 @@ def _order(
         spki=wanted.spki,
         key_algorithm=wanted.key_algorithm,
         channel=channel,
-        mode=wanted.mode,
+        mode=wanted.mode if wanted.mode in profile.issuance_modes else profile.issuance_modes[0],
         san=wanted.san,
         extensions=wanted.extensions,
         validity=wanted.validity,

@@ -199,6 +199,14 @@ class ObservingEngine:
     def selected_alpn_protocol(self) -> str | None:
         return self._connection.get_alpn_proto_negotiated().decode("ascii", "replace") or None
 
+    def channel_bindings(self) -> tuple[bytes, ...]:
+        """Values that name this connection and no other: ``tls-exporter`` (RFC 9266), and before TLS 1.3 ``tls-unique``
+        (RFC 5929 section 3), which is the client's Finished, as no session is resumed."""
+        found = [self._connection.export_keying_material(b"EXPORTER-Channel-Binding", 32, b"")]
+        if self.version() != "TLSv1.3" and (finished := self._connection.get_peer_finished()):
+            found.append(finished)
+        return tuple(found)
+
     def server_name(self) -> str | None:
         """What the client called this host (SNI)."""
         name = self._connection.get_servername()

@@ -62,6 +62,7 @@ class TlsEngine(Protocol):
     def cipher_name(self) -> str | None: ...
     def selected_alpn_protocol(self) -> str | None: ...
     def peer(self) -> PeerCertificate: ...
+    def channel_bindings(self) -> tuple[bytes, ...]: ...
 
 
 class SslEngine:
@@ -83,6 +84,9 @@ class SslEngine:
 
     def peer(self) -> PeerCertificate:
         return PeerCertificate()
+
+    def channel_bindings(self) -> tuple[bytes, ...]:
+        return ()
 
 
 class TlsStream(asyncio.Protocol):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
+from intaglio.asn1.algorithms import KeyAlgorithm
 from intaglio.core.errors import InvalidInput
+from intaglio.enrollment.est.attributes import csr_attributes
 from intaglio.enrollment.values import EndpointOptions
 from intaglio.x509.certificates import read_certificates
 
@@ -34,6 +36,11 @@ class EstOptions(EndpointOptions):
         description="Certificates (PEM) of further CAs, such as those of manufacturers, whose certificates clients may "
         "enrol with; those of the CA itself always count.",
     )
+    certificate_names: Literal["own", "any"] = Field(
+        default="own",
+        description="What a client that shows only a certificate may enrol for: the subject of that certificate and "
+        "names in it, or anything.",
+    )
     renewal_without_certificate: bool = Field(
         default=False, description="Whether simplereenroll takes a password instead of the certificate to renew."
     )
@@ -46,8 +53,8 @@ class EstOptions(EndpointOptions):
         "3.5).",
     )
     server_keys: bool = Field(default=False, description="Whether keys are made here on request (serverkeygen).")
-    server_key_algorithm: str = Field(
-        default="ecdsa-p256", max_length=40, description="Algorithm of keys made here, unless the request names one."
+    server_key_algorithm: str | None = Field(
+        default=None, max_length=40, description="Algorithm of keys made here; null: that of the request's own key."
     )
     subject_template: str | None = Field(
         default=None, max_length=1000, description="Subject that clients are told to fill in (RFC 9908), RFC 4514."
@@ -63,3 +70,12 @@ class EstOptions(EndpointOptions):
     request_attributes: tuple[str, ...] = Field(
         default=(), max_length=40, description="Further attributes (dotted OIDs) that clients are told to send."
     )
+
+    @model_validator(mode="after")
+    def _attributes_can_be_made(self) -> Self:
+        try:
+            KeyAlgorithm.parse(self.server_key_algorithm or KeyAlgorithm.ECDSA_P256)
+            csr_attributes(self)
+        except InvalidInput as error:
+            raise ValueError(error.detail) from None
+        return self
