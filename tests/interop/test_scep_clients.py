@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.x509.oid import NameOID
 from tests.support.pki import NewName, NewPki, Pki, admin, ok
@@ -81,8 +83,44 @@ class StrongSwan:
         return ["pki", command, "--url", self.desk.url(self.listener)]
 
 
+@pytest.fixture(scope="session")
+def rsa_desk(product) -> Desk:
+    return make_desk(Pki.create(product, "scep-rsa", key_algorithm="RSA-2048", profiles=[PROFILE]), "rsa-desk", options={"legacy": ["des", "sha1"]})
+
+
 def test_strongswan_enrols(desk: Desk, new_name: NewName, tmp_path: Path) -> None:
     host, client = new_name("strongswan"), StrongSwan(desk, tmp_path)
     client.key()
     certificate = x509.load_der_x509_certificate(client.enrol(host, "--password", desk.challenge))
-    print(certificate)
+    assert certificate.issuer == desk.pki.issuer.subject
+
+
+def scepclient(desk: Desk, host: str, folder: Path, *options: object, listener: str = "public", good: bool = True) -> str:
+    """What micromdm's client says; its key and certificate are in ``folder``."""
+    said = subprocess.run(
+        ["scepclient", "-server-url", desk.url(listener), "-cn", host, "-private-key", "key.pem", "-certificate", "device.pem",
+         *map(str, options)],
+        cwd=folder, capture_output=True, text=True, check=False, timeout=60, env={**os.environ, "SSL_CERT_FILE": str(desk.pki.anchor_file)},
+    )  # fmt: skip
+    text = said.stdout + said.stderr
+    assert (said.returncode == 0) is good, text + "".join(l for l in desk.pki.product.log.read_text().splitlines(True) if "refused" in l)
+    return text
+
+
+@pytest.mark.parametrize("listener", ["public", "enroll"])
+def test_scepclient_enrols_at_a_ca_with_rsa_keys(rsa_desk: Desk, new_name: NewName, tmp_path: Path, listener: str) -> None:
+    print(scepclient(rsa_desk, new_name("micromdm"), tmp_path, "-challenge", rsa_desk.challenge, "-debug", listener=listener))
+    print(list(tmp_path.iterdir()))
+
+
+def test_scepclient_renews(desk: Desk, new_name: NewName, tmp_path: Path) -> None:
+    desk.change(options={"legacy": ["des", "sha1"]})
+    url = desk.url()
+    import httpx, hashlib
+    bag = httpx.get(url, params={"operation": "GetCACert"}).content
+    ra = pkcs7.load_der_pkcs7_certificates(bag)[0]
+    fp = ra.fingerprint(hashes.SHA256()).hex()
+    host = new_name("micromdm")
+    print(scepclient(desk, host, tmp_path, "-challenge", desk.challenge, "-debug", "-ca-fingerprint", fp))
+    print(scepclient(desk, host, tmp_path, "-challenge", desk.challenge, "-debug", "-ca-fingerprint", fp))
+    print(list(tmp_path.iterdir()))

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from intaglio.core.errors import InvalidInput, TooLarge
 from intaglio.x509.cms.enveloped import read_enveloped
 from intaglio.x509.cms.enveloping import envelop
-from intaglio.x509.cms.identifiers import AES_CBC, CIPHERS, CipherName
+from intaglio.x509.cms.identifiers import CIPHERS, CipherName
 
 OpenSsl = Callable[..., str]
 People = dict[str, Any]  # Person of conftest, by name
 
 
-@pytest.mark.parametrize("cipher", CIPHERS)
+@pytest.mark.parametrize("cipher", [each for each in CIPHERS if each != "des-cbc"])
 @pytest.mark.parametrize("name", ["rsa", "ec"])
 def test_openssl_decrypts_what_we_encrypt(
     people: People, openssl: OpenSsl, message: Path, tmp_path: Path, name: str, cipher: CipherName
@@ -72,9 +72,9 @@ def test_old_ciphers_are_refused_unless_they_are_asked_for(
     with pytest.raises(InvalidInput) as refusal:
         read.decrypt(person.key, person.certificate)
     assert refusal.value.code == "cms-algorithm-not-allowed"
-    if option == "-des3":
-        allowed = AES_CBC | {"3des-cbc"}
-        assert read.decrypt(person.key, person.certificate, ciphers=allowed) == message.read_bytes()
+    assert read.cipher is not None
+    assert read.decrypt(person.key, person.certificate, ciphers={read.cipher.name}) == message.read_bytes()
+    assert read.cipher.name == {"-des3": "3des-cbc", "-des": "des-cbc"}[option]
 
 
 def test_a_message_for_somebody_else_is_refused(people: People) -> None:

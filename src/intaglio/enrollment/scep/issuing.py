@@ -137,7 +137,7 @@ async def _renew(enrollment: Enrollment, asked: Asked) -> Granted | Waiting:
         asked.endpoint,
         asked.envelope.transaction,
         asked.certificate.spki,
-        transactions.wish_of(asked.request),
+        transactions.wish_of(asked.request, existing.serial),
     )
     # Who repeats his message because the answer was lost finds his old certificate superseded already.
     if not (entry.repeated and existing.reason is RevocationReason.SUPERSEDED):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Final, Literal
 
@@ -12,8 +13,9 @@ from intaglio.enrollment.values import EndpointOptions
 from intaglio.x509.cms.identifiers import AES_CBC, SHA_2, CipherName, DigestName
 
 RaKeyAlgorithm = Literal[KeyAlgorithm.RSA_2048, KeyAlgorithm.RSA_3072, KeyAlgorithm.RSA_4096]
-Legacy = Literal["3des", "sha1"]
+Legacy = Literal["3des", "des", "sha1"]
 _LONGEST_GRACE: Final = 3650
+_LEGACY_CIPHERS: Final[Mapping[str, CipherName]] = {"3des": "3des-cbc", "des": "des-cbc"}
 
 
 class RaOptions(EndpointOptions):
@@ -83,8 +85,10 @@ class ScepOptions(EndpointOptions):
         description="A request for key usages or purposes beyond the profile: issue what the profile gives and say so "
         "in the audit trail, or refuse.",
     )
-    legacy: Annotated[tuple[Legacy, ...], Field(max_length=2)] = Field(
-        default=(), description="Old algorithms to accept beside AES and SHA-2: 3des, sha1. Never MD5 or single DES."
+    legacy: Annotated[tuple[Legacy, ...], Field(max_length=3)] = Field(
+        default=(),
+        description="Old algorithms to accept beside AES and SHA-2: 3des, sha1, and des, which hides nothing from "
+        "whoever listens (micromdm's scepclient uses it). MD5 never.",
     )
     clock_tolerance_minutes: int | None = Field(
         default=None,
@@ -104,7 +108,7 @@ class ScepOptions(EndpointOptions):
     @property
     def ciphers(self) -> frozenset[CipherName]:
         """Ciphers that messages may be encrypted with."""
-        return AES_CBC | {"3des-cbc"} if "3des" in self.legacy else AES_CBC
+        return AES_CBC | {_LEGACY_CIPHERS[each] for each in self.legacy if each in _LEGACY_CIPHERS}
 
     @property
     def digests(self) -> frozenset[DigestName]:

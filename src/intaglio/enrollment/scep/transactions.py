@@ -31,13 +31,11 @@ class Entry:
     repeated: bool
 
 
-def wish_of(request: CertificateRequest) -> bytes:
-    """What a request asks for. Its signature and challenge may differ from one attempt to the next."""
-    parts = [
-        request.spki,
-        request.subject.der,
-        *(e.oid.encode() + bytes([e.critical]) + e.value for e in request.extensions),
-    ]
+def wish_of(request: CertificateRequest, renewed: bytes = b"") -> bytes:
+    """What a request asks for; ``renewed`` is the serial number of the certificate that it follows. The signature of a
+    request and its challenge may differ from one attempt to the next."""
+    extensions = [each.oid.encode() + bytes([each.critical]) + each.value for each in request.extensions]
+    parts = [renewed, request.spki, request.subject.der, *extensions]
     return hashlib.sha256(b"".join(len(part).to_bytes(4, "big") + part for part in parts)).digest()
 
 

@@ -216,7 +216,7 @@ def _oaep_hash(wrapped: der.Element | None, *, mask: bool = False) -> hashes.Has
 
 def _open(cipher: Cipher, key: bytes, vector: bytes, encrypted: bytes) -> bytes:
     try:
-        decryptor = BlockCipher(cipher.algorithm(key), CBC(vector)).decryptor()
+        decryptor = BlockCipher(cipher.keyed(key), CBC(vector)).decryptor()
         padded = decryptor.update(encrypted) + decryptor.finalize()
         unpadder = block_padding.PKCS7(cipher.block_octets * 8).unpadder()
         return unpadder.update(padded) + unpadder.finalize()

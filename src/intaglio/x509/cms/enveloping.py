@@ -34,7 +34,7 @@ def envelop(
     key, vector = os.urandom(chosen.key_octets), os.urandom(chosen.block_octets)
     recipient_info = _recipient(key, recipient)
     padder = block_padding.PKCS7(chosen.block_octets * 8).padder()
-    encryptor = BlockCipher(chosen.algorithm(key), CBC(vector)).encryptor()
+    encryptor = BlockCipher(chosen.keyed(key), CBC(vector)).encryptor()
     encrypted = encryptor.update(padder.update(content) + padder.finalize()) + encryptor.finalize()
     return ids.content_info(
         ids.ENVELOPED_DATA,

@@ -23,7 +23,7 @@ RSA_ENCRYPTION: Final = "1.2.840.113549.1.1.1"
 RSAES_OAEP: Final = "1.2.840.113549.1.1.7"
 
 DigestName = Literal["md5", "sha1", "sha256", "sha384", "sha512"]
-CipherName = Literal["aes-128-cbc", "aes-192-cbc", "aes-256-cbc", "3des-cbc"]
+CipherName = Literal["aes-128-cbc", "aes-192-cbc", "aes-256-cbc", "3des-cbc", "des-cbc"]
 
 #: Digests that signatures are trusted under.
 SHA_2: Final[frozenset[DigestName]] = frozenset({"sha256", "sha384", "sha512"})
@@ -58,6 +58,10 @@ class Cipher:
     block_octets: int
     algorithm: type[AES] | type[TripleDES]
 
+    def keyed(self, key: bytes) -> AES | TripleDES:
+        """The block cipher with a key; DES is Triple DES with three equal keys."""
+        return self.algorithm(key * 3 if self.name == "des-cbc" else key)
+
 
 CIPHERS: Final[dict[CipherName, Cipher]] = {
     cipher.name: cipher
@@ -66,6 +70,7 @@ CIPHERS: Final[dict[CipherName, Cipher]] = {
         Cipher("aes-192-cbc", "2.16.840.1.101.3.4.1.22", 24, 16, AES),
         Cipher("aes-256-cbc", "2.16.840.1.101.3.4.1.42", 32, 16, AES),
         Cipher("3des-cbc", "1.2.840.113549.3.7", 24, 8, TripleDES),
+        Cipher("des-cbc", "1.3.14.3.2.7", 8, 8, TripleDES),
     )
 }
 CIPHERS_BY_OID: Final[dict[str, Cipher]] = {cipher.oid: cipher for cipher in CIPHERS.values()}
