@@ -147,7 +147,7 @@ async def house(
         yield made
 
 
-class serving:  # noqa: N801 - a context manager
+class serving:
     """A process that serves ACME from now on until the end of the block."""
 
     def __init__(self, enrollment: Enrollment, validations: Validations) -> None:
