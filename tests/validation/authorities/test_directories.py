@@ -12,7 +12,7 @@ from intaglio.validation.authorities import directories
 from intaglio.validation.authorities.directories import DirectorySpec
 from intaglio.validation.context import Validation
 
-_KNOWN: dict[str, Any] = {"name": "corporate", "url": "ldap://ldap.example", "start_tls": True, "user_name": "cn=reader"}
+_KNOWN: dict[str, Any] = {"name": "main", "url": "ldap://ldap.example", "start_tls": True, "user_name": "cn=reader"}
 
 
 @pytest.mark.parametrize(

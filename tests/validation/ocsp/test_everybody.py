@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
+from sqlalchemy import update
 from tests.support.authority import OPERATOR
 from tests.support.eventually import eventually
 from tests.support.foreign import REVOKED, ForeignCa, Known, key_pem, learn
@@ -29,8 +30,10 @@ from intaglio.authority.directory import CaView
 from intaglio.authority.revocation import change_status, hold, revocation, unhold
 from intaglio.core import clock
 from intaglio.core.clock import monotonic
+from intaglio.core.identifiers import new_id
 from intaglio.core.principal import SYSTEM
 from intaglio.db.engine import Database
+from intaglio.validation import models
 from intaglio.validation.api import PublicApp
 from intaglio.validation.authorities import service as authorities
 from intaglio.validation.authorities.values import AuthoritySpec
@@ -315,6 +318,25 @@ async def test_where_requests_must_be_signed_only_the_right_ones_are_answered(
             return
     expected = {"signed": "7: good", "unsigned": "sigrequired", "stranger": "unauthorized"}[way]
     assert expected in said
+
+
+async def test_the_times_of_a_new_source_are_not_told_with_the_status_of_the_one_before(
+    database: Database, client: httpx.AsyncClient, establish: Establish
+) -> None:
+    ca = ForeignCa()
+    known = await establish(ca, "foreign", "basic")
+    await learn(database, known, {7: Known()})
+    assert (await post(client, about(ca, 4711))).certificate_status is _REVOKED  # unknown, which is not remembered
+    async with database.transaction() as tx:  # seen in the database before the process hears of it
+        values = {"set_id": new_id()}
+        await tx.execute(update(models.status_authority).where(models.status_authority.c.id == known.id).values(values))
+        await tx.execute(update(models.status_source).values(values))
+    await learn(database, known, {8: Known()})  # the news of another one is heard of
+
+    async def silent() -> bool:
+        return (await post(client, about(ca, 4711))).response_status is _STATUS.TRY_LATER
+
+    await eventually(silent)
 
 
 async def _signed_by(folder: Path, ca: ForeignCa, certificate: str, key: Any) -> bytes:

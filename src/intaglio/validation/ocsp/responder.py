@@ -300,6 +300,9 @@ class Responder:
         assert issuer.authority_id is not None
         state, version = await self.freshness.get(issuer.authority_id)
         now = clock.now()
+        if state.set_id != issuer.owner:
+            # Another source, or a feed read anew, took the place of the one we know; its times say nothing about that.
+            raise Unavailable(f'The source of "{issuer.name}" was replaced just now.', code="source-replaced")
         if (reason := state.reason_at(now)) is not None:
             raise Unavailable(f'The source of status authority "{issuer.name}" is not current.', code=reason)
         entry = None if key is None else await self.entries.get(key, since=version)

@@ -27,7 +27,7 @@ SERIALS = ":serials"
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How current the knowledge about one authority is.
+    """How current the knowledge about one authority is, which is in the set ``set_id``.
 
     ``this_update`` is when it was true: the thisUpdate of the oldest CRL, or the last successful look at a feed;
     ``next_update`` when the first CRL ends; ``last_ok_at`` the last successful look at its slowest part;
@@ -36,6 +36,7 @@ class State:
     """
 
     authority_id: UUID
+    set_id: UUID
     complete: bool
     this_update: datetime | None
     next_update: datetime | None
@@ -55,7 +56,7 @@ class State:
 async def states(view: Transaction, now: datetime) -> dict[UUID, State]:
     """The state of every enabled authority with a source of its own; native ones need none and are left out."""
     query = (
-        select(_A.c.id, _A.c.source, _A.c.options, *(_S.c[name] for name in _MEMBERS))
+        select(_A.c.id, _A.c.set_id, _A.c.source, _A.c.options, *(_S.c[name] for name in _MEMBERS))
         .join_from(_A, _S, _S.c.set_id == _A.c.set_id, isouter=True)
         .where(_A.c.enabled, _A.c.source != "native")
     )
@@ -89,6 +90,7 @@ def _state(authority_id: UUID, rows: Sequence[Mapping[Any, Any]], now: datetime)
         reason = "feed-failing" if source == "gateway" else "crl-expired"
     return State(
         authority_id,
+        rows[0]["set_id"],
         complete,
         this_update,
         next_update,
