@@ -1,21 +1,26 @@
-"""SCEP with clients that are not ours: strongSwan, micromdm's scepclient, certmonger's scep-submit, curl and OpenSSL."""
+"""SCEP with clients that are not ours: strongSwan, micromdm's scepclient, certmonger, and OpenSSL to look at it."""
 
 from __future__ import annotations
 
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import pkcs7
-from cryptography.x509.oid import NameOID
-from tests.support.pki import NewName, NewPki, Pki, admin, ok
+from tests.support.pki import PLAIN, Issued, NewName, Pki, admin, ok
+from tests.support.product import Product, eventually
 
 PROFILE = "scep-digital-signature-key-encipherment"
+PATIENCE = 60.0
+#: What Debian's scepclient encrypts and signs with, whatever the server can do.
+OLD = {"legacy": ["des", "sha1"]}
 
 
 @dataclass(frozen=True)
@@ -24,103 +29,232 @@ class Desk:
 
     pki: Pki
     name: str
-    profile: str
     challenge: str
 
     def url(self, listener: str = "public") -> str:
-        return self.pki.product.url(listener, f"/scep/main/{self.pki.issuing}/{self.profile}/")
+        return self.pki.product.url(listener, f"/scep/main/{self.pki.issuing}/{PROFILE}/")
 
-    def change(self, **changes: Any) -> None:
+    def fetch(self, operation: str) -> bytes:
+        answer = httpx.get(self.url(), params={"operation": operation}, timeout=PATIENCE, trust_env=False, verify=PLAIN)
+        return ok(answer).content
+
+    def approve(self) -> None:
+        """Approve the request that waits here."""
         with admin(self.pki.product) as http:
-            ok(http.patch(f"/enrollment/endpoints/scep/{self.name}", json=changes))
+
+            def waiting() -> list[dict[str, Any]]:
+                found = ok(http.get("/enrollment/requests")).json()["items"]
+                return [
+                    each for each in found if each["endpoint"] == f"scep/{self.name}" and each["state"] == "pending"
+                ]
+
+            eventually(lambda: bool(waiting()), what="a request waits")
+            ok(http.post(f"/enrollment/requests/{waiting()[0]['id']}/approve", json={}))
 
 
-def make_desk(pki: Pki, name: str, profile: str = PROFILE, **changes: Any) -> Desk:
+def make_desk(pki: Pki, name: str, **changes: Any) -> Desk:
     with admin(pki.product) as http:
-        wish = {"protocol": "scep", "ca": pki.issuing, "profile": profile, "name": name, **changes}
+        wish = {"protocol": "scep", "ca": pki.issuing, "profile": PROFILE, "name": name, **changes}
         ok(http.post("/enrollment/endpoints", json=wish))
         made = ok(http.post(f"/enrollment/endpoints/scep/{name}/credentials", json={"kind": "challenge"}))
-    return Desk(pki, name, profile, made.json()["secret"])
+    return Desk(pki, name, made.json()["secret"])
 
 
-@pytest.fixture(scope="session")
-def pki(product) -> Pki:
-    return Pki.create(product, "scep", profiles=[PROFILE, "privatessl-tls-server"])
+@pytest.fixture(scope="module")
+def desk(product: Product) -> Desk:
+    """At a CA with EC keys; certificates are superseded when they are renewed."""
+    pki = Pki.create(product, "scep-ec", profiles=[PROFILE])
+    return make_desk(pki, "scep-ec", options={"revoke_on_renewal": True})
 
 
-@pytest.fixture(scope="session")
-def desk(pki: Pki) -> Desk:
-    return make_desk(pki, "desk")
+@pytest.fixture(scope="module")
+def old_desk(product: Product) -> Desk:
+    """At a CA with RSA keys; old algorithms are accepted."""
+    pki = Pki.create(product, "scep-rsa", key_algorithm="RSA-2048", profiles=[PROFILE])
+    return make_desk(pki, "scep-rsa", options=OLD)
 
 
-def run(*command: object, cwd: Path, input: bytes | None = None, good: bool = True) -> bytes:
-    """Output of a program; its exit status has to be as good as expected."""
-    done = subprocess.run(list(map(str, command)), cwd=cwd, input=input, capture_output=True, check=False, timeout=60)
+def run(*command: object, cwd: Path, good: bool = True, **environment: str) -> bytes:
+    """Output of a program that succeeds; what it complains of when it is to fail."""
+    done = subprocess.run(
+        list(map(str, command)), cwd=cwd, capture_output=True, check=False, timeout=2 * PATIENCE,
+        env={**os.environ, **environment},
+    )  # fmt: skip
     said = f"{done.returncode}: {done.stderr.decode(errors='replace')} {done.stdout[:2000]!r}"
     assert (done.returncode == 0) is good, said
     return done.stdout if good else done.stderr
 
 
+# ---- strongSwan ------------------------------------------------------------------------------------------------------
+
+
 class StrongSwan:
-    """``pki`` in a folder, with the CA certificates that it fetched."""
+    """``pki`` in a folder with the CA certificates that it fetched, and a key."""
 
-    def __init__(self, desk: Desk, folder: Path, listener: str = "public") -> None:
-        self.desk, self.folder, self.listener = desk, folder, listener
-        run(*self._to("--scepca"), "--caout", "ca.crt", "--raout", "ra.crt", "--force", cwd=folder)
+    def __init__(self, desk: Desk, folder: Path) -> None:
+        self.url, self.folder = desk.url(), folder
+        run("pki", "--scepca", "--url", self.url, "--caout", "ca.crt", "--raout", "ra.crt", cwd=folder)
+        self.new_key("key.der")
 
-    def key(self, name: str = "key.der", *kind: str) -> None:
-        made = run("pki", "--gen", *(kind or ("--type", "rsa", "--size", "2048")), cwd=self.folder)
+    def new_key(self, name: str) -> None:
+        made = run("pki", "--gen", "--type", "rsa", "--size", "2048", cwd=self.folder)
         (self.folder / name).write_bytes(made)
 
     def enrol(self, host: str, *options: object, key: str = "key.der", good: bool = True) -> bytes:
         authorities = [part for each in sorted(self.folder.glob("ca*.crt")) for part in ("--cacert", each.name)]
         return run(
-            *self._to("--scep"), "--in", key, "--dn", f"CN={host}", "--san", host, "--cacert-enc", "ra.crt",
-            "--cacert-sig", "ra.crt", *authorities, *options, cwd=self.folder, good=good,
+            "pki", "--scep", "--url", self.url, "--in", key, "--dn", f"CN={host}", "--san", host,
+            "--cacert-enc", "ra.crt", "--cacert-sig", "ra.crt", *authorities, *options, cwd=self.folder, good=good,
         )  # fmt: skip
 
-    def _to(self, command: str) -> list[str]:
-        return ["pki", command, "--url", self.desk.url(self.listener)]
 
-
-@pytest.fixture(scope="session")
-def rsa_desk(product) -> Desk:
-    return make_desk(Pki.create(product, "scep-rsa", key_algorithm="RSA-2048", profiles=[PROFILE]), "rsa-desk", options={"legacy": ["des", "sha1"]})
-
-
-def test_strongswan_enrols(desk: Desk, new_name: NewName, tmp_path: Path) -> None:
+def test_strongswan_enrols_and_renews(desk: Desk, new_name: NewName, tmp_path: Path) -> None:
     host, client = new_name("strongswan"), StrongSwan(desk, tmp_path)
-    client.key()
-    certificate = x509.load_der_x509_certificate(client.enrol(host, "--password", desk.challenge))
-    assert certificate.issuer == desk.pki.issuer.subject
+    first = client.enrol(host, "--password", desk.challenge)
+    certificate = x509.load_der_x509_certificate(first)
+    certificate.verify_directly_issued_by(desk.pki.issuer)
+    assert _names(certificate) == [host]
+
+    (tmp_path / "first.crt").write_bytes(first)
+    client.new_key("second.der")
+    renewed = x509.load_der_x509_certificate(
+        client.enrol(host, "--cert", "first.crt", "--key", "key.der", key="second.der")
+    )
+    assert renewed.public_key() != certificate.public_key()
+    assert _names(renewed) == [host]
+    status = desk.pki.ocsp(Issued(f"{certificate.serial_number:X}", first))
+    assert status.revocation_reason is x509.ReasonFlags.superseded
 
 
-def scepclient(desk: Desk, host: str, folder: Path, *options: object, listener: str = "public", good: bool = True) -> str:
-    """What micromdm's client says; its key and certificate are in ``folder``."""
-    said = subprocess.run(
-        ["scepclient", "-server-url", desk.url(listener), "-cn", host, "-private-key", "key.pem", "-certificate", "device.pem",
-         *map(str, options)],
-        cwd=folder, capture_output=True, text=True, check=False, timeout=60, env={**os.environ, "SSL_CERT_FILE": str(desk.pki.anchor_file)},
+def test_strongswan_is_told_that_the_challenge_is_wrong(desk: Desk, new_name: NewName, tmp_path: Path) -> None:
+    complaint = StrongSwan(desk, tmp_path).enrol(new_name(), "--password", "wrong", good=False)
+    assert b"badRequest" in complaint
+
+
+def test_strongswan_waits_for_approval(desk: Desk, new_name: NewName, tmp_path: Path) -> None:
+    pki = Pki.create(desk.pki.product, "scep-slow", profiles=[PROFILE])
+    slow = make_desk(pki, "scep-slow", approval="manual")
+    host, client = new_name("patient"), StrongSwan(slow, tmp_path)
+    with ThreadPoolExecutor(1) as pool:
+        enrolled = pool.submit(
+            client.enrol, host, "--password", slow.challenge, "--interval", 1, "--maxpolltime", int(PATIENCE)
+        )
+        slow.approve()
+        assert _names(x509.load_der_x509_certificate(enrolled.result())) == [host]
+
+
+@pytest.mark.parametrize("options", [("--digest", "sha512"), ("--digest", "sha384")])
+def test_strongswan_signs_with_longer_digests(
+    desk: Desk, new_name: NewName, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    host = new_name("digest")
+    enrolled = StrongSwan(desk, tmp_path).enrol(host, "--password", desk.challenge, *options)
+    assert _names(x509.load_der_x509_certificate(enrolled)) == [host]
+
+
+def test_triple_des_is_refused_until_it_is_allowed(desk: Desk, new_name: NewName, tmp_path: Path) -> None:
+    client, options = StrongSwan(desk, tmp_path), ("--password", desk.challenge, "--cipher", "des3")
+    assert b"badAlg" in client.enrol(new_name(), *options, good=False)
+    with admin(desk.pki.product) as http:
+        ok(http.patch(f"/enrollment/endpoints/scep/{desk.name}", json={"options": {"legacy": ["3des"]}}))
+    try:
+        assert x509.load_der_x509_certificate(client.enrol(new_name(), *options))
+    finally:
+        with admin(desk.pki.product) as http:
+            ok(http.patch(f"/enrollment/endpoints/scep/{desk.name}", json={"options": {"legacy": []}}))
+
+
+# ---- micromdm --------------------------------------------------------------------------------------------------------
+
+
+def scepclient(desk: Desk, host: str, folder: Path, *options: object, listener: str = "public") -> x509.Certificate:
+    """What micromdm's client gets; its key and certificate are in ``folder``."""
+    run(
+        "scepclient", "-server-url", desk.url(listener), "-cn", host, "-private-key", "key.pem",
+        "-certificate", "device.pem", *options, cwd=folder, SSL_CERT_FILE=str(desk.pki.anchor_file),
     )  # fmt: skip
-    text = said.stdout + said.stderr
-    assert (said.returncode == 0) is good, text + "".join(l for l in desk.pki.product.log.read_text().splitlines(True) if "refused" in l)
-    return text
+    return x509.load_pem_x509_certificate((folder / "device.pem").read_bytes())
 
 
 @pytest.mark.parametrize("listener", ["public", "enroll"])
-def test_scepclient_enrols_at_a_ca_with_rsa_keys(rsa_desk: Desk, new_name: NewName, tmp_path: Path, listener: str) -> None:
-    print(scepclient(rsa_desk, new_name("micromdm"), tmp_path, "-challenge", rsa_desk.challenge, "-debug", listener=listener))
-    print(list(tmp_path.iterdir()))
-
-
-def test_scepclient_renews(desk: Desk, new_name: NewName, tmp_path: Path) -> None:
-    desk.change(options={"legacy": ["des", "sha1"]})
-    url = desk.url()
-    import httpx, hashlib
-    bag = httpx.get(url, params={"operation": "GetCACert"}).content
-    ra = pkcs7.load_der_pkcs7_certificates(bag)[0]
-    fp = ra.fingerprint(hashes.SHA256()).hex()
+def test_scepclient_enrols_and_renews(old_desk: Desk, new_name: NewName, tmp_path: Path, listener: str) -> None:
     host = new_name("micromdm")
-    print(scepclient(desk, host, tmp_path, "-challenge", desk.challenge, "-debug", "-ca-fingerprint", fp))
-    print(scepclient(desk, host, tmp_path, "-challenge", desk.challenge, "-debug", "-ca-fingerprint", fp))
-    print(list(tmp_path.iterdir()))
+    enrolled = scepclient(old_desk, host, tmp_path, "-challenge", old_desk.challenge, listener=listener)
+    enrolled.verify_directly_issued_by(old_desk.pki.issuer)
+    renewed = scepclient(old_desk, host, tmp_path, "-challenge", old_desk.challenge, listener=listener)
+    assert renewed.serial_number != enrolled.serial_number
+    assert renewed.subject == enrolled.subject
+
+
+def test_scepclient_enrols_at_a_ca_with_ec_keys(desk: Desk, new_name: NewName, tmp_path: Path) -> None:
+    with admin(desk.pki.product) as http:
+        wish = {"protocol": "scep", "ca": desk.pki.issuing, "profile": PROFILE, "name": "other", "tenant": "branch"}
+        ok(http.post("/enrollment/tenants", json={"name": "branch"}))
+        ok(http.post("/enrollment/endpoints", json={**wish, "options": OLD}))
+        made = ok(http.post("/enrollment/endpoints/scep/other/credentials", json={"kind": "one-time"})).json()
+    url = desk.pki.product.url("public", f"/scep/branch/{desk.pki.issuing}/{PROFILE}")
+    # It encrypts for every certificate unless it is told for which, and knows RSA only.
+    registration = _bag(desk.fetch("GetCACert"))[0]
+    run(
+        "scepclient", "-server-url", url, "-cn", new_name("ec"), "-private-key", "key.pem",
+        "-certificate", "device.pem", "-challenge", made["secret"], "-ca-fingerprint", registration.fingerprint(hashes.SHA256()).hex(), cwd=tmp_path,
+    )  # fmt: skip
+    enrolled = x509.load_pem_x509_certificate((tmp_path / "device.pem").read_bytes())
+    enrolled.verify_directly_issued_by(desk.pki.issuer)
+
+
+# ---- certmonger ------------------------------------------------------------------------------------------------------
+
+_CERTMONGER = r"""
+set -eu
+getcert add-scep-ca -s -c gateway -u "$URL"
+getcert request -s -c gateway -I device -k "$PWD/key.pem" -f "$PWD/device.pem" -N "CN=$HOST_NAME" -D "$HOST_NAME" \
+    -G rsa -g 2048 -L "$CHALLENGE" -w -v
+cp device.pem first.pem
+getcert rekey -s -i device -w -v
+getcert list -s
+"""
+
+
+def test_certmonger_enrols_and_takes_a_new_key(desk: Desk, new_name: NewName, tmp_path: Path) -> None:
+    host = new_name("certmonger")
+    places = {
+        f"CERTMONGER_{name}_DIR": str(_folder(tmp_path / name.lower()))
+        for name in ("REQUESTS", "CAS", "CONFIG", "LOCAL_CA")
+    }
+    said = run(
+        "dbus-run-session", "--", "sh", "-c", _CERTMONGER, cwd=tmp_path, URL=desk.url(), HOST_NAME=host,
+        CHALLENGE=desk.challenge, HOME=str(_folder(tmp_path / "home")), TMPDIR=str(tmp_path), **places,
+    )  # fmt: skip
+    assert b"status: MONITORING" in said
+    first, second = (
+        x509.load_pem_x509_certificate((tmp_path / name).read_bytes()) for name in ("first.pem", "device.pem")
+    )
+    assert _names(first) == _names(second) == [host]
+    assert first.public_key() != second.public_key()
+
+
+# ---- a look at the bytes ---------------------------------------------------------------------------------------------
+
+
+def test_openssl_reads_the_certificates_of_the_service(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "ca.p7b").write_bytes(desk.fetch("GetCACert"))
+    shown = run("openssl", "pkcs7", "-inform", "DER", "-in", "ca.p7b", "-print_certs", "-noout", cwd=tmp_path).decode()
+    assert (
+        shown.index("CN = issuing SCEP RA") < shown.index("subject=O = Test, CN = issuing\n") < shown.index("CN = root")
+    )
+
+
+def _bag(data: bytes) -> list[x509.Certificate]:
+    with pytest.warns(UserWarning, match="BER"):  # the order that clients look at is not that of DER
+        return pkcs7.load_der_pkcs7_certificates(data)
+
+
+def _names(certificate: x509.Certificate) -> list[str]:
+    found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return found.get_values_for_type(x509.DNSName)
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
