@@ -39,7 +39,6 @@ async def certify(exchange: Exchange) -> Answer:
     try:
         wish = await read_wish(exchange)
     except IntaglioError as error:
-        note_refusal(exchange, error)
         return refused(exchange.message.body, request_id, error)
     previous = None if wish.previous is None else wish.previous.serial
     encrypted = wish.proof is Proof.BY_DECRYPTION
@@ -91,21 +90,13 @@ async def deliver(
 def refused(request: Body, request_id: int, error: IntaglioError) -> Answer:
     """The answer that rejects a request."""
     content = cmp.cert_rep(cmp.cert_response(request_id, rejection(error)))
-    return Answer(REPLIES[request], content, outcome="refused")
+    return Answer(REPLIES[request], content, outcome="refused", refusal=error)
 
 
 async def give_up(exchange: Exchange, transaction: Transaction, error: IntaglioError) -> Answer:
     """End a transaction whose request is refused, and say so."""
-    note_refusal(exchange, error)
     await _close(exchange, transaction)
     return refused(Body(transaction.body), transaction.request_id, error)
-
-
-def note_refusal(exchange: Exchange, error: IntaglioError) -> None:
-    """Leave a trace of a refusal."""
-    enrollment = exchange.cmp.enrollment
-    operation = exchange.message.body.name.lower()
-    pipeline.refused(enrollment, exchange.endpoint, exchange.sender.applicant, operation, error)
 
 
 async def _issue(exchange: Exchange, transaction: Transaction, wish: Wish) -> Answer:

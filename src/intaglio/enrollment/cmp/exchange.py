@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 from intaglio.asn1.cmp import Body, InfoTypeAndValue, PkiMessage
 from intaglio.authority.certificates import StoredCertificate
 from intaglio.authority.directory import CaView
+from intaglio.core.errors import IntaglioError
 from intaglio.enrollment.cmp.context import Cmp
 from intaglio.enrollment.cmp.macs import MacAlgorithm
 from intaglio.enrollment.cmp.options import CmpOptions
@@ -60,6 +61,7 @@ class Exchange:
     now: datetime
     vouching: Sender | None = None
     nonce: bytes = field(default_factory=lambda: secrets.token_bytes(NONCE_OCTETS))
+    progress: Progress = field(default_factory=lambda: Progress())
 
     @property
     def options(self) -> CmpOptions:
@@ -80,17 +82,25 @@ class Exchange:
     def wants_implicit_confirm(self) -> bool:
         return self.options.implicit_confirm and self.message.header.info(IMPLICIT_CONFIRM) is not None
 
-    def from_sender(self, sender: Sender) -> Exchange:
-        """The same with another sender."""
-        return replace(self, sender=sender)
+
+@dataclass
+class Progress:
+    """How far a message got: ``begun`` once its transaction id is taken, so that it cannot be decided again."""
+
+    begun: bool = False
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What is sent back: body, items for the header, certificates beside it; ``outcome`` is for the metrics."""
+    """What is sent back: body, items for the header, certificates beside it.
+
+    ``outcome`` is for the metrics, ``refusal`` what is wrong. ``finished`` is a whole message, answered already.
+    """
 
     body: Body
     content: bytes = field(repr=False)
     information: Sequence[InfoTypeAndValue] = ()
     certificates: Sequence[bytes] = field(default=(), repr=False)
     outcome: str = "answered"
+    refusal: IntaglioError | None = None
+    finished: bytes | None = field(default=None, repr=False)

@@ -68,6 +68,9 @@ class CmpOptions(EndpointOptions):
     transactions: int = Field(
         10_000, ge=0, le=1_000_000, description="Most transactions under way; 0: none that takes several messages"
     )
+    check_after: int = Field(
+        30, ge=1, le=86_400, description="Seconds after which a client asks again for a request that waits for approval"
+    )
     revoke_renewed: bool = Field(False, description="Revoke the old certificate once its update (kur) is confirmed")
     revocation: bool = Field(True, description="Answer requests for revocation (rr)")
     central_keys: bool = Field(False, description="Make keys for clients that ask without one, and send them encrypted")

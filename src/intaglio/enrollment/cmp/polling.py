@@ -34,6 +34,8 @@ async def poll(exchange: Exchange) -> Answer:
     except IntaglioError as error:
         return await give_up(exchange, transaction, error)
     if isinstance(outcome, Waiting):
-        content = cmp.poll_rep(transaction.request_id, outcome.retry_after, "The request waits for approval.")
+        content = cmp.poll_rep(
+            transaction.request_id, exchange.options.check_after, "The request waits for approval."
+        )
         return Answer(Body.POLLREP, content, outcome="waiting")
     return await deliver(exchange, transaction, outcome)

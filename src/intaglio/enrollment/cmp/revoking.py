@@ -10,7 +10,6 @@ from intaglio.authority.certificates import RevocationReason
 from intaglio.core.errors import IntaglioError, Unavailable
 from intaglio.enrollment import pipeline
 from intaglio.enrollment.cmp import transactions
-from intaglio.enrollment.cmp.certifying import note_refusal
 from intaglio.enrollment.cmp.errors import CmpRefusal, rejection
 from intaglio.enrollment.cmp.exchange import Answer, Exchange
 from intaglio.enrollment.cmp.ownership import owned_certificate
@@ -54,7 +53,8 @@ async def _revoke(exchange: Exchange, request: RevocationDetails, issuer: bytes,
     except Unavailable:
         raise
     except IntaglioError as error:
-        note_refusal(exchange, error)
+        enrollment, applicant = exchange.cmp.enrollment, exchange.sender.applicant
+        pipeline.refused(enrollment, exchange.endpoint, applicant, "rr", error)
         return rejection(error)
     return StatusInfo(Status.ACCEPTED)
 

@@ -22,7 +22,7 @@ from intaglio.enrollment.cmp import certifying, confirming, information, polling
 from intaglio.enrollment.cmp.authentication import authenticate, may_be_unprotected, nobody
 from intaglio.enrollment.cmp.context import Cmp
 from intaglio.enrollment.cmp.errors import CmpRefusal, rejection
-from intaglio.enrollment.cmp.exchange import NONCE_OCTETS, Answer, Exchange, Sender
+from intaglio.enrollment.cmp.exchange import NONCE_OCTETS, Answer, Exchange, Progress, Sender
 from intaglio.enrollment.cmp.headers import check_header, check_recipient
 from intaglio.enrollment.cmp.protection import protected, unprotected
 from intaglio.enrollment.cmp.signers import signer_name
@@ -55,41 +55,69 @@ class Reply:
 async def respond(service: Cmp, endpoint: Endpoint, data: bytes, source: str) -> Reply:
     """Answer the message in ``data``, whatever it is. Raises Unavailable when the configuration cannot be read."""
     started = monotonic()
-    snapshot = await service.enrollment.gateway.snapshot()
-    ca = snapshot.ca(endpoint.ca)
     try:
         message = cmp.read_message(data)
     except InvalidInput as error:
-        _note(service, endpoint, nobody(source), "message", error)
-        body = await _error(service, ca, None, nobody(source), error)
-        pipeline.served(Protocol.CMP, endpoint, "message", "refused", monotonic() - started)
-        return Reply(body, understood=False)
-    operation = message.body.name.lower()
-    body, outcome = await _answered(service, endpoint, ca, message, source)
+        pipeline.refused(service.enrollment, endpoint, nobody(source).applicant, "message", error)
+        attempt = _Attempt(await _ca(service, endpoint), None, nobody(source), _error(error))
+        reply = Reply(await _protected(service, attempt), understood=False)
+        operation, outcome = "message", "refused"
+    else:
+        body, outcome = await _answered(service, endpoint, message, source)
+        reply, operation = Reply(body), message.body.name.lower()
     pipeline.served(Protocol.CMP, endpoint, operation, outcome, monotonic() - started)
-    return Reply(body)
+    return reply
+
+
+@dataclass
+class _Attempt:
+    """An answer on its way: for whom it is protected, and whether it may be decided again."""
+
+    ca: CaView
+    question: PkiHeader | None
+    sender: Sender
+    answer: Answer
+    nonce: bytes = field(default_factory=lambda: secrets.token_bytes(NONCE_OCTETS))
+    progress: Progress = field(default_factory=Progress)
 
 
 async def _answered(
-    service: Cmp, endpoint: Endpoint, ca: CaView, message: PkiMessage, source: str, vouching: Sender | None = None
+    service: Cmp, endpoint: Endpoint, message: PkiMessage, source: str, vouching: Sender | None = None
 ) -> tuple[bytes, str]:
     """The answer to a message, and its outcome for the metrics."""
-    now = clock.now().replace(microsecond=0)
-    sender, nonce = nobody(source), secrets.token_bytes(NONCE_OCTETS)
+    attempt = await _attempt(service, endpoint, message, source, vouching)
+    if attempt.answer.refusal is not None and not attempt.progress.begun:
+        # What is refused may have been allowed on another process a moment ago.
+        known = (await service.enrollment.gateway.snapshot()).epoch
+        if (await service.enrollment.authority.current()).epoch != known:
+            endpoint = await service.enrollment.endpoints.same(endpoint)
+            attempt = await _attempt(service, endpoint, message, source, vouching)
+    answer = attempt.answer
+    if answer.refusal is not None:
+        operation = message.body.name.lower()
+        pipeline.refused(service.enrollment, endpoint, attempt.sender.applicant, operation, answer.refusal)
+    return answer.finished or await _protected(service, attempt), answer.outcome
+
+
+async def _attempt(
+    service: Cmp, endpoint: Endpoint, message: PkiMessage, source: str, vouching: Sender | None
+) -> _Attempt:
+    now, ca = clock.now().replace(microsecond=0), await _ca(service, endpoint)
+    attempt = _Attempt(ca, message.header, nobody(source), Answer(Body.ERROR, b""))
     try:
         endpoint.require_admitted(source)
         check_header(endpoint, message.header, now)
-        sender = await _sender(service, endpoint, ca, message, source, vouching)
+        attempt.sender = sender = await _sender(service, endpoint, ca, message, source, vouching)
         _check_recipient(endpoint, ca, message, sender)
         if message.body is Body.NESTED:
-            return await _nested(service, endpoint, ca, message, sender)
-        exchange = Exchange(service, endpoint, ca, message, sender, now, vouching, nonce)
-        answer = await _dispatch(exchange)
-        return await protected(service.signers, ca, message.header, sender, answer, nonce, now), answer.outcome
+            attempt.answer = await _nested(service, endpoint, message, sender)
+        else:
+            nonce, progress = attempt.nonce, attempt.progress
+            exchange = Exchange(service, endpoint, ca, message, sender, now, vouching, nonce, progress)
+            attempt.answer = await _dispatch(exchange)
     except IntaglioError as error:
-        _note(service, endpoint, sender, message.body.name.lower(), error)
-        failed = error.status >= 500
-        return await _error(service, ca, message.header, sender, error), "failed" if failed else "refused"
+        attempt.answer = _error(error)
+    return attempt
 
 
 async def _sender(
@@ -114,9 +142,7 @@ async def _dispatch(exchange: Exchange) -> Answer:
     return await handler(exchange)
 
 
-async def _nested(
-    service: Cmp, endpoint: Endpoint, ca: CaView, message: PkiMessage, sender: Sender
-) -> tuple[bytes, str]:
+async def _nested(service: Cmp, endpoint: Endpoint, message: PkiMessage, sender: Sender) -> Answer:
     """Messages that a registration authority passes on: one is answered itself, several in a nested message.
 
     Source: RFC 9483 section 5.2.2.
@@ -131,13 +157,11 @@ async def _nested(
     if any(each.body is Body.NESTED for each in inner):
         raise CmpRefusal(Failure.BAD_REQUEST, "A nested message contains another nested message.")
     source = sender.applicant.source
-    answers = [await _answered(service, endpoint, ca, each, source, vouching=sender) for each in inner]
+    answers = [await _answered(service, endpoint, each, source, vouching=sender) for each in inner]
     if len(answers) == 1:
-        return answers[0]
-    now = clock.now().replace(microsecond=0)
-    answer = Answer(Body.NESTED, der.sequence(*(body for body, _ in answers)))
-    nonce = secrets.token_bytes(NONCE_OCTETS)
-    return await protected(service.signers, ca, message.header, sender, answer, nonce, now), "answered"
+        body, outcome = answers[0]
+        return Answer(Body.NESTED, b"", outcome=outcome, finished=body)
+    return Answer(Body.NESTED, der.sequence(*(body for body, _ in answers)))
 
 
 def _check_recipient(endpoint: Endpoint, ca: CaView, message: PkiMessage, sender: Sender) -> None:
@@ -150,17 +174,23 @@ def _check_recipient(endpoint: Endpoint, ca: CaView, message: PkiMessage, sender
     check_recipient(endpoint.options, message.header, names)
 
 
-async def _error(
-    service: Cmp, ca: CaView, question: PkiHeader | None, sender: Sender, error: IntaglioError
-) -> bytes:
-    answer = Answer(Body.ERROR, cmp.error(rejection(error)))
-    now, nonce = clock.now().replace(microsecond=0), secrets.token_bytes(NONCE_OCTETS)
+async def _ca(service: Cmp, endpoint: Endpoint) -> CaView:
+    return (await service.enrollment.gateway.snapshot()).ca(endpoint.ca)
+
+
+def _error(error: IntaglioError) -> Answer:
+    outcome = "failed" if error.status >= 500 else "refused"
+    return Answer(Body.ERROR, cmp.error(rejection(error)), outcome=outcome, refusal=error)
+
+
+async def _protected(service: Cmp, attempt: _Attempt) -> bytes:
+    """The answer on the wire. An error that cannot be protected goes without; nothing else does."""
+    now = clock.now().replace(microsecond=0)
     try:
-        return await protected(service.signers, ca, question, sender, answer, nonce, now)
+        return await protected(
+            service.signers, attempt.ca, attempt.question, attempt.sender, attempt.answer, attempt.nonce, now
+        )
     except IntaglioError as why:
-        log.warning("cmp error is not protected", ca=ca.full_id, reason=why.detail)
-        return unprotected(question, answer, nonce, now)
-
-
-def _note(service: Cmp, endpoint: Endpoint, sender: Sender, operation: str, error: IntaglioError) -> None:
-    pipeline.refused(service.enrollment, endpoint, sender.applicant, operation, error)
+        log.warning("a CMP message cannot be protected", ca=attempt.ca.full_id, reason=why.detail)
+        answer = attempt.answer if attempt.answer.body is Body.ERROR else _error(why)
+        return unprotected(attempt.question, answer, attempt.nonce, now)

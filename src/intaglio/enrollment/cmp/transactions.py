@@ -106,6 +106,7 @@ async def begin(
         secret = exchange.sender.secret
         if spends and secret is not None and secret.limited:
             await credentials.spend(tx, secret.id)
+    exchange.progress.begun = True
     return Transaction.of({**values, "serial": None})
 
 

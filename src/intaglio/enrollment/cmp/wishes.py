@@ -130,7 +130,10 @@ def _check_template(exchange: Exchange, request: CertRequestMessage) -> None:
         )
     if template.issuer is None or template.issuer == _EMPTY_NAME:
         return
-    if Name.from_der(template.issuer).key != exchange.ca.certificate.subject.key:
+    # OpenSSL's client names the issuer of the certificate that protects the message unless it is told another.
+    certificate = exchange.sender.certificate
+    wanted = {exchange.ca.certificate.subject.key, *(() if certificate is None else (certificate.issuer.key,))}
+    if Name.from_der(template.issuer).key not in wanted:
         raise CmpRefusal(Failure.BAD_CERT_TEMPLATE, "The template names another issuer than the CA of this endpoint.")
 
 
