@@ -64,17 +64,15 @@ class EndpointDirectory:
         Raises EndpointUnknown naming the unknown element (``endpoint-disabled`` for one that is switched off),
         Unavailable.
         """
-        await self.catch_up()
-        profile = canonical_profile(profile)
-        found = self._by_place.get(_Place(protocol, tenant, ca, profile))
+        place = _Place(protocol, tenant, ca, canonical_profile(profile))
+        found = await self._found(lambda: self._by_place.get(place))
         if found is None:
-            raise self._unknown(_Place(protocol, tenant, ca, profile))
+            raise self._unknown(place)
         return _enabled(found)
 
     async def named(self, protocol: Protocol, label: str) -> Endpoint:
         """The endpoint of a protocol by its name. Raises like :meth:`at`."""
-        await self.catch_up()
-        found = self._by_name.get((protocol, label))
+        found = await self._found(lambda: self._by_name.get((protocol, label)))
         if found is None:
             raise EndpointUnknown(f'There is no {protocol.upper()} endpoint "{label[:100]}".', target="label")
         return _enabled(found)
@@ -108,6 +106,16 @@ class EndpointDirectory:
         async with self._lock:
             if (await self._gateway.snapshot()).epoch > self._epoch:
                 await self._read()
+
+    async def _found(self, look: Callable[[], Endpoint | None]) -> Endpoint | None:
+        """What ``look`` finds; what it does not find may have been made, or switched on, a moment ago elsewhere."""
+        await self.catch_up()
+        found = look()
+        if found is not None and found.enabled:
+            return found
+        await self._gateway.authority.current()
+        await self.catch_up()
+        return look()
 
     async def _read(self) -> None:
         async with self._gateway.authority.database.read() as view:
