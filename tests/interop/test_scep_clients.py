@@ -197,7 +197,8 @@ def test_scepclient_enrols_at_a_ca_with_ec_keys(desk: Desk, new_name: NewName, t
     registration = _bag(desk.fetch("GetCACert"))[0]
     run(
         "scepclient", "-server-url", url, "-cn", new_name("ec"), "-private-key", "key.pem",
-        "-certificate", "device.pem", "-challenge", made["secret"], "-ca-fingerprint", registration.fingerprint(hashes.SHA256()).hex(), cwd=tmp_path,
+        "-certificate", "device.pem", "-challenge", made["secret"],
+        "-ca-fingerprint", registration.fingerprint(hashes.SHA256()).hex(), cwd=tmp_path,
     )  # fmt: skip
     enrolled = x509.load_pem_x509_certificate((tmp_path / "device.pem").read_bytes())
     enrolled.verify_directly_issued_by(desk.pki.issuer)
