@@ -10,9 +10,11 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from tests.support.foreign import ForeignCa
 
+from intaglio.asn1 import der
 from intaglio.core import clock
 
 
@@ -94,9 +96,12 @@ def crl(
     pem: bool = False,
     extensions: tuple[tuple[Any, bool], ...] = (),
     key: Any = None,
+    about: Mapping[int, x509.Name] | None = None,
+    ends: bool = True,
 ) -> bytes:
     """A CRL: ``revoked`` by serial number with the reason (or pairs of them, for one that is there twice); ``base``
-    makes it a delta; ``key`` signs in place of the CA's own."""
+    makes it a delta; ``key`` signs in place of the CA's own; ``about`` names the issuer of some certificates (indirect
+    CRLs); ``ends`` False leaves nextUpdate out."""
     this_update = since or clock.now().replace(microsecond=0) - timedelta(minutes=1)
     builder = x509.CertificateRevocationListBuilder().issuer_name(ca.subject)
     builder = builder.last_update(this_update).next_update(this_update + life)
@@ -110,10 +115,25 @@ def crl(
     for serial, reason in revoked.items() if isinstance(revoked, Mapping) else revoked:
         entry = x509.RevokedCertificateBuilder().serial_number(serial)
         entry = entry.revocation_date(revoked_at(ca))
+        if serial in (about or {}):
+            named = x509.CertificateIssuer([x509.DirectoryName(about[serial])])  # type: ignore[index]
+            entry = entry.add_extension(named, True)
         if reason is not None:
             entry = entry.add_extension(x509.CRLReason(reason), False)
         builder = builder.add_revoked_certificate(entry.build())
-    return builder.sign(key or ca.key, hashes.SHA256()).public_bytes(Encoding.PEM if pem else Encoding.DER)
+    made = builder.sign(key or ca.key, hashes.SHA256())
+    if ends:
+        return made.public_bytes(Encoding.PEM if pem else Encoding.DER)
+    return _endless(made, key or ca.key)
+
+
+def _endless(made: x509.CertificateRevocationList, key: Any) -> bytes:
+    """The same CRL without nextUpdate, signed again."""
+    members = der.children(der.read_tlv(made.tbs_certlist_bytes, der.SEQUENCE).content)
+    times = [place for place, each in enumerate(members) if each.tag in (der.UTC_TIME, der.GENERALIZED_TIME)]
+    tbs = der.sequence(*(each.der for place, each in enumerate(members) if place != times[1]))
+    identifier = der.children(der.read_tlv(made.public_bytes(Encoding.DER), der.SEQUENCE).content)[1].der
+    return der.sequence(tbs, identifier, der.bit_string(key.sign(tbs, ec.ECDSA(hashes.SHA256()))))
 
 
 def revoked_at(ca: ForeignCa) -> datetime:
@@ -121,7 +141,15 @@ def revoked_at(ca: ForeignCa) -> datetime:
     return ca.since + timedelta(days=30)
 
 
-def scope(url: str | None = None, *, user: bool = False, ca: bool = False, indirect: bool = False) -> tuple[Any, bool]:
+def scope(
+    url: str | None = None,
+    *,
+    user: bool = False,
+    ca: bool = False,
+    indirect: bool = False,
+    reasons: Iterable[x509.ReasonFlags] = (),
+) -> tuple[Any, bool]:
     """An issuing distribution point for the ``extensions`` of :func:`crl`."""
     names = [x509.UniformResourceIdentifier(url)] if url else None
-    return x509.IssuingDistributionPoint(names, None, user, ca, None, indirect, False), True
+    some = frozenset(reasons) or None
+    return x509.IssuingDistributionPoint(names, None, user, ca, some, indirect, False), True

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from intaglio.asn1 import algorithms, der
 from intaglio.core.errors import IntaglioError
 from intaglio.x509 import crls
+from intaglio.x509 import extensions as ext
 from intaglio.x509.crl_reading import Crl, Entry, read_crl
+from intaglio.x509.names import Name
 
 _NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 _KEY = ec.generate_private_key(ec.SECP256R1())
@@ -122,6 +124,33 @@ def test_an_entry_of_another_issuer_is_refused() -> None:
     with pytest.raises(IntaglioError) as caught:
         list(read_crl(data).entries())
     assert caught.value.code == "crl-not-understood"
+
+
+_NAMES = [der.sequence(der.set_of(der.sequence(der.oid("2.5.4.3"), der.utf8_string(each)))) for each in ("CA", "Other")]
+_INDIRECT = crls.issuing_distribution_point(indirect=True)
+
+
+@given(st.lists(st.sampled_from([None, 0, 1]), max_size=12), st.sampled_from([0, 1]))
+def test_an_entry_of_an_indirect_crl_is_about_the_ca_that_was_named_last(named: list[int | None], wanted: int) -> None:
+    entries, expected, current = [], [], 0
+    for serial, place in enumerate(named, 1):
+        issuer = None if place is None else _NAMES[place]
+        entries.append(crls.revoked_entry(bytes([serial]), _NOW, None, certificate_issuer=issuer))
+        current = current if place is None else place
+        expected += [bytes([serial])] if current == wanted else []
+    crl = read_crl(_assembled(b"".join(entries), idp=_INDIRECT))
+    found = crl.entries({Name.from_der(_NAMES[wanted]).key})
+    assert [entry.serial for entry in found] == expected
+    assert list(crl.entries()) == []
+
+
+@given(st.binary(max_size=40))
+def test_any_octets_in_the_place_of_a_certificate_issuer_are_refused_in_good_order(value: bytes) -> None:
+    issuer = ext.extension(ext.CERTIFICATE_ISSUER, True, value)
+    entry = der.sequence(der.integer(7), der.utc_or_generalized_time(_NOW), der.sequence(issuer))
+    crl = read_crl(_assembled(entry, idp=_INDIRECT))
+    with pytest.raises(IntaglioError):
+        list(crl.entries({Name.from_der(_NAMES[0]).key}))
 
 
 def test_remove_from_crl_belongs_into_deltas() -> None:

@@ -42,6 +42,12 @@ class Reading(OptionSet):
     attribute: Annotated[str | None, _source("Attribute with the CRL.")] = None
     covers: Annotated[str | None, _source("What the CRLs are about: all, user or ca certificates.")] = None
     serial_list: Annotated[str | None, _source("URL of the list of issued numbers.")] = None
+    crl_issuer: Annotated[
+        list[str] | None, _source("Certificate (PEM) of one who signs indirect CRLs for the CA; repeat for more.")
+    ] = None
+    max_age: Annotated[
+        str | None, _source("Believe CRLs that do not say when they end for so long, such as 1d.")
+    ] = None
     max_crl_mib: Annotated[int | None, _source("Largest CRL that is read, in MiB.")] = None
     warning_time: Annotated[str | None, _source("Warn when the CRL ends sooner.")] = None
     credential: Annotated[str | None, _source("Client credential; default: the latest.")] = None
@@ -145,7 +151,9 @@ def _crl(given: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
         # A new place replaces the one before.
         moved = "url" in said or "directory" in said
         options["crls"] = [{**({} if moved else parts[0]), **said}]
-    return {**options, **_common(given, ("covers", "serial_list", "warning_time", "max_crl_mib"))}
+    if "crl_issuer" in given:
+        options["crl_issuers"] = _certificates(given["crl_issuer"])
+    return {**options, **_common(given, ("covers", "serial_list", "warning_time", "max_age", "max_crl_mib"))}
 
 
 def _gateway(given: dict[str, Any], options: dict[str, Any], name: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ understood once. Sources: RFC 5280 section 5, X.690.
 from __future__ import annotations
 
 import binascii
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -35,6 +35,7 @@ _UNDERSTOOD = frozenset(
 )  # fmt: skip
 _LONGEST_SERIAL = 40  # octets; RFC 5280 has 20, some CAs have more
 _MOST_REMEMBERED = 50_000
+_MOST_NAMES, _DIRECTORY_NAME = 20, 0xA4
 _BEGIN, _END = b"-----BEGIN X509 CRL-----", b"-----END X509 CRL-----"
 
 
@@ -49,14 +50,15 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Scope:
-    """What a CRL is about: an IssuingDistributionPoint. ``point`` is its DER name, empty without one."""
+    """What a CRL is about: an IssuingDistributionPoint. ``point`` is its DER name, empty without one; ``reasons`` are
+    the numbers of those it is about (ReasonFlags), None for all; an ``indirect`` one has entries of several CAs."""
 
     point: bytes = b""
     urls: tuple[str, ...] = ()
     only_user: bool = False
     only_ca: bool = False
     only_attribute: bool = False
-    only_some_reasons: bool = False
+    reasons: frozenset[int] | None = None
     indirect: bool = False
 
 
@@ -87,13 +89,15 @@ class Crl:
         """Octets of all entries together."""
         return self._entries[1] - self._entries[0]
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self, about: Collection[bytes] = ()) -> Iterator[Entry]:
         """The entries in their order; those with negative serial numbers, which nobody can ask about, are left out.
+        Of an indirect CRL only those about certificates of CAs whose names have one of these keys (``Name.key``).
 
         Raises InvalidInput (``invalid-der``) at an entry that is not one, Refused (``crl-not-understood``) at one with
-        a critical extension that is not understood, or of another issuer.
+        a critical extension that is not understood, or of another issuer in a CRL that is not indirect.
         """
-        return _walk(self.data, *self._entries, delta=self.is_delta)
+        wanted = _Wanted(frozenset(about), self.issuer.key) if self.scope.indirect else None
+        return _walk(self.data, *self._entries, delta=self.is_delta, wanted=wanted)
 
     def is_signed_by(self, spki: bytes) -> bool:
         """Whether the signature is valid under the DER SubjectPublicKeyInfo; it takes time with the size of the CRL."""
@@ -241,13 +245,58 @@ def _scope(extension: ext.Extension | None) -> Scope:
     flags = {tag: tag in members and der.decode_boolean(members[tag].content) for tag in (0x81, 0x82, 0x84, 0x85)}
     if not members.keys() <= {0xA0, 0x81, 0x82, 0x83, 0x84, 0x85}:
         raise der.not_der("an issuing distribution point has an unknown member")
-    return Scope(point, urls, flags[0x81], flags[0x82], flags[0x85], 0x83 in members, flags[0x84])
+    reasons = _reasons(members[0x83].content) if 0x83 in members else None
+    return Scope(point, urls, flags[0x81], flags[0x82], flags[0x85], reasons, flags[0x84])
+
+
+def _reasons(content: bytes) -> frozenset[int]:
+    octets, _ = der.decode_bit_string(content)
+    bits = int.from_bytes(octets)
+    return frozenset(number for number in range(8 * len(octets)) if bits >> (8 * len(octets) - 1 - number) & 1)
 
 
 # ---- the entries -----------------------------------------------------------------------------------------------------
 
 
-def _walk(data: bytes, position: int, end: int, *, delta: bool) -> Iterator[Entry]:
+class _Wanted:
+    """Whose certificates the entries of an indirect CRL are about: of the last CA that one named, to begin with of the
+    issuer of the CRL. Source: RFC 5280 section 5.3.3."""
+
+    def __init__(self, about: frozenset[bytes], issuer: bytes) -> None:
+        self._about = about
+        self._ours = issuer in about
+        self._named: dict[bytes, bool | None] = {}
+
+    def takes(self, rest: bytes) -> bool:
+        """Whether the next entry, with these octets behind its date, is about a wanted certificate."""
+        if rest not in self._named:
+            if len(self._named) > _MOST_REMEMBERED:
+                self._named.clear()
+            named = _certificate_issuer(rest)
+            self._named[rest] = None if named is None else named in self._about
+        found = self._named[rest]
+        if found is not None:
+            self._ours = found
+        return self._ours
+
+
+def _certificate_issuer(rest: bytes) -> bytes | None:
+    """The key of the name of the CA that an entry names, None when it names none."""
+    if not rest:
+        return None
+    for extension in ext.read_extensions(der.read_tlv(rest, der.SEQUENCE).content):
+        if extension.oid == ext.CERTIFICATE_ISSUER:
+            names = der.children(der.read_tlv(extension.value, der.SEQUENCE).content, _MOST_NAMES)
+            found = {Name.from_der(each.content).key for each in names if each.tag == _DIRECTORY_NAME}
+            if len(found) != 1:
+                raise _not_understood("an entry does not say whose certificate it is about")
+            return found.pop()
+    return None
+
+
+def _walk(
+    data: bytes, position: int, end: int, *, delta: bool, wanted: _Wanted | None = None
+) -> Iterator[Entry]:
     times: dict[bytes, datetime] = {}
     details: dict[bytes, tuple[int | None, datetime | None]] = {b"": (None, None)}
     while position < end:
@@ -279,10 +328,12 @@ def _walk(data: bytes, position: int, end: int, *, delta: bool) -> Iterator[Entr
         rest = data[after:stop]
         detail = details.get(rest)
         if detail is None:
-            detail = _detail(rest, delta=delta)
+            detail = _detail(rest, delta=delta, indirect=wanted is not None)
             if len(details) > _MOST_REMEMBERED:
                 details.clear()
             details[rest] = detail
+        if wanted is not None and not wanted.takes(rest):
+            continue
         first = data[body + 2]
         if first >= 0x80:
             continue  # negative
@@ -296,7 +347,7 @@ def _time(data: bytes, start: int, stop: int) -> datetime:
     return der.decode_time(der.Element(data[start], data[start + 2 : stop], data[start:stop]))
 
 
-def _detail(rest: bytes, *, delta: bool) -> tuple[int | None, datetime | None]:
+def _detail(rest: bytes, *, delta: bool, indirect: bool) -> tuple[int | None, datetime | None]:
     """Reason and invalidity date from the extensions of an entry. Source: RFC 5280 section 5.3."""
     reason: int | None = None
     invalidity_at: datetime | None = None
@@ -308,6 +359,8 @@ def _detail(rest: bytes, *, delta: bool) -> tuple[int | None, datetime | None]:
         elif extension.oid == ext.INVALIDITY_DATE:
             invalidity_at = der.decode_time(der.read_tlv(extension.value))
         elif extension.oid == ext.CERTIFICATE_ISSUER:
+            if indirect:
+                continue
             raise _not_understood("it has entries of another issuer (an indirect CRL)")
         elif extension.critical and extension.oid != _HOLD_INSTRUCTION:
             raise _not_understood(f"an entry has the critical extension {extension.oid}")

@@ -192,12 +192,6 @@ async def test_what_is_known_goes_stale_when_its_crl_ends(files: FileServer, ca:
         assert (await reader.look()).failures[""].code == "crl-expired"
 
 
-async def test_an_indirect_crl_is_refused(files: FileServer, ca: ForeignCa, open_reader: Open) -> None:
-    files.files["ca.crl"] = crl(ca, 1, {1: None}, extensions=(scope("http://x.example/", indirect=True),))
-    reader = await open_reader({"url": files.url("ca.crl")})
-    assert (await reader.look()).failures[""].code == "crl-scope-unfit"
-
-
 async def test_a_crl_for_user_certificates_is_enough_where_that_is_said(
     files: FileServer, ca: ForeignCa, open_reader: Open
 ) -> None:

@@ -154,6 +154,9 @@ def _crl(options: CrlOptions, around: Surroundings) -> Iterator[Problem]:
                 f"crl.crls.{position}.directory",
                 f'There is no directory "{part.directory[:60]}"; define it first.',
             )
+    for signer in options.signers:
+        if signer.key_usage is not None and "cRLSign" not in signer.key_usage:
+            yield _warning("no-crl-sign", "crl.crl_issuers", f"{signer.subject.rfc4514} may not sign CRLs.")
     places = [(part.url or (part.directory, part.entry, part.attribute)) for part in options.crls]
     if len(set(places)) != len(places):
         yield _error("crl-twice", "crl.crls", "Two of the CRLs are at the same place.")

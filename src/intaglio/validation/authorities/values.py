@@ -156,6 +156,12 @@ class CrlOptions(_Options):
     )
     serial_list: HttpUrl = Field(default="", description="List of all serial numbers issued, one per line.")
     server_ca: PemText = Field(default="", description="CA of https servers (PEM); empty: those the system trusts.")
+    crl_issuers: PemText = Field(
+        default="", description="Certificates (PEM) of those who sign indirect CRLs in place of the CA."
+    )
+    max_age: Wait | None = Field(
+        default=None, description="How long a CRL is believed that does not say when it ends; without it none such is."
+    )
     warning_time: Span = Field(default=_FOUR_HOURS, description="Warn when the CRL ends sooner than this.")
     timeout: Wait = Field(default=_FIVE_SECONDS, description="For connecting, and for every silence of a server.")
     wait_on_error: Wait = Field(default=_FIVE_SECONDS, description="Before the next try after a failure.")
@@ -168,6 +174,11 @@ class CrlOptions(_Options):
         if len({part.name for part in value}) != len(value):
             raise ValueError("every CRL needs a name of its own")
         return value
+
+    @property
+    def signers(self) -> list[CertificateInfo]:
+        """Those who sign indirect CRLs for the CA."""
+        return read_certificates(self.crl_issuers) if self.crl_issuers else []
 
     @property
     def max_octets(self) -> int:

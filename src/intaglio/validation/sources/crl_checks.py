@@ -27,22 +27,40 @@ class Before:
     this_update: datetime | None = None
 
 
-def check_crl(crl: Crl, issuers: Sequence[CertificateInfo], now: datetime, before: Before) -> None:
-    """Check a CRL that was just read; its signature takes time with its size.
+@dataclass(frozen=True)
+class Signers:
+    """Who may sign the CRLs of an authority: the CA itself, and those who issue indirect CRLs for it."""
+
+    ca: Sequence[CertificateInfo]
+    others: Sequence[CertificateInfo] = ()
+
+
+def check_crl(
+    crl: Crl, signers: Signers, now: datetime, before: Before, *, max_age: timedelta | None = None
+) -> None:
+    """Check a CRL that was just read; its signature takes time with its size. ``max_age`` is how long one is believed
+    that does not say when it ends.
 
     Raises Refused: ``crl-issuer-wrong``, ``crl-signature-invalid``, ``crl-expired``, ``crl-from-the-future``,
     ``crl-without-next-update``, ``crl-older``, ``crl-scope-unfit``.
     """
-    _check_dates(crl, now)
+    _check_dates(crl, now, max_age)
     _check_scope(crl.scope)
     _check_newer(crl, before)
-    _check_signature(crl, issuers)
+    _check_signature(crl, _those_named(crl, signers, now))
+
+
+def end_of(crl: Crl, max_age: timedelta | None) -> datetime | None:
+    """Until when a CRL counts; None for one that does not say, where nobody set a ``max_age``."""
+    if crl.next_update is not None or max_age is None:
+        return crl.next_update
+    return crl.this_update + max_age
 
 
 def identity_of(crl: Crl) -> str:
     """What tells the CRLs of one CA apart: scope and signing key. A delta has that of the CRL it goes with."""
     scope = crl.scope
-    flags = bytes((scope.only_user, scope.only_ca, scope.only_attribute))
+    flags = bytes((scope.only_user, scope.only_ca, scope.only_attribute, *sorted(scope.reasons or ())))
     return hashlib.sha256(b"\0".join((scope.point, flags, crl.authority_key or b""))).hexdigest()
 
 
@@ -97,20 +115,43 @@ def check_covers(scope: Scope, covers: Literal["all", "user", "ca"], *, alone: b
         )
 
 
-def _check_dates(crl: Crl, now: datetime) -> None:
+def check_reasons(reasons: Collection[frozenset[int] | None]) -> None:
+    """Check that CRLs for some reasons only are together about all of them: else a certificate that was revoked for
+    another one would be good. None is a CRL for all reasons, which says nothing about where the others count.
+
+    Raises Refused (``crl-scope-unfit``). Source: RFC 5280 sections 5.2.5 and 6.3.3.
+    """
+    partial = [each for each in reasons if each is not None]
+    missing = sorted(_REASONS.keys() - frozenset[int]().union(*partial))
+    if partial and missing:
+        raise _scope_unfit(
+            f"nothing is said about {', '.join(_REASONS[each] for each in missing)}",
+            "Add the CRLs for the other reasons, or use one for all of them.",
+        )
+
+
+#: ReasonFlags by their numbers. Source: RFC 5280 section 4.2.1.13.
+_REASONS = {
+    1: "keyCompromise", 2: "cACompromise", 3: "affiliationChanged", 4: "superseded", 5: "cessationOfOperation",
+    6: "certificateHold", 7: "privilegeWithdrawn", 8: "aACompromise",
+}  # fmt: skip
+
+
+def _check_dates(crl: Crl, now: datetime, max_age: timedelta | None) -> None:
     if crl.this_update > now + TOLERATED_FUTURE:
         raise _refused("crl-from-the-future", f"The CRL is dated {crl.this_update:%Y-%m-%d %H:%M:%S}, yet to come.")
-    if crl.next_update is None:
-        raise _refused("crl-without-next-update", "The CRL does not say when the next one comes.")
-    if crl.next_update <= now:
-        raise _refused("crl-expired", f"The CRL expired at {crl.next_update:%Y-%m-%d %H:%M:%S}.")
+    end = end_of(crl, max_age)
+    if end is None:
+        raise _refused(
+            "crl-without-next-update",
+            "The CRL does not say when the next one comes.",
+            "To believe it for a while all the same, set max_age (--max-age).",
+        )
+    if end <= now:
+        raise _refused("crl-expired", f"The CRL expired at {end:%Y-%m-%d %H:%M:%S}.")
 
 
 def _check_scope(scope: Scope) -> None:
-    if scope.indirect:
-        raise _scope_unfit("it is an indirect CRL, with entries of other CAs", "Use the CA's own CRL.")
-    if scope.only_some_reasons:
-        raise _scope_unfit("it is about some reasons only", "Use the CA's CRL for all reasons.")
     if scope.only_attribute:
         raise _scope_unfit("it is about attribute certificates only", "Use the CRL about public-key certificates.")
     if scope.only_user and scope.only_ca:
@@ -128,10 +169,23 @@ def _check_newer(crl: Crl, before: Before) -> None:
         raise _refused("crl-older", f"The CRL is of {crl.this_update:%Y-%m-%d %H:%M:%S}, and one of {known} is known.")
 
 
-def _check_signature(crl: Crl, issuers: Sequence[CertificateInfo]) -> None:
-    named = [each for each in issuers if each.subject.key == crl.issuer.key]
+def _those_named(crl: Crl, signers: Signers, now: datetime) -> list[CertificateInfo]:
+    """The certificates with the name of the CRL's issuer. Source: RFC 5280 section 6.3.3 (b) and (f)."""
+    named = [each for each in signers.ca if each.subject.key == crl.issuer.key]
+    if named:
+        return named
+    named = [each for each in signers.others if each.subject.key == crl.issuer.key]
     if not named:
         raise _refused("crl-issuer-wrong", f"The CRL is of {crl.issuer.rfc4514}, not of this CA.")
+    if not crl.scope.indirect:
+        raise _refused("crl-issuer-wrong", f"The CRL of {crl.issuer.rfc4514} is about certificates of its own only.")
+    valid = [each for each in named if each.not_before <= now <= each.not_after]
+    if not valid:
+        raise _refused("crl-issuer-wrong", f"The certificate of {crl.issuer.rfc4514} is not valid now.")
+    return valid
+
+
+def _check_signature(crl: Crl, named: Sequence[CertificateInfo]) -> None:
     fitting = [each for each in named if not crl.authority_key or not each.ski or each.ski == crl.authority_key]
     if not fitting:
         raise _refused("crl-issuer-wrong", "The CRL is signed with a key of the CA that is not configured.")

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from intaglio.core import clock
@@ -19,10 +20,12 @@ from intaglio.validation.context import Validation
 from intaglio.validation.sources import fetching, ldap
 from intaglio.validation.sources.crl_checks import (
     Before,
+    Signers,
     about_of,
     check_covers,
     check_crl,
     check_same_scope,
+    end_of,
     identity_of,
 )
 from intaglio.validation.sources.fetching import Fetched, Known
@@ -86,6 +89,26 @@ async def fetch_all(
         await _attempt(SERIALS, _fetch_serials(validation, authority, before.get(SERIALS)), arrived, failures)
 
 
+async def fetch_rest(
+    validation: Validation,
+    authority: Authority,
+    before: Mapping[str, Part],
+    arrived: dict[str, Arrived],
+    failures: dict[str, IntaglioError],
+    room: AbstractAsyncContextManager[Any],
+) -> None:
+    """Fetch the complete CRLs that are not new, too: for those that are taken in together."""
+
+    async def again(part: CrlPart) -> Arrived | None:
+        fetched = await fetch_part(validation, authority, part, None, delta=False)
+        assert fetched is not None, "nothing was said to be known"
+        return await _believed(fetched, authority, part, before.get(part.name), room, delta=False)
+
+    for part in authority.crl.crls:
+        if part.name not in failures and not (part.name in arrived and arrived[part.name].is_new):
+            await _attempt(part.name, again(part), arrived, failures)
+
+
 async def _attempt(
     name: str, fetch: Awaitable[Arrived | None], arrived: dict[str, Arrived], failures: dict[str, IntaglioError]
 ) -> None:
@@ -108,14 +131,28 @@ async def _fetch_crl(
     delta: bool,
 ) -> Arrived | None:
     """A CRL that is new and passed its checks; None when the one that is known is still the newest."""
-    fetched = await fetch_part(validation, authority, part, known, delta=delta)
-    if known is not None and known["complete"] and (fetched is None or fetched.digest == known["digest"]):
+    seen = None if known is None or _end_moved(known, authority.crl.max_age) else known
+    fetched = await fetch_part(validation, authority, part, seen, delta=delta)
+    if seen is not None and seen["complete"] and (fetched is None or fetched.digest == seen["digest"]):
         if fetched is not None:
             fetched.close()
-        _require_current(known)
+        _require_current(seen)
         return None if fetched is None else Arrived(fetched, is_new=False)
     if fetched is None:
         return None
+    return await _believed(fetched, authority, part, known, room, delta=delta)
+
+
+async def _believed(
+    fetched: Fetched,
+    authority: Authority,
+    part: CrlPart,
+    known: Part | None,
+    room: AbstractAsyncContextManager[Any],
+    *,
+    delta: bool,
+) -> Arrived:
+    """A CRL that passed its checks; else the file is closed."""
     try:
         async with room:
             facts = await asyncio.to_thread(_checked, fetched, authority, part, known, delta=delta)
@@ -123,6 +160,13 @@ async def _fetch_crl(
         fetched.close()
         raise
     return Arrived(fetched, facts)
+
+
+def _end_moved(known: Part, max_age: timedelta | None) -> bool:
+    """Whether a CRL that does not say when it ends has to be looked at again, for that was set otherwise since."""
+    if not known["facts"].get("open_ended"):
+        return False
+    return max_age is None or known["next_update"] != known["this_update"] + max_age
 
 
 def _require_current(known: Part) -> None:
@@ -183,22 +227,28 @@ def _checked(
         raise Refused("The CRL is not used: a delta CRL needs a number.", code="crl-kind-wrong")
     number = None if known is None or known["crl_number"] is None else int(known["crl_number"])
     before = Before() if known is None else Before(number, known["this_update"])
-    check_crl(crl, authority.issuers, clock.now(), before)
+    if delta and crl.scope.reasons is not None:
+        raise Refused("The CRL is not used: a delta CRL for some reasons only.", code="crl-scope-unfit")
+    options = authority.crl
+    signers = Signers(authority.issuers, options.signers)
+    check_crl(crl, signers, clock.now(), before, max_age=options.max_age)
     check_covers(crl.scope, authority.crl.covers, alone=len(authority.crl.crls) == 1)
     if known is not None and not delta:  # a delta has to go with its complete CRL
         check_same_scope(crl.scope, known["facts"], part.url)
-    return _facts(crl)
+    return _facts(crl, options.max_age)
 
 
-def _facts(crl: Crl) -> dict[str, Any]:
+def _facts(crl: Crl, max_age: timedelta | None) -> dict[str, Any]:
     return {
         "number": crl.number,
         "base": crl.delta_base,
         "this_update": crl.this_update,
-        "next_update": crl.next_update,
+        "next_update": end_of(crl, max_age),
         "identity": identity_of(crl),
         "point": hashlib.sha256(crl.scope.point).hexdigest(),
+        "open_ended": crl.next_update is None,
         "about": about_of(crl.scope),
+        "reasons": None if crl.scope.reasons is None else sorted(crl.scope.reasons),
         "urls": list(crl.scope.urls)[:5],
         "keeps_expired": crl.keeps_expired,
     }

@@ -4,6 +4,9 @@
    until it ends.
 2. What is new is taken in by one transaction, together with how far each part has been read.
 
+CRLs that are about some reasons only may name the same certificate: they are taken in together, as one, whenever one of
+them is new.
+
 With delta CRLs, a set is kept at the highest number that is known: a complete CRL below it says nothing new, a delta
 counts when its base is not above it (RFC 5280 section 5.2.4).
 """
@@ -12,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -26,13 +29,13 @@ from intaglio.validation.authorities import reading
 from intaglio.validation.authorities.values import Authority
 from intaglio.validation.context import Validation
 from intaglio.validation.sources import importing, state
-from intaglio.validation.sources.crl_checks import check_together
-from intaglio.validation.sources.crl_fetching import UNCHANGED, Arrived, arrivals, fetch_all
+from intaglio.validation.sources.crl_checks import check_reasons, check_together
+from intaglio.validation.sources.crl_fetching import UNCHANGED, Arrived, arrivals, fetch_all, fetch_rest
 from intaglio.validation.sources.freshness import DELTA, SERIALS
 from intaglio.validation.sources.importing import Changes
 from intaglio.validation.sources.serial_list import serials
 from intaglio.validation.sources.state import Part
-from intaglio.x509.crl_reading import read_crl
+from intaglio.x509.crl_reading import Entry, read_crl
 
 #: Called before the commit of what was read: raises when another process has taken over.
 Confirm = Callable[[Transaction], Awaitable[None]]
@@ -78,6 +81,8 @@ async def look(
         before = await state.parts_of(view, authority.set_id)
     async with arrivals() as arrived:
         await fetch_all(validation, authority, before, arrived, looked.failures, room)
+        if _are_together(before, arrived) and _has_changed(authority, before, arrived):
+            await fetch_rest(validation, authority, before, arrived, looked.failures, room)
         async with room if any(each.is_new for each in arrived.values()) else contextlib.nullcontext():
             await _take_in(validation, authority, arrived, looked, confirm, progress)
     return looked
@@ -137,7 +142,11 @@ async def _apply(
     before = await state.parts_of(tx, authority.set_id)
     numbers = _numbers(names, before)
     changes = Changes()
-    await _forget_removed(tx, authority, names, before, changes)
+    together: dict[str, int] | None = None
+    if _are_together(before, arrived):
+        together = await _apply_together(tx, authority, before, numbers, arrived, looked, changes, progress)
+    if together is None or together:
+        await _forget_removed(tx, authority, names, before, changes, entries_too=together is None)
     for name in names:
         if name in looked.failures:
             error = looked.failures[name]
@@ -147,7 +156,7 @@ async def _apply(
             await state.note_ok(tx, authority.id, authority.set_id, name, numbers[name], **seen)
         else:
             try:
-                await _apply_part(tx, authority, name, numbers[name], arrived[name], changes, progress)
+                await _apply_part(tx, authority, name, numbers[name], arrived[name], together, changes, progress)
             except IntaglioError as error:
                 raise _Broken(name, error) from error
             looked.new.append(name)
@@ -180,6 +189,8 @@ async def _check_together(tx: Transaction, authority: Authority, new: list[str])
         return
     try:
         check_together({part["facts"].get("about", "all") for part in known}, authority.crl.covers)
+        reasons = [part["facts"].get("reasons") for part in known]
+        check_reasons([None if each is None else frozenset(each) for each in reasons])
     except IntaglioError as error:
         raise _Broken(last, error) from error
 
@@ -190,6 +201,7 @@ async def _apply_part(
     name: str,
     number: int,
     arrived: Arrived,
+    together: Mapping[str, int] | None,
     changes: Changes,
     progress: importing.Progress,
 ) -> None:
@@ -199,8 +211,11 @@ async def _apply_part(
         seen["facts"] = {}
         seen["entries"] = await importing.apply_serials(tx, set_id, serials(fetched.file), changes, progress)
     else:
-        seen |= await _apply_crl(tx, authority, name, number, arrived, changes, progress)
+        seen |= await _apply_crl(tx, authority, name, number, arrived, together, changes, progress)
     await state.note_ok(tx, authority.id, set_id, name, number, complete=True, **seen)
+
+
+_KEPT = ("identity", "point", "about", "urls", "keeps_expired", "reasons", "open_ended")
 
 
 async def _apply_crl(
@@ -209,6 +224,7 @@ async def _apply_crl(
     name: str,
     number: int,
     arrived: Arrived,
+    together: Mapping[str, int] | None,
     changes: Changes,
     progress: importing.Progress,
 ) -> dict[str, Any]:
@@ -220,19 +236,30 @@ async def _apply_crl(
         "crl_number": facts["number"],
         "this_update": facts["this_update"],
         "next_update": facts["next_update"],
-        "facts": {key: facts[key] for key in ("identity", "point", "about", "urls", "keeps_expired")},
+        "facts": {key: facts[key] for key in _KEPT},
     }
+    if together is not None:
+        if name.endswith(DELTA):
+            raise Refused("A delta CRL does not go with CRLs for some reasons only.", code="crl-scope-unfit")
+        _check_twice(facts["identity"], main, parts)
+        return {**seen, "entries": together[name], "facts": {**seen["facts"], _TOGETHER: True}}
     crl = await asyncio.to_thread(lambda: read_crl(arrived.fetched.read()))
     if name.endswith(DELTA):
         _check_delta(facts, parts.get(main), reached)
         if reached is None or facts["number"] > reached:
-            await importing.apply_delta(tx, set_id, number, crl.entries(), changes, progress)
+            await importing.apply_delta(tx, set_id, number, crl.entries(_names_of(authority)), changes, progress)
     elif reached is not None and facts["number"] is not None and facts["number"] < reached:
         pass  # what deltas said since then is known already
     else:
         _check_twice(facts["identity"], main, parts)
-        seen["entries"] = await importing.apply_crl(tx, set_id, number, crl.entries(), changes, progress)
+        entries = crl.entries(_names_of(authority))
+        seen["entries"] = await importing.apply_crl(tx, set_id, number, entries, changes, progress)
     return seen
+
+
+def _names_of(authority: Authority) -> frozenset[bytes]:
+    """Whose certificates the entries of an indirect CRL have to be about."""
+    return frozenset(each.subject.key for each in authority.issuers)
 
 
 def _reached(parts: Mapping[str, Part], main: str) -> int | None:
@@ -264,8 +291,70 @@ def _check_twice(identity: str, main: str, parts: Mapping[str, Part]) -> None:
             )
 
 
+# ---- CRLs for some reasons only --------------------------------------------------------------------------------------
+
+#: What the facts of a part say whose entries were taken in with those of the others; it stays so.
+_TOGETHER = "together"
+
+
+def _are_together(before: Mapping[str, Part], arrived: Mapping[str, Arrived]) -> bool:
+    """Whether the CRLs of an authority are taken in together: a certificate that is on two of them must not be
+    forgotten when it is no longer on one."""
+    return any(part["facts"].get(_TOGETHER) for part in before.values()) or any(
+        each.crl.get("reasons") is not None for each in arrived.values()
+    )
+
+
+def _has_changed(authority: Authority, before: Mapping[str, Part], arrived: Mapping[str, Arrived]) -> bool:
+    """Whether a CRL is new, or not read any more."""
+    is_new = any(each.is_new for name, each in arrived.items() if name != SERIALS)
+    return is_new or not before.keys() <= set(_names(authority))
+
+
+async def _apply_together(
+    tx: Transaction,
+    authority: Authority,
+    before: Mapping[str, Part],
+    numbers: Mapping[str, int],
+    arrived: Mapping[str, Arrived],
+    looked: Looked,
+    changes: Changes,
+    progress: importing.Progress,
+) -> dict[str, int]:
+    """Make the revoked certificates of a set those of all its CRLs; returns how many each of them has. Empty when
+    nothing is new, or one of them is missing: then the others wait for it."""
+    names = [part.name for part in authority.crl.crls]
+    new = [name for name in names if name in arrived and arrived[name].is_new]
+    if len(new) < len(names):
+        waits = Refused("The CRL waits for those about the other reasons.", code="crl-waits-for-others")
+        looked.failures |= dict.fromkeys(new, waits)
+        return {}
+    counts, reading, about = dict.fromkeys(new, 0), new[0], _names_of(authority)
+
+    def entries() -> Iterator[Entry]:
+        nonlocal reading
+        for reading in new:
+            for entry in read_crl(arrived[reading].fetched.read()).entries(about):
+                counts[reading] += 1
+                yield entry
+
+    try:
+        await importing.apply_crl(tx, authority.set_id, numbers[new[0]], entries(), changes, progress)
+    except IntaglioError as error:
+        raise _Broken(reading, error) from error
+    for number in {row["number"] for row in before.values()} - {numbers[new[0]]}:
+        await importing.forget_part(tx, authority.set_id, number, changes)
+    return counts
+
+
 async def _forget_removed(
-    tx: Transaction, authority: Authority, names: list[str], before: Mapping[str, Part], changes: Changes
+    tx: Transaction,
+    authority: Authority,
+    names: list[str],
+    before: Mapping[str, Part],
+    changes: Changes,
+    *,
+    entries_too: bool,
 ) -> None:
     """Forget the parts that the configuration does not have any more."""
     for name, row in before.items():
@@ -273,7 +362,7 @@ async def _forget_removed(
             continue
         if name == SERIALS:
             await importing.apply_serials(tx, authority.set_id, (), changes, lambda _: None)
-        elif not name.endswith(DELTA):
+        elif entries_too and not name.endswith(DELTA):
             await importing.forget_part(tx, authority.set_id, row["number"], changes)
         await state.forget(tx, authority.set_id, name)
 

@@ -18,7 +18,7 @@ from intaglio.validation.authorities import reading
 from intaglio.validation.authorities.values import Authority
 from intaglio.validation.context import Validation
 from intaglio.validation.sources import fetching, freshness, leases, state
-from intaglio.validation.sources.crl_checks import Before, check_covers, check_crl
+from intaglio.validation.sources.crl_checks import Before, Signers, check_covers, check_crl, check_reasons, end_of
 from intaglio.validation.sources.freshness import DELTA, SERIALS, State
 from intaglio.validation.sources.leases import Pull
 from intaglio.x509.crl_reading import read_crl
@@ -177,11 +177,15 @@ async def _fetched(validation: Validation, authority: Authority, part: Any, *, d
 def _judged(data: bytes, authority: Authority) -> str:
     """What a CRL says of itself, once it passed every check. Raises Refused, InvalidInput."""
     crl = read_crl(data)
-    check_crl(crl, authority.issuers, clock.now(), Before())
-    check_covers(crl.scope, authority.crl.covers, alone=len(authority.crl.crls) == 1)
-    entries = sum(1 for _ in crl.entries())
+    options = authority.crl
+    check_crl(crl, Signers(authority.issuers, options.signers), clock.now(), Before(), max_age=options.max_age)
+    check_covers(crl.scope, options.covers, alone=len(options.crls) == 1)
+    if len(options.crls) == 1:
+        check_reasons([crl.scope.reasons])
+    entries = sum(1 for _ in crl.entries(frozenset(each.subject.key for each in authority.issuers)))
     number = "without a number" if crl.number is None else f"number {crl.number}"
-    return f"CRL {number} of the configured CA, {entries} entries, until {crl.next_update:%Y-%m-%d %H:%M:%S} UTC."
+    end = end_of(crl, options.max_age)
+    return f"CRL {number} of the configured CA, {entries} entries, until {end:%Y-%m-%d %H:%M:%S} UTC."
 
 
 async def _check_serials(validation: Validation, authority: Authority) -> str:
