@@ -31,6 +31,10 @@ log = get_logger(__name__)
 _ATTEMPTS = 8
 _HOUR = timedelta(hours=1)
 _LONGEST_KEY = 200
+_ACTIONS = {
+    RevocationReason.CERTIFICATE_HOLD: ActionType.HOLD,
+    RevocationReason.REMOVE_FROM_CRL: ActionType.UNHOLD,
+}
 
 
 async def apply(enrollment: Enrollment, application: Application) -> Granted | Waiting:
@@ -44,9 +48,8 @@ async def apply(enrollment: Enrollment, application: Application) -> Granted | W
     application = replace(application, endpoint=endpoint)
     endpoint.require_admitted(application.applicant.source)
     wanted = _proven(application)
-    if endpoint.hourly_limit is not None:
-        await enrollment.limits.take(f"issued:{endpoint.id}", endpoint.hourly_limit, _HOUR)
     if endpoint.approval == "automatic":
+        await _count(enrollment, endpoint)
         return await _issue(enrollment, application, wanted)
     async with enrollment.database.transaction() as tx:
         subject = wanted.subject or wanted.given_subject
@@ -80,13 +83,15 @@ async def revoke(
     comment: str = "",
     compromise_date: datetime | None = None,
 ) -> None:
-    """Revoke a certificate of the endpoint's CA; the adapter has decided that the applicant may.
+    """Revoke a certificate of the endpoint's CA; the adapter has decided that the applicant may. The reason
+    certificateHold puts it on hold, removeFromCRL takes it off again.
 
     Raises NotFound (``certificate-unknown``), StateConflict (``already-in-state``) unless ``idempotent``, InvalidInput.
     """
+    kind = _ACTIONS.get(reason, ActionType.REVOKE)
     action = Action(
-        type=ActionType.HOLD if reason is RevocationReason.CERTIFICATE_HOLD else ActionType.REVOKE,
-        reason=reason.text,
+        type=kind,
+        reason=None if kind is ActionType.UNHOLD else reason.text,
         comment=comment or f"asked for at {endpoint.address}",
         compromiseDate=compromise_date,
         succeedIfAlreadyInRequestedState=idempotent,
@@ -184,12 +189,19 @@ async def _continue(enrollment: Enrollment, endpoint: Endpoint, request: approva
         return Waiting(request.id, approvals.RETRY_AFTER)
     if request.state != "issued":
         request.require_approved()
+        await _count(enrollment, endpoint)
     application = approvals.keyed(request.restored(endpoint), request)
     granted = await _issue(enrollment, application, _proven(application))
     if request.state != "issued":
         async with enrollment.database.transaction() as tx:
             await approvals.note_issued(tx, request, granted.id)
     return granted
+
+
+async def _count(enrollment: Enrollment, endpoint: Endpoint) -> None:
+    """Raise RateLimited when the endpoint has issued enough for this hour. Polls of a waiting request do not count."""
+    if endpoint.hourly_limit is not None:
+        await enrollment.limits.take(f"issued:{endpoint.id}", endpoint.hourly_limit, _HOUR)
 
 
 async def _issue(enrollment: Enrollment, application: Application, wanted: ProvenRequest) -> Granted:
