@@ -118,6 +118,16 @@ async def test_an_endpoint_issues_no_more_than_its_hourly_limit(
     assert 0 < refusal.value.retry_after <= 3600
 
 
+async def test_polls_of_a_waiting_request_do_not_count(enrollment: Enrollment, new_endpoint: NewEndpointAt) -> None:
+    endpoint, csr = await new_endpoint("est", approval="manual", hourly_limit=1), request()
+    for _ in range(3):
+        waiting = await pipeline.apply(enrollment, wish(endpoint, csr))
+    assert isinstance(waiting, Waiting)
+    await request_administration.approve_request(enrollment, OPERATOR, waiting.request_id)
+    for _ in range(3):
+        await granted(enrollment, wish(endpoint, csr))
+
+
 async def test_a_request_waits_until_somebody_approves_it(enrollment: Enrollment, new_endpoint: NewEndpointAt) -> None:
     endpoint, csr = await new_endpoint("est", approval="manual"), request()
     first = await pipeline.apply(enrollment, wish(endpoint, csr))
