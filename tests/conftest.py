@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,6 +19,22 @@ settings.register_profile(
 )
 settings.register_profile("long", settings.get_profile("default"), derandomize=False, max_examples=5_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+#: Folders whose tests start programs and wait for them: they come first, so that no long file is left for the end of a
+#: run, when the other processes have nothing to do any more.
+_LONG = ("interop", "integration", "browser", "cli", "console", "server", "db")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long folders first; the order of tests within a file stays."""
+    here = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        folder = item.path.relative_to(here).parts[0]
+        return _LONG.index(folder) if folder in _LONG else len(_LONG)
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(trylast=True)

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.folders import fast_folder
 from tests.support.product import Product
 
 
 @pytest.fixture
 def fresh() -> Iterator[Product]:
     """A data folder that does not exist yet."""
-    with tempfile.TemporaryDirectory(prefix="intaglio-init-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix="intaglio-init-", dir=fast_folder(), ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o711)
         yield Product(folder)

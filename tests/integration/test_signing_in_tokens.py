@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.folders import fast_folder
 from tests.support.product import Product, eventually
 from tests.support.tokens import PIN, SoftHsm
 
@@ -89,7 +90,7 @@ class House:
 
 @pytest.fixture(scope="module")
 def house() -> Iterator[House]:
-    with tempfile.TemporaryDirectory(prefix="intaglio-tokens-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix="intaglio-tokens-", dir=fast_folder(), ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o711)
         made = House(folder)

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import ocsp
 from tests.integration import pki as helper
 from tests.support.eventually import eventually as reached
+from tests.support.folders import fast_folder
 from tests.support.pki import Pki, certificate_request
 from tests.support.product import NewProduct, Product, eventually
 from tests.support.programs import run
@@ -49,7 +50,7 @@ class House:
 
 @pytest.fixture(scope="module")
 def house() -> Iterator[House]:
-    with tempfile.TemporaryDirectory(prefix="intaglio-tokens-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix="intaglio-tokens-", dir=fast_folder(), ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o711)
         made = House(folder)

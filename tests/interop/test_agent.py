@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from tests.interop.automation import Domain, arguments, once, running
+from tests.support.folders import fast_folder
 from tests.support.product import Product, eventually
 from tests.support.programs import program, run
 
@@ -296,7 +297,7 @@ def test_memory_is_demanded_where_it_was_asked_for(domain: Domain) -> None:
 
 
 def test_the_last_good_certificate_outlives_the_server(tmp_path_factory: pytest.TempPathFactory) -> None:
-    with tempfile.TemporaryDirectory(prefix="intaglio-agent-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix="intaglio-agent-", dir=fast_folder(), ignore_cleanup_errors=True) as name:
         place = Path(name)
         place.chmod(0o711)
         own = Product(place)

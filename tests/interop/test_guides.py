@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.folders import fast_folder
 from tests.support.product import PATIENCE, Product
 
 _GUIDES = Path(__file__).resolve().parents[2] / "docs" / "guides"
@@ -74,7 +75,7 @@ def _free_port() -> int:
 @pytest.fixture(scope="module")
 def newcomer() -> Iterator[tuple[Product, str]]:
     """A server on which somebody has followed the first steps, and what he saw."""
-    with tempfile.TemporaryDirectory(prefix="intaglio-guide-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix="intaglio-guide-", dir=fast_folder(), ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o711)
         product = Product(folder)

@@ -6,13 +6,12 @@ import json
 import os
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from tests.support.programs import PATIENCE, attempt, program, refused, run
+from tests.support.commands import SCRIPT, intaglio
+from tests.support.programs import PATIENCE, Outcome, program, refused, run
 
-_INTAGLIO = Path(sys.executable).with_name("intaglio")
 _PASSWORD, _OTHER = "correct horse battery staple", "another purple elephant dances"
 
 
@@ -28,15 +27,23 @@ class Desk:
         return self.folder / name
 
     def keytool(self, *arguments: str | Path) -> str:
-        return run(str(_INTAGLIO), "keytool", *arguments, cwd=self.folder)
+        said = self._say(*arguments)
+        assert said.status == 0, said.output
+        return said.output
 
     def refused(self, *arguments: str | Path) -> str:
-        return refused(str(_INTAGLIO), "keytool", *arguments, cwd=self.folder)
+        said = self._say(*arguments)
+        assert said.status != 0, said.output
+        return said.output
 
     def json(self, *arguments: str | Path) -> object:
-        done = attempt(str(_INTAGLIO), "keytool", *arguments, "--json", cwd=self.folder)
-        assert done.status == 0, done.output
-        return json.loads(done.stdout)
+        said = self._say(*arguments, "--json")
+        assert said.status == 0, said.output
+        return json.loads(said.stdout)
+
+    def _say(self, *arguments: str | Path) -> Outcome:
+        environment = {**os.environ, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+        return intaglio("keytool", *arguments, environment=environment, cwd=self.folder)
 
     def openssl(self, *arguments: str | Path) -> str:
         return run("openssl", *arguments, cwd=self.folder)
@@ -352,7 +359,7 @@ def test_no_password_is_ever_seen_by_ps(desk: Desk) -> None:
     """The password arrives late on a descriptor, so that the process is certainly alive when ps looks."""
     reading, writing = os.pipe()
     command = [
-        str(_INTAGLIO), "keytool", "key", "generate", "--out", "client.key", "--password-fd", str(reading),
+        str(SCRIPT), "keytool", "key", "generate", "--out", "client.key", "--password-fd", str(reading),
     ]  # fmt: skip
     process = subprocess.Popen(command, cwd=desk.folder, pass_fds=(reading,), stdout=subprocess.DEVNULL)
     try:
@@ -372,6 +379,6 @@ def test_no_password_is_ever_seen_by_ps(desk: Desk) -> None:
 
 def test_no_command_takes_a_password_as_an_argument() -> None:
     for noun in ("key generate", "key protect", "csr", "cert", "p12 create", "p12 extract", "p12 convert", "inspect"):
-        told = run(str(_INTAGLIO), "keytool", *noun.split(), "--help")
+        told = run(str(SCRIPT), "keytool", *noun.split(), "--help")
         assert "--password-file" in told
         assert "--password " not in told

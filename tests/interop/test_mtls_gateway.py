@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.support.folders import fast_folder
 from tests.support.product import PATIENCE, Product, eventually
 from tests.support.programs import attempt, run
 
@@ -60,7 +61,7 @@ class Behind:
 
 @pytest.fixture(scope="module")
 def behind() -> Iterator[Behind]:
-    with tempfile.TemporaryDirectory(prefix="intaglio-gateway-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix="intaglio-gateway-", dir=fast_folder(), ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o711)
         product = Product(folder)

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
+from tests.support.folders import fast_folder
 from tests.support.product import Product
 from tests.support.programs import run
 
@@ -80,7 +81,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with tempfile.TemporaryDirectory(prefix="intaglio-postgresql-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix="intaglio-pg-", dir=fast_folder(), ignore_cleanup_errors=True) as name:
         top = Path(name)
         top.chmod(0o711)
         (top / "pki").mkdir()
@@ -111,7 +112,7 @@ def server() -> Iterator[Server]:
 def product_on(server: Server) -> Iterator[Product]:
     """A product that has not been prepared, and a database that it reaches as localhost."""
     server.start_with("database", "DNS:localhost")
-    with tempfile.TemporaryDirectory(prefix="intaglio-product-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix="intaglio-product-", dir=fast_folder(), ignore_cleanup_errors=True) as name:
         made = Product(Path(name), DATABASE_URL=server.url("localhost"))
         yield made
         made.stop()

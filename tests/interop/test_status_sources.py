@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from tests.interop.conftest import Pki
 from tests.interop.ingress import free_port, listens
+from tests.support.folders import fast_folder
 from tests.support.openssl_ca import Issued, OpensslCa
 from tests.support.product import Product, eventually
 from tests.support.programs import attempt, program, run
@@ -25,7 +26,7 @@ _LOOPBACK = '["127.0.0.0/8", "::1/128"]'
 @pytest.fixture(scope="module")
 def va() -> Iterator[Product]:
     """An installation that gives out the status of others' certificates."""
-    with tempfile.TemporaryDirectory(prefix="intaglio-va-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix="intaglio-va-", dir=fast_folder(), ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o711)
         started = Product(folder)

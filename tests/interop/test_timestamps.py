@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.clocks import Chronyd
+from tests.support.folders import fast_folder
 from tests.support.product import Product, eventually
 from tests.support.programs import Outcome, attempt, run
 
@@ -57,7 +58,7 @@ class Stamping:
 
 @pytest.fixture(scope="module")
 def stamping() -> Iterator[Stamping]:
-    with tempfile.TemporaryDirectory(prefix="intaglio-stamps-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix="intaglio-stamps-", dir=fast_folder(), ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o711)
         chronyd = Chronyd(folder / "chrony")

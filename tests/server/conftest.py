@@ -13,6 +13,7 @@ from tests.server import management_client
 from tests.server.management_client import Management
 from tests.server.running import House
 from tests.support.database import MakeStage, Stage
+from tests.support.folders import fast_folder
 
 from intaglio.core.secrets import MasterKey
 
@@ -21,7 +22,7 @@ from intaglio.core.secrets import MasterKey
 def new_house(database_url: str) -> Iterator[Callable[..., House]]:
     """Makes servers on a database of this test's own, not yet started; settings as keyword arguments in capitals."""
     made: list[House] = []
-    with tempfile.TemporaryDirectory(prefix="intaglio-house-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix="intaglio-house-", dir=fast_folder(), ignore_cleanup_errors=True) as name:
 
         def new(database: str | None = database_url, **settings: str) -> House:
             folder = Path(name) / f"house-{len(made)}"
@@ -37,7 +38,7 @@ def new_house(database_url: str) -> Iterator[Callable[..., House]]:
 @pytest.fixture(scope="module")
 def house() -> Iterator[House]:
     """One running server with two workers and an embedded database, shared by the tests of a module."""
-    with tempfile.TemporaryDirectory(prefix="intaglio-house-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix="intaglio-house-", dir=fast_folder(), ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o711)
         one = House(folder, None, WORKERS="2", REQUEST_LIMIT="65536", REQUEST_TIMEOUT="1.5", HEALTH__HOST="127.0.0.1")

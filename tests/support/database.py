@@ -14,7 +14,6 @@ import asyncio
 import fcntl
 import os
 import secrets
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,13 +27,13 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import pytest
 import pytest_asyncio
+from tests.support.folders import fast_folder
 
 from intaglio.core.secrets import MasterKey
 from intaglio.db.engine import Database
 from intaglio.keystore.service import KeyStore
 
 _SUPERVISOR = Path(__file__).with_name("postgres_supervisor.py")
-_ROOM = 2 << 30  # octets
 
 
 @pytest.fixture(scope="session")
@@ -159,7 +158,7 @@ def keystore(master_key: MasterKey) -> Iterator[KeyStore]:
 @pytest.fixture
 def postgres_folder() -> Iterator[Path]:
     """A folder in which a test may run an embedded PostgreSQL of its own (pytest's own folders are closed to it)."""
-    with tempfile.TemporaryDirectory(prefix="intaglio-pg-") as name:
+    with tempfile.TemporaryDirectory(prefix="intaglio-pg-", dir=fast_folder()) as name:
         folder = Path(name)
         folder.chmod(0o711)
         yield folder
@@ -167,7 +166,7 @@ def postgres_folder() -> Iterator[Path]:
 
 def _start_or_join() -> str:
     controller = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
-    folder = _fast_folder() / f"intaglio-test-{os.getuid()}-{controller}-{_started(controller)}"
+    folder = fast_folder() / f"intaglio-test-{os.getuid()}-{controller}-{_started(controller)}"
     folder.mkdir(mode=0o711, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         raise RuntimeError(f"{folder} belongs to somebody else")
@@ -194,13 +193,6 @@ def _supervise(folder: Path, controller: int) -> str:
     if not url:
         raise RuntimeError(f"the test database does not start: {(folder / 'supervisor.log').read_text()[-2000:]}")
     return url
-
-
-def _fast_folder() -> Path:
-    """Memory when there is enough of it (cloning a database takes 6 ms instead of 120), else the usual place."""
-    memory = Path("/dev/shm")
-    roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > _ROOM
-    return memory if roomy else Path(tempfile.gettempdir())
 
 
 def _started(pid: int) -> str:

@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.commands import SCRIPT, intaglio
+from tests.support.folders import fast_folder
 from tests.support.programs import Outcome
 
 from intaglio.core.errors import Unavailable
@@ -26,7 +27,6 @@ from intaglio.server.runtime import Runtime, read_runtime
 #: Seconds after which something that should happen counts as not happening.
 PATIENCE = 60.0
 NewProduct = Callable[..., "Product"]
-_COMMAND = Path(sys.executable).with_name("intaglio")
 
 
 class Product:
@@ -54,21 +54,14 @@ class Product:
         """Environment of every command on this folder."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("INTAGLIO_")}
         own = {f"INTAGLIO_{name}": value for name, value in self.settings.items()}
-        search = os.pathsep.join([str(_COMMAND.parent), inherited.get("PATH", os.defpath)])
+        search = os.pathsep.join([str(SCRIPT.parent), inherited.get("PATH", os.defpath)])
         return {**inherited, **own, "PATH": search, "INTAGLIO_DATA_DIR": str(self.data), "NO_COLOR": "1"}
 
     def attempt(self, *arguments: str | Path, stdin: str = "", cwd: Path | None = None) -> Outcome:
         """Run ``intaglio`` to its end, whatever that is."""
-        done = subprocess.run(
-            [_COMMAND, *map(str, arguments)],
-            input=stdin.encode(),
-            capture_output=True,
-            check=False,
-            timeout=PATIENCE,
-            cwd=cwd or self.work,
-            env=self.environment,
+        return intaglio(
+            *arguments, stdin=stdin.encode(), cwd=cwd or self.work, environment=self.environment, patience=PATIENCE
         )
-        return Outcome(done.returncode, done.stdout, (done.stdout + done.stderr).decode())
 
     def run(self, *arguments: str | Path, stdin: str = "", cwd: Path | None = None) -> str:
         """What ``intaglio`` says when it succeeds."""
@@ -86,7 +79,7 @@ class Product:
         """Serve until :meth:`stop`; returns when the server is ready."""
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [*self.launcher, _COMMAND, "serve"], env=self.environment, cwd=self.work, stdout=log, stderr=log
+                [*self.launcher, SCRIPT, "serve"], env=self.environment, cwd=self.work, stdout=log, stderr=log
             )
         eventually(self._ready_or_dead, what=lambda: f"the server gets ready: {self.log.read_text()[-3000:]}")
         assert self.process.poll() is None, self.log.read_text()[-3000:]
@@ -126,7 +119,7 @@ class Product:
 @pytest.fixture(scope="session")
 def product() -> Iterator[Product]:
     """A running server with an embedded database, shared by the tests of this process."""
-    with tempfile.TemporaryDirectory(prefix="intaglio-product-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix="intaglio-product-", dir=fast_folder(), ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o711)  # as root the embedded PostgreSQL runs as an account that must pass through
         started = Product(folder)
@@ -141,7 +134,7 @@ def product() -> Iterator[Product]:
 def new_product() -> Iterator[NewProduct]:
     """A function that makes a data folder of its own; what was started on it is ended after the test, however it is."""
     made: list[Product] = []
-    with tempfile.TemporaryDirectory(prefix="intaglio-own-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix="intaglio-own-", dir=fast_folder(), ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o711)  # as root the embedded PostgreSQL runs as an account that must pass through
 
