@@ -284,6 +284,20 @@ async def test_a_key_destroyed_while_its_token_is_away_is_destroyed_there_later(
     assert signer.key_id.hex not in house.hsm.pkcs11_tool("one", "--list-objects")
 
 
+async def test_keys_that_stay_in_a_token_that_is_removed_are_named(house: House) -> None:
+    await house.add()
+    signer = await house.generate()
+    house.hsm.take_away()
+    async with house.database.transaction() as tx:
+        await house.keystore.destroy(tx, signer.key_id)
+    assert await erase_due(house.database, house.keystore) == 0
+    await token_admin.remove_token(house.tokens, OPERATOR, "main")
+    async with house.database.read() as view:
+        query = select(audit_record.c.detail).where(audit_record.c.action == "hsm-token.remove")
+        assert (await view.scalar(query))["still_there"] == [str(signer.key_id)]
+    house.hsm.put_back()
+
+
 @pytest.mark.parametrize("algorithm", [P256, KeyAlgorithm.RSA_2048, KeyAlgorithm.ED25519])
 async def test_a_software_key_moves_into_a_token_and_only_a_kept_copy_can_go_back(
     house: House, algorithm: KeyAlgorithm

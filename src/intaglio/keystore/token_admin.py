@@ -167,8 +167,12 @@ async def remove_token(tokens: Tokens, principal: Principal, name: str) -> None:
             )
         await tx.execute(delete(hsm_token).where(_C.name == name))
         leftover = private_key.c.provider == PREFIX + name
-        await tx.execute(update(private_key).where(leftover).values(erasure_due=False))
-        record(tx, principal, "hsm-token.remove", "hsm-token", name)
+        due = leftover & private_key.c.erasure_due
+        left = [str(row["id"]) for row in await tx.all(select(private_key.c.id).where(due).order_by(private_key.c.id))]
+        await tx.execute(update(private_key).where(due).values(erasure_due=False))
+        # What was destroyed here and is still in the token stays there: whoever has it must know.
+        facts: dict[str, Any] = {"still_there": left[:50]} if left else {}
+        record(tx, principal, "hsm-token.remove", "hsm-token", name, **facts)
         tx.changed_configuration()
 
 

@@ -116,7 +116,9 @@ async def save(validation: Validation, principal: Principal, spec: DirectorySpec
             made = {"id": directory_id, "name": spec.name, "created_by": principal.name, "created_at": tx.now}
             await tx.execute(insert(_D).values(**made, **values))
         verb = "change" if known else "create"
-        record(tx, principal, f"status-directory.{verb}", "status-directory", spec.name, url=spec.url)
+        facts: dict[str, Any] = {name: getattr(spec, name) for name in ("url", "start_tls", "user_name")}
+        facts["password"] = "kept" if "sealed" not in values else "set" if values["sealed"] else "none"
+        record(tx, principal, f"status-directory.{verb}", "status-directory", spec.name, **facts)
         return _views([await _row(tx, spec.name)])[0]
 
 
