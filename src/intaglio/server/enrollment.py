@@ -7,10 +7,13 @@ import importlib
 from collections.abc import Callable
 from typing import Final
 
+from sqlalchemy import text
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from intaglio.authority.directory import Snapshot
 from intaglio.core.settings import Settings
+from intaglio.db.engine import Transaction
 from intaglio.server.deferred import DeferredApp
 from intaglio.server.services import Services
 
@@ -22,6 +25,7 @@ _PATHS: Final = {
     "cmp": (("/.well-known/cmp", "/cmp"), True),
     "pages": (("/urls",), False),
 }
+_ANY_EST: Final = text("SELECT EXISTS (SELECT FROM enrollment_endpoint WHERE protocol = 'est' AND enabled)")
 
 
 class EnrollmentProtocols:
@@ -74,3 +78,21 @@ def _maker(services: Services, protocol: str) -> Callable[[], ASGIApp]:
         return Starlette(routes=importlib.import_module(name).routes(services.enrollment))
 
     return make
+
+
+async def client_anchors(view: Transaction, snapshot: Snapshot) -> list[bytes]:
+    """Certificates of the CAs (DER) whose certificates clients of EST endpoints come with."""
+    if not await view.scalar(_ANY_EST):
+        return []
+    from intaglio.enrollment.storage import load_endpoints
+    from intaglio.enrollment.values import Protocol
+    from intaglio.x509.certificates import read_certificates
+
+    found: list[bytes] = []
+    for endpoint in await load_endpoints(view, Protocol.EST):
+        ca = snapshot.cas.get(endpoint.ca_id)
+        if not endpoint.enabled or ca is None:
+            continue
+        found += [key.certificate.der for key in ca.keys.values() if key.certificate is not None]
+        found += [each.der for text in endpoint.options.trusted for each in read_certificates(text)]
+    return found
