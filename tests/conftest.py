@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
 
     def place(item: pytest.Item) -> int:
-        folder = item.path.relative_to(here).parts[0]
+        folder = item.path.relative_to(here).parts[0] if here in item.path.parents else ""
         return _LONG.index(folder) if folder in _LONG else len(_LONG)
 
     items.sort(key=place)
