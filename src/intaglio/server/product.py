@@ -115,14 +115,16 @@ async def _identity(services: Services, listener: str) -> ServerIdentity | None:
 async def _trust(services: Services, listener: str) -> Sequence[bytes]:
     """The client CAs of all organizations, with their earlier keys too: what those issued may still be valid.
 
-    For enrolment, those of all trust domains.
+    For enrolment, those of all trust domains and those whose certificates an EST endpoint takes: clients choose by
+    these names. What such a certificate is worth is for each application to judge.
     """
     if listener not in ("gateway", "enroll"):
         return ()
     snapshot = await services.authority.snapshot()
     if listener == "enroll":
         async with services.database.read() as view:
-            return anchors_of(snapshot, [each for each in await load_all(view) if each.state != "retired"])
+            domains = anchors_of(snapshot, [each for each in await load_all(view) if each.state != "retired"])
+            return [*domains, *await enrollment.client_anchors(view, snapshot)]
     clients = [ca for ca in snapshot.cas.values() if ca.kind == "client" and ca.state != "deleted"]
     return [key.certificate.der for ca in clients for key in ca.keys.values() if key.certificate is not None]
 
