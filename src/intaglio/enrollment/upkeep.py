@@ -22,7 +22,7 @@ PASS_SECONDS: Final = 60.0
 KEPT: Final = timedelta(days=7)
 
 
-async def run_enrollment_upkeep(database: Database) -> None:
+async def run_common_upkeep(database: Database) -> None:
     """Once a minute, until cancelled."""
     troubles = Troubles()
     while True:

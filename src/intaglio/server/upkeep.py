@@ -7,6 +7,7 @@ import asyncio
 from intaglio.enrollment.acme.upkeep import run_acme_upkeep
 from intaglio.enrollment.cmp.upkeep import run_cmp_upkeep
 from intaglio.enrollment.scep.upkeep import run_scep_upkeep
+from intaglio.enrollment.upkeep import run_common_upkeep
 from intaglio.mtls.access.upkeep import run_access_upkeep
 from intaglio.mtls.automation.upkeep import run_automation_upkeep
 from intaglio.mtls.drills.schedule import run_drill_upkeep
@@ -30,6 +31,7 @@ async def run_mtls_upkeep(services: Services) -> None:
 async def run_enrollment_upkeep(services: Services) -> None:
     """All of it, until cancelled."""
     async with asyncio.TaskGroup() as group:
+        group.create_task(run_common_upkeep(services.database))
         group.create_task(run_acme_upkeep(services.enrollment))
         group.create_task(run_cmp_upkeep(services.enrollment))
         group.create_task(run_scep_upkeep(services.enrollment))
