@@ -71,6 +71,18 @@ async def test_a_signer_of_indirect_crls_counts_no_longer_than_his_certificate(
     assert (await reader.look()).failures[""].code == "crl-issuer-wrong"
 
 
+async def test_what_a_signer_said_who_is_not_trusted_any_more_is_not_answered_from(
+    files: FileServer, ca: ForeignCa, open_reader: Open
+) -> None:
+    signer = ForeignCa("CRL Service")
+    files.files["all.crl"] = crl(signer, 1, {2: None}, extensions=(scope(indirect=True),), about={2: ca.subject})
+    reader = await open_reader({"url": files.url("all.crl")}, crl_issuers=signer.pem)
+    await reader.look()
+    assert (await reader.state()).stale_reason is None
+    await _change(reader, crl_issuers="")
+    assert (await reader.state()).stale_reason == "source-never-complete"
+
+
 # ---- some reasons only -----------------------------------------------------------------------------------------------
 
 
@@ -202,3 +214,24 @@ async def test_another_age_counts_for_the_crl_that_is_known(
     assert state.next_update == state.this_update + timedelta(hours=3)
     await _change(reader, max_age=None)
     assert (await reader.look()).failures[""].code == "crl-without-next-update"
+
+
+# ---- two that name the same ------------------------------------------------------------------------------------------
+
+
+async def test_what_two_crls_name_stays_revoked_until_neither_does(
+    files: FileServer, ca: ForeignCa, open_reader: Open
+) -> None:
+    former = {"one": {1: None, 2: None}, "two": {2: None, 3: None}}
+    for name, revoked in former.items():
+        files.files[name] = crl(ca, 1, revoked, extensions=(scope(f"http://x.example/{name}"),))
+    parts = [{"name": name, "url": files.url(name)} for name in former]
+    reader = await open_reader(*parts)
+    await reader.look()
+    assert await reader.statuses() == dict.fromkeys((1, 2, 3), "revoked")
+    files.files["two"] = crl(ca, 2, {3: None}, extensions=(scope("http://x.example/two"),))
+    await reader.look()
+    assert await reader.statuses() == dict.fromkeys((1, 2, 3), "revoked")
+    files.files["one"] = crl(ca, 2, {1: None}, extensions=(scope("http://x.example/one"),))
+    await reader.look()
+    assert await reader.statuses() == dict.fromkeys((1, 3), "revoked")

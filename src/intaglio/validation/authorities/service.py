@@ -221,7 +221,8 @@ async def _look_again(tx: Transaction, found: Authority, spec: AuthoritySpec) ->
     if found.source != "crl":
         return
     values: dict[str, Any] = {"etag": None, "last_modified": None, "digest": None}
-    if {each.spki for each in found.issuers} - {each.spki for each in read_certificates(spec.issuers)}:
+    before = {each.spki for each in (*found.issuers, *found.crl.signers)}
+    if before - {each.spki for each in (*read_certificates(spec.issuers), *(spec.crl.signers if spec.crl else ()))}:
         values["complete"] = False
     await tx.execute(update(_S).where(_S.c.set_id == found.set_id).values(**values))
 

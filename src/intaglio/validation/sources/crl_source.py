@@ -253,7 +253,14 @@ async def _apply_crl(
     else:
         _check_twice(facts["identity"], main, parts)
         entries = crl.entries(_names_of(authority))
-        seen["entries"] = await importing.apply_crl(tx, set_id, number, entries, changes, progress)
+        crls = authority.crl.crls
+        # With deltas that cannot be; what two CRLs name is then forgotten when the one that named it last does not.
+        among_others = len(crls) > 1 and not any(part.has_delta for part in crls)
+        seen["entries"] = await importing.apply_crl(
+            tx, set_id, number, entries, changes, progress, among_others=among_others
+        )
+        if changes.overlap:
+            seen["facts"][_TOGETHER] = True
     return seen
 
 

@@ -41,10 +41,12 @@ Progress = Callable[[int], None]
 
 @dataclass
 class Changes:
-    """Certificates of a set whose status changed: how many, and which, as long as they are few."""
+    """Certificates of a set whose status changed: how many, and which, as long as they are few. ``overlap``: a CRL
+    named some that another one of the set names, too."""
 
     count: int = 0
     serials: list[bytes] = field(default_factory=list)
+    overlap: bool = False
 
     def add(self, count: int, serials: Sequence[bytes]) -> None:
         self.count += count
@@ -69,12 +71,24 @@ async def unhurried(tx: Transaction) -> AsyncIterator[None]:
 
 
 async def apply_crl(
-    tx: Transaction, set_id: UUID, part: int, entries: Iterable[Entry], changes: Changes, progress: Progress
+    tx: Transaction,
+    set_id: UUID,
+    part: int,
+    entries: Iterable[Entry],
+    changes: Changes,
+    progress: Progress,
+    *,
+    among_others: bool = False,
 ) -> int:
-    """Make the revoked certificates of a part exactly those of a complete CRL. Returns how many there are."""
+    """Make the revoked certificates of a part exactly those of a complete CRL. Returns how many there are.
+
+    ``among_others``: look whether another part names one of them.
+    """
     await _copy(tx, _CRL_TABLE, _crl_lines(entries), progress)
     where = {"set": set_id, "part": part}
     number = int(await tx.scalar(text("SELECT count(*) FROM incoming_crl")))
+    if among_others and await tx.scalar(text(_OVERLAP), where):
+        changes.overlap = True
     await _run(tx, _CRL_CHANGED, where, changes)
     await _run(tx, _CRL_GONE, where, changes)
     await tx.execute(text("DROP TABLE incoming_crl"))
@@ -143,6 +157,13 @@ _CRL_TABLE = (
     "reason smallint, invalidity_at timestamptz) ON COMMIT DROP"
 )
 _LIST_TABLE = "CREATE TEMPORARY TABLE incoming_list (serial bytea NOT NULL) ON COMMIT DROP"
+
+_OVERLAP = """
+SELECT EXISTS (
+    SELECT FROM incoming_crl AS given JOIN status_entry AS known USING (serial)
+    WHERE known.set_id = :set AND known.part <> :part AND known.state <> 0 AND given.state <> 0
+)
+"""
 
 # Common table expressions, of which the last, "changed", has the serial numbers that changed.
 # Of a certificate that a CRL names twice, revoked counts before held. In the order of the index, which is faster.
