@@ -11,7 +11,7 @@ from tests.browser.conftest import NewCode, NewVisit
 from tests.browser.enrolment import CREATE, READY, Enrolment, Visit, hosts
 
 _PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
-_SCREENS = {
+SCREENS = {
     "light": {"viewport": {"width": 1280, "height": 800}},
     "dark": {"viewport": {"width": 1280, "height": 800}, "color_scheme": "dark"},
     "phone": _PHONE,
@@ -19,11 +19,11 @@ _SCREENS = {
 }
 
 
-@pytest.mark.parametrize("screen", _SCREENS)
+@pytest.mark.parametrize("screen", SCREENS)
 def test_axe_finds_nothing_wrong_in_any_state(
     new_visit: NewVisit, enrolment: Enrolment, new_code: NewCode, tmp_path: Path, screen: str
 ) -> None:
-    visit = new_visit(**_SCREENS[screen]).open(enrolment.page_url)
+    visit = new_visit(**SCREENS[screen]).open(enrolment.page_url)
     for number, act in enumerate([_nothing, _send_nothing, _send_wrong, _enrol, _other_tab, _test]):
         act(visit, new_code)
         visit.page.screenshot(path=tmp_path / f"{number}.png", full_page=True)

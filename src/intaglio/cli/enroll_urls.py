@@ -12,6 +12,13 @@ from intaglio.cli.listing import All, Filter, Limit, Sort, listed
 urls = noun("Where certificates are asked for, with commands to copy.")
 
 
+#: Where the file comes from that the commands name.
+_TRUST = (
+    "Clients trust platform-ca.pem, the certificate behind this server's own; leave it out where yours is trusted:",
+    "  intaglio tls ca-certificate --out platform-ca.pem",
+)
+
+
 @command(
     urls,
     "urls",
@@ -26,7 +33,7 @@ def urls_(cli: Cli, filter: Filter = None, sort: Sort = None, limit: Limit = 100
     if not rows:
         cli.out.note("No endpoint is switched on. Create one: intaglio enroll endpoint create.")
         raise typer.Exit
-    lines: list[str] = []
+    lines = [*_TRUST, ""]
     for row in rows:
         lines += [f"{row['address']} ({row['ca']}, {row['profile']})", *(f"  {url}" for url in row["urls"])]
         lines += [*_commands(row), ""]

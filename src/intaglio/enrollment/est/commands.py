@@ -15,7 +15,7 @@ def commands(endpoint: Endpoint, base: Bases) -> list[Command]:
         Command(
             "CA certificates",
             f"{url}/cacerts",
-            (f"curl --cacert server-ca.pem {url}/cacerts | base64 -d | openssl pkcs7 -inform DER -print_certs",),
+            (f"curl --cacert platform-ca.pem {url}/cacerts | base64 -d | openssl pkcs7 -inform DER -print_certs",),
         ),
         Command(
             "Enrol with OpenSSL and curl",
@@ -23,7 +23,7 @@ def commands(endpoint: Endpoint, base: Bases) -> list[Command]:
             (
                 "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -keyout device.key "
                 "-subj /CN=device-1 -outform DER | base64 > device.b64",
-                f"curl --cacert server-ca.pem{_login(endpoint)} -H 'Content-Type: application/pkcs10' "
+                f"curl --cacert platform-ca.pem{_login(endpoint)} -H 'Content-Type: application/pkcs10' "
                 f"--data-binary @device.b64 {url}/simpleenroll "
                 "| base64 -d | openssl pkcs7 -inform DER -print_certs > device.pem",
             ),
@@ -33,8 +33,8 @@ def commands(endpoint: Endpoint, base: Bases) -> list[Command]:
             f"{url}/simplereenroll",
             (
                 "openssl req -new -key device.key -subj /CN=device-1 -outform DER | base64 > renewal.b64",
-                "curl --cacert server-ca.pem --cert device.pem --key device.key -H 'Content-Type: application/pkcs10' "
-                f"--data-binary @renewal.b64 {url}/simplereenroll "
+                "curl --cacert platform-ca.pem --cert device.pem --key device.key "
+                f"-H 'Content-Type: application/pkcs10' --data-binary @renewal.b64 {url}/simplereenroll "
                 "| base64 -d | openssl pkcs7 -inform DER -print_certs",
             ),
         ),
@@ -44,13 +44,13 @@ def commands(endpoint: Endpoint, base: Bases) -> list[Command]:
             (
                 "pki --gen --type ecdsa --size 256 --outform pem > device.key",
                 "pki --req --in device.key --type ecdsa --dn CN=device-1 --outform pem > device.req",
-                f"pki --est --url {base.https} --in device.req --cacert server-ca.pem --cacert issuing.pem "
+                f"pki --est --url {base.https} --in device.req --cacert platform-ca.pem --cacert issuing.pem "
                 f"--cacert root.pem{_user(endpoint)} --outform pem > device.pem",
             ),
         )
         if endpoint.name == DEFAULT_LABEL
         else Command(
-            "Keys and names that are wanted", f"{url}/csrattrs", (f"curl --cacert server-ca.pem {url}/csrattrs",)
+            "Keys and names that are wanted", f"{url}/csrattrs", (f"curl --cacert platform-ca.pem {url}/csrattrs",)
         ),
     ]
 
