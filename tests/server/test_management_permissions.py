@@ -18,6 +18,7 @@ from intaglio.server.management.app import PREFIX, management_app
 _CA, _ORGANIZATION = "/cas/none~none", "/organizations/none"
 _SERIAL = f"{_CA}/certificates/AA"
 _SIGNER, _CREDENTIAL = f"/validation/signers/{UUID(int=0)}", f"/validation/credentials/{UUID(int=0)}"
+_ENDPOINT, _REQUEST = "/enrollment/endpoints/acme/none", f"/enrollment/requests/{UUID(int=0)}"
 
 #: What a user may do who holds no permission: what concerns himself, and what everybody is told.
 FREE = {
@@ -77,6 +78,16 @@ NEEDED: dict[Permission, set[str]] = {
         *("POST /timestamping/issuers/none/csr", "PUT /timestamping/issuers/none/certificate"),
         "POST /timestamping/issuers/none/renew",
     },
+    Permission.ENROLLMENT_VIEW: {
+        *("GET /enrollment/tenants", "GET /enrollment/endpoints", f"GET {_ENDPOINT}", "GET /enrollment/options/acme"),
+        *("GET /enrollment/urls", f"GET {_ENDPOINT}/credentials", "GET /enrollment/requests", f"GET {_REQUEST}"),
+    },
+    Permission.ENROLLMENT_MANAGE: {
+        *("POST /enrollment/tenants", "DELETE /enrollment/tenants/none", "POST /enrollment/endpoints"),
+        *(f"PATCH {_ENDPOINT}", f"DELETE {_ENDPOINT}", f"POST {_ENDPOINT}/credentials"),
+        f"DELETE {_ENDPOINT}/credentials/eab/none",
+    },
+    Permission.ENROLLMENT_APPROVE: {f"POST {_REQUEST}/approve", f"POST {_REQUEST}/reject"},
     Permission.VALIDATION_VIEW: {
         *("GET /validation/profiles", "GET /validation/responder", "GET /validation/database"),
         *("GET /validation/authorities", "GET /validation/authorities/none", "GET /validation/directories"),
@@ -128,6 +139,9 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /validation/credentials/issue": {"ca": "none~none", "subject": "CN=x"},
     "POST /validation/credentials": {"pkcs12": "AAAA", "password": "x"},
     f"POST {_SIGNER}/certificate": {"certificate": certificates.authority("Any").pem.decode()},
+    "POST /enrollment/tenants": {"name": "none"},
+    "POST /enrollment/endpoints": {"protocol": "acme", "ca": "none~none", "profile": "none"},
+    f"POST {_ENDPOINT}/credentials": {"kind": "eab"},
     "PATCH /profiles/none": {"changes": {}},
     "PATCH /settings/none": {"values": {}},
     "PUT /server-certificates/none": {"certificate": "x", "key": "x"},
@@ -150,6 +164,9 @@ def operations(management: Management) -> set[str]:
         shown = path.removeprefix("/api/v1").replace("{ca}", "none~none").replace("{serial}", "AA")
         if path.startswith(f"{PREFIX}/validation/"):
             shown = re.sub(r"\{(signer_id|credential)\}", str(UUID(int=0)), shown)
+        if path.startswith(f"{PREFIX}/enrollment/"):
+            shown = shown.replace("{protocol}", "acme").replace("{id}", str(UUID(int=0))).replace("{kind}", "eab")
+            shown = shown.replace("{credential}", "none")
         shown = re.sub(r"\{\w+\}", "none", shown.replace("{seq}", "1"))
         found |= {f"{method.upper()} {shown}" for method in methods}
     return found - {"POST /login", "POST /logout"}
