@@ -153,6 +153,14 @@ def test_any_octets_in_the_place_of_a_certificate_issuer_are_refused_in_good_ord
         list(crl.entries({Name.from_der(_NAMES[0]).key}))
 
 
+def test_more_reasons_than_there_are_are_refused_at_once() -> None:
+    scope = der.sequence(der.implicit(3, b"\x00" + b"\xff" * 300_000))
+    with pytest.raises(IntaglioError):
+        read_crl(_assembled(b"", idp=scope))
+    some = read_crl(_assembled(b"", idp=der.sequence(der.implicit(3, b"\x07\x7f\x80")))).scope
+    assert some.reasons == frozenset(range(1, 9))
+
+
 def test_remove_from_crl_belongs_into_deltas() -> None:
     entry = crls.revoked_entry(b"\x07", _NOW, 8)
     with pytest.raises(IntaglioError):

@@ -36,6 +36,7 @@ _UNDERSTOOD = frozenset(
 _LONGEST_SERIAL = 40  # octets; RFC 5280 has 20, some CAs have more
 _MOST_REMEMBERED = 50_000
 _MOST_NAMES, _DIRECTORY_NAME = 20, 0xA4
+_MOST_REASON_OCTETS = 2  # nine of them are defined
 _BEGIN, _END = b"-----BEGIN X509 CRL-----", b"-----END X509 CRL-----"
 
 
@@ -251,6 +252,8 @@ def _scope(extension: ext.Extension | None) -> Scope:
 
 def _reasons(content: bytes) -> frozenset[int]:
     octets, _ = der.decode_bit_string(content)
+    if len(octets) > _MOST_REASON_OCTETS:
+        raise der.not_der("there are not as many reasons")
     bits = int.from_bytes(octets)
     return frozenset(number for number in range(8 * len(octets)) if bits >> (8 * len(octets) - 1 - number) & 1)
 
