@@ -22,6 +22,8 @@ _START_ATTEMPTS = 3
 _PORT_TAKEN = "in use by another program"
 _PUBLICATION_SECONDS = 5.0
 _CALL = "curl -sS --fail-with-body --cacert platform.pem --cert alice.pem -H Content-Type:application/json \\\n "
+_EST = "curl -sS --fail --cacert platform.pem -H Content-Type:application/pkcs10 --data-binary @thermostat.csr"
+_FROM_PKCS7 = "| base64 -d | openssl pkcs7 -inform DER -print_certs"
 _CRL_NUMBER = "openssl crl -inform DER -in issuing.crl -noout -crlnumber"
 _SERVER_LOG = "server.log"
 _SERVICE_LOG = "service.log"
@@ -137,6 +139,13 @@ class Demo:
                 Step("Carol has a code to make a certificate in her browser", self._make_code),
                 Step("The page where she does that is there", self._look_at_page),
                 Step("TLS lets anybody in, mutual TLS tells them apart", self._compare),
+            ],
+            "Enrolment by standard protocols": [
+                Step("Devices may ask by EST", self._open_est),
+                Step("A thermostat with a password has a certificate, made with curl alone", self._enroll_by_est),
+                Step("It renews with the certificate itself", self._renew_by_est),
+                Step("A base station with a shared secret has one, by OpenSSL's CMP client", self._enroll_by_cmp),
+                Step("certbot and all others that speak ACME find their directory", self._open_acme),
             ],
             "Trust services": [
                 Step("A timestamp issuer is certified by the issuing CA", self._create_timestamp_issuer),
@@ -382,6 +391,71 @@ class Demo:
     def _compare(self) -> str:
         output = self.walk.run("intaglio mtls demo tls-vs-mtls")
         return f"{output.count(' yes')} outcomes as expected"
+
+    # -- enrolment by standard protocols -----------------------------------------------------------------------------
+
+    def _open_est(self) -> str:
+        self.walk.run(
+            "intaglio ca edit demo~issuing --add-profile est-digital-signature --add-profile cmp-digital-signature"
+        )
+        self.walk.run(
+            "intaglio enroll endpoint create --protocol est --name things \\\n"
+            "  --ca demo~issuing --profile est-digital-signature",
+            expect="Created est/things",
+        )
+        self.walk.environment["EST"] = url = f"{self.installation.url('enroll')}/.well-known/est/things"
+        return url
+
+    def _enroll_by_est(self) -> str:
+        self.walk.run("intaglio enroll credential create est/things --name thermostat --out thermostat.password")
+        self.walk.run(
+            "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -keyout thermostat.key \\\n"
+            "  -subj /CN=thermostat -outform DER | base64 > thermostat.csr"
+        )
+        self.walk.show("EST=" + self.walk.environment["EST"])
+        login = "--user thermostat:$(cat thermostat.password)"
+        self.walk.run(f"{_EST} \\\n  {login} $EST/simpleenroll {_FROM_PKCS7} > thermostat.pem")
+        self.walk.run(
+            "openssl verify -x509_strict -CAfile root.pem -untrusted issuing.pem thermostat.pem",
+            expect="thermostat.pem: OK",
+        )
+        return self._end_of("thermostat.pem")
+
+    def _renew_by_est(self) -> str:
+        proof = "--cert thermostat.pem --key thermostat.key"
+        self.walk.run(f"{_EST} \\\n  {proof} $EST/simplereenroll {_FROM_PKCS7} > renewed.pem")
+        self.walk.run(
+            "openssl verify -x509_strict -CAfile root.pem -untrusted issuing.pem renewed.pem", expect="renewed.pem: OK"
+        )
+        return self._end_of("renewed.pem")
+
+    def _enroll_by_cmp(self) -> str:
+        self.walk.run(
+            "intaglio enroll endpoint create --protocol cmp --name stations \\\n"
+            "  --ca demo~issuing --profile cmp-digital-signature",
+            expect="Created cmp/stations",
+        )
+        self.walk.run("intaglio enroll credential create cmp/stations --kind mac --name station-1 --out station.secret")
+        self.walk.run("openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out station.key")
+        self.walk.run(
+            f"openssl cmp -cmd ir -server {self.installation.url('public')}/.well-known/cmp/p/stations \\\n"
+            "  -ref station-1 -secret file:station.secret -newkey station.key -subject /CN=station-1 \\\n"
+            "  -certout station.pem"
+        )
+        self.walk.run(
+            "openssl verify -x509_strict -CAfile root.pem -untrusted issuing.pem station.pem", expect="station.pem: OK"
+        )
+        return self._end_of("station.pem")
+
+    def _open_acme(self) -> str:
+        self.walk.run(
+            "intaglio enroll endpoint create --protocol acme --name web \\\n"
+            "  --ca demo~issuing --profile privatessl-tls-server",
+            expect="certbot certonly",
+        )
+        url = f"{self.installation.url('enroll')}/acme/main/demo~issuing/privatessl-tls-server/directory"
+        self.walk.run(f"curl -sS --fail --cacert platform.pem {url}", expect='"newOrder"')
+        return f"{self.installation.url('enroll')}/urls/main shows all of them"
 
     # -- trust services ----------------------------------------------------------------------------------------------
 
