@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -18,7 +19,7 @@ from intaglio.core.errors import Forbidden, InvalidInput, NotFound, Refused, Sta
 from intaglio.core.principal import Permission
 from intaglio.db.listing import ListQuery
 from intaglio.mtls.access import ingresses
-from intaglio.mtls.drills import rotation, runbook, service
+from intaglio.mtls.drills import rotation, runbook, service, silence
 from intaglio.mtls.drills.models import drill
 from intaglio.mtls.drills.probes import Network
 from intaglio.mtls.drills.rotation import rotation_drill
@@ -33,6 +34,12 @@ async def status(house: House, check: str) -> Status:
     await house.settled()
     report = await make_report(house.mtls, OPERATOR, "demo")
     return next(each.status for each in report.results if each.id == check)
+
+
+@pytest.fixture
+def short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who does not refuse in silence is asked for two seconds only."""
+    monkeypatch.setattr(service, "refused_in_silence", partial(silence.refused_in_silence, patience=2.0))
 
 
 async def test_revocation_drill_measures_every_ingress_and_passes(house: House) -> None:
@@ -79,13 +86,14 @@ async def test_ingress_that_decides_by_itself_is_judged_by_its_bound(house: Hous
     assert float(row.observed.removesuffix(" s")) > 600
 
 
-async def test_ingress_that_fails_open_fails_the_drill(house: House) -> None:
+async def test_ingress_that_fails_open_fails_the_drill(house: House, short_silence: None) -> None:
     await house.ingress(fail_mode="open")
     found = await revocation_drill(house.mtls, OPERATOR, "prod.example")
     assert [row.passed for row in found.rows if "no status is known" in row.step] == [False]
 
 
-async def test_ingress_that_cannot_be_reached_fails_the_drill(house: House) -> None:
+async def test_ingress_that_cannot_be_reached_fails_the_drill(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "_KNOWN_SECONDS", 2.0)
     await house.ingress(type="gateway")
     authority, _ = self_made(ca=True)
     network = Network({"web": "https://127.0.0.1:1/"}, authority.public_bytes(Encoding.PEM))
