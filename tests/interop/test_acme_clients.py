@@ -174,7 +174,7 @@ def test_certbot_gets_a_certificate_for_several_names_renews_and_revokes_it(lab:
     revoke = ("revoke", "--cert-name", names[0], "--reason", "superseded", "--no-delete-after-revoke")
     good(certbot(lab, tmp_path, *revoke, "--server", lab.directory))
     shown = lab.product.json("cert", "show", "--ca", lab.pki.issuing, f"{second.serial_number:x}")
-    assert (shown["status"], shown["reason"]) == ("revoked", "superseded")
+    assert (shown["state"], shown["reason"]) == ("revoked", "superseded")
     again = certbot(lab, tmp_path, *revoke, "--server", lab.directory)
     assert "revoked" in again.output
 

@@ -10,10 +10,11 @@ import httpx
 import pytest_asyncio
 from starlette.applications import Starlette
 from tests.support.acme_client import AcmeClient, Key, certificate_request, new_key
-from tests.support.authority import OPERATOR, make_hierarchy
+from tests.support.authority import OPERATOR
 from tests.support.eventually import eventually
 
 from intaglio.audit.refusals import RefusalRecorder
+from intaglio.authority.cas.values import CreatedCa
 from intaglio.authority.context import Authority
 from intaglio.core.secrets import MasterKey
 from intaglio.db.engine import Database
@@ -138,9 +139,8 @@ async def watch(database: Database) -> AsyncIterator[Watch]:
 
 @pytest_asyncio.fixture
 async def house(
-    authority: Authority, organization: str, master_key: MasterKey, watch: Watch
+    authority: Authority, hierarchy: tuple[CreatedCa, CreatedCa], master_key: MasterKey, watch: Watch
 ) -> AsyncIterator[House]:
-    await make_hierarchy(authority, organization)
     refusals = RefusalRecorder(authority.database)
     enrollment = Enrollment(authority, Gateway(authority), master_key, watch, refusals)
     async with serving(enrollment, Validations()) as made:
@@ -169,3 +169,14 @@ class serving:
     async def __aexit__(self, *_: object) -> None:
         await self._house.http.aclose()
         await self._house.app.acme.close()
+
+
+def problem(answer: httpx.Response, kind: str, status: int) -> dict[str, Any]:
+    """The problem document; it is of this type."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    document: dict[str, Any] = answer.json()
+    assert document["type"] == f"urn:ietf:params:acme:error:{kind}", document
+    assert document["status"] == status
+    assert document["detail"]
+    return document

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 from uuid import UUID
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, text
 
 from intaglio.authority.directory import CaView
 from intaglio.core.clock import rfc3339
@@ -23,10 +23,10 @@ from intaglio.enrollment.acme import models
 from intaglio.enrollment.acme.accounts import audit, require_current_terms
 from intaglio.enrollment.acme.authorizations import Authorization, load_many, make, require_room, usable
 from intaglio.enrollment.acme.call import Answer, Call, Links
-from intaglio.enrollment.acme.errors import PREFIX, InvalidProfile, Malformed, ResourceUnknown
+from intaglio.enrollment.acme.errors import PREFIX, AlreadyReplaced, InvalidProfile, Malformed, ResourceUnknown
 from intaglio.enrollment.acme.identifiers import Identifier, check_policy, read_identifiers
 from intaglio.enrollment.acme.options import later
-from intaglio.enrollment.acme.replacement import replaced_certificate, require_not_replaced
+from intaglio.enrollment.acme.replacement import replaced_certificate
 from intaglio.gateway.validity import parse_moment
 
 Status = Literal["pending", "ready", "processing", "valid", "invalid"]
@@ -140,7 +140,7 @@ async def new_order(call: Call) -> Answer:
     async with call.acme.enrollment.database.transaction() as tx:
         not_before, not_after = _dates(call, ca, profile, tx.now)
         if replaced is not None:
-            await require_not_replaced(tx, replaced)
+            await _require_not_replaced(tx, replaced)
         proofs = await usable(tx, call.who.id, identifiers)
         missing = [each for each in identifiers if each not in proofs]
         if missing:
@@ -187,6 +187,17 @@ async def load(view: Transaction, account_id: UUID, order_id: UUID) -> tuple[Acm
     order = AcmeOrder.of(row)
     proofs = await load_many(view, order.authorizations) if order.state in ("open", "invalid") else {}
     return order, proofs
+
+
+async def _require_not_replaced(tx: Transaction, certificate_id: UUID) -> None:
+    """Raise AlreadyReplaced when another order that has not come to nothing replaces the certificate."""
+    # Whoever replaces the same one at the same time waits until this order is there to be seen.
+    await tx.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": certificate_id.int & (1 << 62) - 1})
+    query = select(_O).where(_O.c.replaces == certificate_id, _O.c.state != "invalid")
+    for row in await tx.all(query):
+        order = AcmeOrder.of(row)
+        if order.status(await load_many(tx, order.authorizations), tx.now) != "invalid":
+            raise AlreadyReplaced("Another order replaces this certificate.", remedy="Order without replaces.")
 
 
 def _profile(call: Call, ca: CaView) -> str:

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import select
-
 from intaglio.asn1 import der
 from intaglio.authority import certificates
 from intaglio.authority.certificates import StoredCertificate
@@ -18,13 +16,11 @@ from intaglio.authority.directory import CaView
 from intaglio.core.errors import InvalidInput, NotFound
 from intaglio.core.identifiers import serial_octets
 from intaglio.db.engine import Transaction
-from intaglio.enrollment.acme import models
 from intaglio.enrollment.acme.call import Call
-from intaglio.enrollment.acme.errors import AlreadyReplaced, Malformed, ResourceUnknown, Unauthorized
+from intaglio.enrollment.acme.errors import Malformed, ResourceUnknown, Unauthorized
 from intaglio.enrollment.acme.identifiers import Identifier
 from intaglio.enrollment.acme.strict_json import decode_base64url, encode_base64url
 
-_O: Final = models.order
 _LONGEST: Final = 200  # characters
 
 
@@ -86,13 +82,3 @@ def names_of(certificate: StoredCertificate) -> set[Identifier]:
         elif kind == "iPAddress":
             found.add(Identifier("ip", value))
     return found
-
-
-async def require_not_replaced(tx: Transaction, certificate_id: UUID) -> None:
-    """Raise AlreadyReplaced when another order that has not come to nothing replaces it."""
-    query = select(_O.c.id).where(
-        _O.c.replaces == certificate_id,
-        (_O.c.state.in_(("processing", "valid"))) | ((_O.c.state == "open") & (_O.c.expires_at > tx.now)),
-    )
-    if await tx.scalar(query.limit(1)) is not None:
-        raise AlreadyReplaced("Another order replaces this certificate.", remedy="Order without replaces.")
