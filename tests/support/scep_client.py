@@ -15,10 +15,11 @@ from urllib.parse import quote
 import httpx
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from intaglio.asn1 import der
+from intaglio.asn1.signature_schemes import SignatureScheme
 from intaglio.core import clock
 from intaglio.enrollment.scep import messages
 from intaglio.enrollment.scep.messages import MessageType
@@ -29,7 +30,7 @@ from intaglio.x509.cms.identifiers import CipherName, attribute
 from intaglio.x509.cms.signed import read_signed_data
 from intaglio.x509.cms.signing import sign
 
-PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 
 @functools.lru_cache
@@ -96,14 +97,14 @@ class Device:
             builder = builder.add_extension(each, critical=False)
         if challenge is not None:
             builder = builder.add_attribute(x509.oid.AttributeOID.CHALLENGE_PASSWORD, challenge.encode())
-        return builder.sign(key or self.key, hashes.SHA256()).public_bytes(Encoding.DER)
+        return builder.sign(key or self.key, _hash_of(key or self.key)).public_bytes(Encoding.DER)
 
     def self_signed(self, subject: str = "CN=device-1") -> CertificateInfo:
         """What a device without a certificate signs with."""
         name, now = x509.Name.from_rfc4514_string(subject), clock.now()
         builder = x509.CertificateBuilder(name, name, self.key.public_key(), x509.random_serial_number())
         builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
-        return read_certificate(builder.sign(self.key, hashes.SHA256()).public_bytes(Encoding.DER))
+        return read_certificate(builder.sign(self.key, _hash_of(self.key)).public_bytes(Encoding.DER))
 
     async def message(
         self,
@@ -132,7 +133,8 @@ class Device:
         if nonce is not None:
             attributes.append(attribute(messages.SENDER_NONCE, der.octet_string(nonce)))
         signer = self.certificate or self.self_signed()
-        return sign(content, signer, self.key, digest=digest, attributes=attributes, signing_time=at)
+        scheme = _SHA_1 if digest == "sha1" else None
+        return sign(content, signer, self.key, digest=digest, attributes=attributes, signing_time=at, scheme=scheme)
 
     async def post(self, message: bytes) -> httpx.Response:
         return await self.http.post(self.path, params={"operation": "PKIOperation"}, content=message)
@@ -198,6 +200,17 @@ def transaction_of(key: PrivateKey) -> bytes:
     """The id that many clients derive from their key."""
     spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha1(spki, usedforsecurity=False).hexdigest().encode()
+
+
+def _hash_of(key: PrivateKey) -> hashes.SHA256 | None:
+    return None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+
+
+def _sign_with_sha_1(key: Any) -> Any:
+    return lambda data: key.sign(data, padding.PKCS1v15(), hashes.SHA1())
+
+
+_SHA_1 = SignatureScheme(der.sequence(der.oid("1.2.840.113549.1.1.5"), der.null()), _sign_with_sha_1)
 
 
 def _text(info: Any, oid: str) -> str | None:
