@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from intaglio.enrollment import settings as enrollment_settings
 from intaglio.gateway import settings as gateway_settings
 from intaglio.mtls import settings as mtls_settings
 from intaglio.platform import live_settings, outgoing
@@ -18,7 +19,9 @@ from intaglio.timestamping import settings as timestamping_settings
 from intaglio.validation import settings as validation_settings
 
 #: Where groups are defined: importing these makes all of them known, whatever else a process has imported.
-_DEFINED_IN = (gateway_settings, mtls_settings, outgoing, timestamping_settings, validation_settings)
+_DEFINED_IN = (
+    enrollment_settings, gateway_settings, mtls_settings, outgoing, timestamping_settings, validation_settings,
+)  # fmt: skip
 
 router = APIRouter(tags=["settings"])
 

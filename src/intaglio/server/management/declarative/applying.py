@@ -23,7 +23,7 @@ from intaglio.mtls.access.policy_values import PolicyCase
 from intaglio.mtls.identities import domains, lifetimes, names, registry, revoking, rotation
 from intaglio.mtls.identities.values import Kind
 from intaglio.platform import live_settings
-from intaglio.server.management.declarative import partners, signers, status, timestamps, tokens
+from intaglio.server.management.declarative import endpoints, partners, signers, status, timestamps, tokens
 from intaglio.server.management.declarative.document import (
     DeclaredDomain,
     DeclaredExternalRoot,
@@ -92,6 +92,8 @@ class _Run:
             "ocsp signer": self._put_signer,
             "timestamp issuer": self._put_timestamps,
             "token": self._put_token,
+            "enrolment tenant": self._put_endpoint,
+            "enrolment endpoint": self._put_endpoint,
         }
         await steps[step.section](step)
 
@@ -103,6 +105,9 @@ class _Run:
 
     async def _put_token(self, step: Step) -> None:
         self.notes += await tokens.put(self._services.tokens, self._principal, step)
+
+    async def _put_endpoint(self, step: Step) -> None:
+        self.notes += await endpoints.put(self._services.enrollment, self._principal, step)
 
     async def _put_timestamps(self, step: Step) -> None:
         self.notes += await timestamps.put(self._services.timestamps, self._principal, step)
@@ -274,6 +279,9 @@ class _Run:
             return
         if step.section == "token":
             await tokens.delete(self._services.tokens, self._principal, step)
+            return
+        if step.section in ("enrolment tenant", "enrolment endpoint"):
+            await endpoints.delete(self._services.enrollment, self._principal, step)
             return
         if step.section == "timestamp issuer":
             await timestamps.delete(self._services.timestamps, self._principal, step)

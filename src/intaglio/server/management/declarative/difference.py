@@ -16,6 +16,7 @@ from intaglio.server.management.declarative.document import (
     DeclaredOrganization,
     Document,
 )
+from intaglio.server.management.declarative.endpoints import endpoint_steps, gone_endpoints
 from intaglio.server.management.declarative.partners import gone_partners, partner_steps
 from intaglio.server.management.declarative.signers import gone_signers, signer_steps
 from intaglio.server.management.declarative.status import gone_status, status_steps
@@ -52,11 +53,13 @@ def difference(wanted: Document, current: Document, *, prune: bool) -> list[Step
     steps += [*_domains(wanted, current), *_identities(wanted, current)]
     steps += [*_policies(wanted, current), *_ingresses(wanted, current), *partner_steps(wanted, current)]
     steps += [*status_steps(wanted, current), *signer_steps(wanted, current), *timestamp_steps(wanted, current)]
+    steps += endpoint_steps(wanted, current)
     if prune:
         # Pipelines, ingresses, then identities: a trust domain ends when it has none. CAs of trust domains go last.
         # Status authorities refer to CAs, too. Tokens go when no key is in them any more.
         removals = [*gone_partners(wanted, current), *_gone_from_trust(wanted, current), *removals]
         removals = [*gone_signers(wanted, current), *gone_status(wanted, current), *removals]
+        removals = [*gone_endpoints(wanted, current), *removals]  # they refer to CAs
         removals = [*gone_timestamp_issuers(wanted, current), *removals, *gone_tokens(wanted, current)]
     return steps + removals
 

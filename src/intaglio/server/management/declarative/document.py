@@ -1,5 +1,6 @@
 """The document: organizations, CAs, custom profiles, live settings, trust domains, identities, policies, ingresses,
-pipelines, outbound credentials, status authorities with their directories and signers, timestamp issuers, tokens.
+pipelines, outbound credentials, status authorities with their directories and signers, timestamp issuers, tokens,
+tenants and endpoints of enrolment.
 
 Nothing in it is secret.
 """
@@ -13,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from intaglio.authority.cas.values import NewExternalRoot, NewIssuing, NewRoot
 from intaglio.core.errors import InvalidInput
+from intaglio.enrollment.administration import DEFAULT_TENANT
+from intaglio.enrollment.values import Approval, Protocol
 from intaglio.mtls.access.ingress_values import FORWARDS
 from intaglio.profiles import registry
 from intaglio.server.problems import json_pointer
@@ -297,6 +300,34 @@ class DeclaredTimestampIssuer(SignerOptions):
         return self
 
 
+class DeclaredTenant(_Value):
+    """A partition of enrolment; the tenant ``main`` is made with its first endpoint."""
+
+    name: str
+    description: str = ""
+
+
+class DeclaredEndpoint(_Value):
+    """A place at which certificates are asked for; CA, profile and tenant are said once. Its credentials are made by
+    command."""
+
+    protocol: Protocol
+    name: str
+    tenant: str = DEFAULT_TENANT
+    ca: str
+    profile: str
+    enabled: bool = True
+    approval: Approval = "automatic"
+    networks: list[str] = Field(default=[], max_length=100)
+    hourly_limit: int | None = Field(default=None, ge=1, le=10_000_000)
+    options: dict[str, Any] = {}
+
+    @property
+    def address(self) -> str:
+        """What it is known by: ``protocol/name``."""
+        return f"{self.protocol}/{self.name}"
+
+
 class Document(_Value):
     """Everything that can be declared. A section that is left out is left alone."""
 
@@ -315,6 +346,8 @@ class Document(_Value):
     ocsp_signers: list[DeclaredOcspSigner] | None = None
     timestamp_issuers: list[DeclaredTimestampIssuer] | None = None
     tokens: list[DeclaredToken] | None = None
+    enrollment_tenants: list[DeclaredTenant] | None = None
+    enrollment_endpoints: list[DeclaredEndpoint] | None = None
 
     @model_validator(mode="after")
     def _each_once(self) -> Document:
@@ -329,6 +362,8 @@ class Document(_Value):
         _require_unique((each.reference for each in self.ocsp_signers or ()), "OCSP signer")
         _require_unique((each.name for each in self.timestamp_issuers or ()), "timestamp issuer")
         _require_unique((each.name for each in self.tokens or ()), "token")
+        _require_unique((each.name for each in self.enrollment_tenants or ()), "enrolment tenant")
+        _require_unique((each.address for each in self.enrollment_endpoints or ()), "enrolment endpoint")
         _require_unique((each.name for each in self.organizations or ()), "organization")
         _require_unique((str(each.get("id")) for each in self.profiles or ()), "profile")
         return self

@@ -30,6 +30,7 @@ from intaglio.server.management.declarative.document import (
     DeclaredRoot,
     Document,
 )
+from intaglio.server.management.declarative.endpoints import read_endpoints, read_tenants
 from intaglio.server.management.declarative.partners import read_outbound, read_pipelines
 from intaglio.server.management.declarative.signers import read_signers
 from intaglio.server.management.declarative.status import read_authorities, read_directories
@@ -64,6 +65,8 @@ async def read(services: Services, principal: Principal) -> Document:
         ocsp_signers=await read_signers(services.validation, principal),
         timestamp_issuers=await read_timestamp_issuers(services.timestamps, principal),
         tokens=await read_tokens(services.tokens, principal),
+        enrollment_tenants=await read_tenants(services.enrollment, principal),
+        enrollment_endpoints=await read_endpoints(services.enrollment, principal),
     )
 
 

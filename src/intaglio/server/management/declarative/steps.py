@@ -9,7 +9,7 @@ from typing import Any, Literal
 Section = Literal[
     "settings", "profile", "organization", "members", "ca", "trust domain", "identity", "policy", "ingress",
     "pipeline", "outbound credential", "status directory", "status authority",
-    "ocsp signer", "timestamp issuer", "token",
+    "ocsp signer", "timestamp issuer", "token", "enrolment tenant", "enrolment endpoint",
 ]
 Action = Literal["create", "change", "delete"]
 
