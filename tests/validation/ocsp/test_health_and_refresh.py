@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from types import SimpleNamespace
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
@@ -99,6 +100,25 @@ async def test_a_key_that_does_not_sign_is_503_and_named(
         assert [call.kwargs["code"] for call in log.calls] == ["token-unavailable"], "one line for all of them"
     await eventually(lambda: _is_up(client))
     assert (await post(client, about(ca, 7))).response_status.name == "SUCCESSFUL"
+
+
+async def test_asking_for_health_costs_one_signature_for_each_key_that_can_be_away(
+    client: httpx.AsyncClient, establish: Establish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former, present = ForeignCa("Rolling"), ForeignCa("Rolling")
+    rolling = SimpleNamespace(pem=former.pem + present.pem, certify_signer=present.certify_signer)
+    await establish(rolling, "rolling", "basic", key="rsa-3072")  # two keys of a CA, one signer
+    await establish(ForeignCa("Quick"), "quick", "basic")
+    assert await _is_up(client)
+    signed, usual = [], Signer.sign
+
+    async def counted(self: Signer, data: bytes) -> bytes:
+        signed.append(self.key_id)
+        return await usual(self, data)
+
+    monkeypatch.setattr(Signer, "sign", counted)
+    assert await _is_up(client)
+    assert len(signed) == 1
 
 
 async def test_an_answer_still_asked_for_is_made_anew_before_its_end_while_the_old_one_is_given(

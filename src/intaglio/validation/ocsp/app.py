@@ -87,6 +87,30 @@ class OcspApp:
             task.cancel()
         await self.responder.close()
 
+    def at_once(self, scope: Scope, body: bytes) -> tuple[int, tuple[tuple[bytes, bytes], ...], bytes] | None:
+        """Status, headers and body of the answer to a request that arrived whole, when it is in memory or differs from
+        one that is by its nonce; None: call."""
+        limits, method, path = self.responder.limits, scope["method"], scope["path"]
+        if (
+            not self.responder.current
+            or head_octets(scope) > limits.max_header_octets
+            or len(body) > limits.max_body_octets
+            or (limits.listen_limit and self.running >= limits.listen_limit)
+        ):
+            return None
+        if method == "POST":
+            found = self._cache.get((path, body), self._refresh)
+            if found is None:
+                signed = self.responder.answer_again(body, _place(path))
+                return None if signed is None else (200, tuple(_posted_headers(len(signed))), signed)
+        elif method == "GET" and len(path) <= _LONGEST_GET:
+            found = self._cache.get(path, self._refresh)
+            if found is None or (found.etag and is_not_modified(scope["headers"], found)):
+                return None
+        else:
+            return None
+        return 200, tuple(found.headers), found.body
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         limits = self.responder.limits
         if head_octets(scope) > limits.max_header_octets:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Awaitable
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from intaglio.authority.context import Authority
 from intaglio.core import clock
@@ -15,6 +16,7 @@ from intaglio.core.errors import IntaglioError
 from intaglio.validation.conditional import Document, Receive, Scope, Send, document, plain
 from intaglio.validation.ocsp.issuers import Issuer
 from intaglio.validation.ocsp.responder import Responder
+from intaglio.validation.ocsp.signers import Signing
 from intaglio.validation.sources.freshness import State, states
 
 _CHECK_TIME = 2.0  # seconds a part may take to answer
@@ -57,14 +59,27 @@ class HealthApp:
         return _told(await _attempt(self._authority.database.ping()))
 
     async def _check_keys(self) -> dict[str, Any]:
-        """One signature with every signer."""
+        """One signature with every key that can be away: anybody may ask for health, so it must not cost more."""
         if not self._responder.current:
             await _attempt(self._responder.catch_up())
-        signers: dict[tuple[object, ...], Issuer] = {
-            (issuer.name, *issuer.key): issuer for issuer in self._responder.issuers if issuer.authority_id is not None
-        }
-        found = await asyncio.gather(*(_attempt(self._responder.probe(issuer)) for issuer in signers.values()))
-        failed = {issuer.name: reason for issuer, reason in zip(signers.values(), found, strict=True) if reason}
+        whose: dict[UUID, list[str]] = {}
+        keys: dict[UUID, Signing] = {}
+        failed: dict[str, str] = {}
+
+        async def find(issuer: Issuer) -> None:
+            signing = await self._responder.signer_of(issuer)
+            whose.setdefault(signing.signer.key_id, []).append(issuer.name)
+            keys[signing.signer.key_id] = signing
+
+        issuers = [issuer for issuer in self._responder.issuers if issuer.authority_id is not None]
+        missing = await asyncio.gather(*(_attempt(find(issuer)) for issuer in issuers))
+        failed |= {issuer.name: reason for issuer, reason in zip(issuers, missing, strict=True) if reason}
+        # A key in memory was proved when it was loaded.
+        tried = [(key_id, signing) for key_id, signing in keys.items() if not signing.signer.inline]
+        found = await asyncio.gather(*(_attempt(self._responder.probe(signing)) for _, signing in tried))
+        for (key_id, _), reason in zip(tried, found, strict=True):
+            if reason:
+                failed |= dict.fromkeys(whose[key_id], reason)
         return {**_told(next(iter(failed.values()), None)), **({"authorities": failed} if failed else {})}
 
     async def _sources(self) -> dict[str, Any]:

@@ -208,9 +208,12 @@ class Responder:
         """Whom answers are given for at the URL of everybody."""
         return () if self._index is None else self._index.everybody
 
-    async def probe(self, issuer: Issuer) -> None:
-        """Prove that the signer of an issuer signs. Raises IntaglioError."""
-        signing = self._signers.ready(issuer, clock.now()) or await self._signers.get(issuer)
+    async def signer_of(self, issuer: Issuer) -> Signing:
+        """Who signs for an issuer. Raises IntaglioError when nobody can."""
+        return self._signers.ready(issuer, clock.now()) or await self._signers.get(issuer)
+
+    async def probe(self, signing: Signing) -> None:
+        """Prove that a signer signs. Raises IntaglioError."""
         await self._signers.sign(signing, b"probe")
 
     def failure(self, path: str | None) -> Answer:
