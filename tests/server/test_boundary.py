@@ -191,14 +191,15 @@ async def test_metrics_name_route_and_role_and_never_the_path(log_file: int) -> 
 class Prompt:
     """An application that knows its answer at once, unless it fails."""
 
-    def __init__(self, failure: Exception | None = None) -> None:
+    def __init__(self, failure: Exception | None = None, *, status: int = 200) -> None:
         self.failure = failure
+        self.status = status
 
     def at_once(self, scope: Scope, body: bytes) -> Answered | None:
         if self.failure is not None:
             raise self.failure
         scope["intaglio.route"] = "/prompt"
-        return 200, ((b"content-length", b"2"),), b"ok"
+        return self.status, ((b"content-length", b"2"),), b"ok"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await ok(scope, receive, send)
@@ -218,7 +219,7 @@ async def test_an_answer_at_once_has_the_headers_of_all_and_is_counted(log_file:
     await eventually(lambda: REGISTRY.get_sample_value("intaglio_requests_total", labels) == 2)
 
 
-async def test_what_is_refused_logged_or_followed_up_is_not_answered_at_once(log_file: int) -> None:
+async def test_what_is_too_large_logged_or_followed_up_is_not_answered_at_once(log_file: int) -> None:
     boundary = Listening(Prompt(), log_file, log_successes=False).boundary
     assert boundary.at_once(_scope((b"x-correlation-id", b"abc")), b"") is None
     assert boundary.at_once(_scope(), b"12345678901") is None
@@ -226,6 +227,18 @@ async def test_what_is_refused_logged_or_followed_up_is_not_answered_at_once(log
     assert boundary.at_once(_scope(), b"") is None
     assert Listening(Prompt(), log_file).boundary.at_once(_scope(), b"") is None
     assert Listening(ok, log_file, log_successes=False).boundary.at_once(_scope(), b"") is None
+
+
+async def test_a_refusal_at_once_is_logged(log_file: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    prompt = Prompt(status=429)
+    listening = Listening(prompt, log_file, log_successes=False)
+    assert listening.boundary.at_once(_scope(), b"") is not None
+    prompt.status = 200
+    assert listening.boundary.at_once(_scope(), b"") is not None
+    listening.access_log.flush()
+    (line,) = (tmp_path / "access.log").read_text().splitlines()
+    assert (json.loads(line)["status"], json.loads(line)["octets"]) == (429, 2)
 
 
 async def test_what_fails_at_once_is_answered_by_calling(log_file: int) -> None:

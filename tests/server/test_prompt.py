@@ -125,6 +125,14 @@ async def test_what_is_not_known_at_once_is_left_to_the_application() -> None:
     assert _bodies(await connection.finish()) == [b"later: abc"]
 
 
+async def test_an_answer_to_head_has_no_body() -> None:
+    connection = _Connection()
+    connection.app.go_on.set()
+    answer = await connection.send(b"HEAD /now HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.endswith(b"\r\n\r\n")
+
+
 async def test_a_body_that_arrives_later_is_read_by_the_application() -> None:
     connection = _Connection()
     connection.app.go_on.set()

@@ -109,12 +109,13 @@ class Boundary:
             await exchange.run(self._app)
         finally:
             self._running.discard(exchange)
-            self._measure(exchange)
+            seconds = monotonic() - exchange.started
+            self._record(scope, exchange.status, seconds, exchange.octets, exchange.request_id)
 
     def at_once(self, scope: Scope, body: bytes) -> Answered | None:
         """The answer to a request that arrived whole, when the application has it without waiting; None: call.
 
-        Whatever is refused, logged or wants its correlation id back is called; so is a request whose answer failed.
+        Whoever wants his correlation id back is called, and so is everybody where all answers are logged.
         """
         started, ask = monotonic(), self._ask_at_once
         if ask is None or self.log_successes or self.draining.active or len(body) > self.limits.body:
@@ -130,7 +131,7 @@ class Boundary:
         if answer is None:
             return None
         status, headers, octets = answer
-        self._count_answer(scope, status, monotonic() - started)
+        self._record(scope, status, monotonic() - started, len(octets))
         if self._sweep is None:
             self._look_at_running()
         return status, (*headers, *self.headers), octets
@@ -158,23 +159,18 @@ class Boundary:
         for route, seconds in durations.items():
             request_seconds.labels(self.listener, route).observe_all(seconds)
 
-    def _measure(self, exchange: _Exchange) -> None:
-        scope, seconds = exchange.scope, monotonic() - exchange.started
-        method = self._count_answer(scope, exchange.status, seconds)
-        if self.access_log.enabled and (self.log_successes or exchange.status >= 400):
-            client = scope.get("client")
-            self.access_log.add(
-                self.listener, client[0] if client else "local", method, scope["path"],
-                exchange.status, seconds, exchange.octets, exchange.request_id, str(scope.get("intaglio.caller", "")),
-            )  # fmt: skip
-
-    def _count_answer(self, scope: Scope, status: int, seconds: float) -> str:
-        """Count an answer for the metrics; the method as it is called there."""
+    def _record(self, scope: Scope, status: int, seconds: float, octets: int, request_id: str = "") -> None:
+        """Count an answer for the metrics, and log it where that is wanted."""
         route = str(scope.get("intaglio.route") or getattr(scope.get("route"), "path", _UNMATCHED))
         method: str = scope["method"] if scope["method"] in _METHODS else "other"
         self._tally[route, method, status, str(scope.get("intaglio.role", ""))] += 1
         self._durations[route].append(seconds)
-        return method
+        if (self.log_successes or status >= 400) and self.access_log.enabled:
+            client = scope.get("client")
+            self.access_log.add(
+                self.listener, client[0] if client else "local", method, scope["path"],
+                status, seconds, octets, request_id or self.new_request_id(), str(scope.get("intaglio.caller", "")),
+            )  # fmt: skip
 
 
 class _Exchange:

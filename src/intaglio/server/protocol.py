@@ -161,7 +161,8 @@ class HttpProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Called when the head of a request is there: call the application then, or with the whole request."""
         self._idle_since = None
-        if self._may_hold and not self.expect_100_continue and not self.parser.should_upgrade():
+        usual = not self.expect_100_continue and not self.parser.should_upgrade() and cycle.scope["method"] != "HEAD"
+        if self._may_hold and usual:
             self._held = cycle, app
         else:
             super()._start_asgi_task(cycle, app)

@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from intaglio.server import enrollment
 from intaglio.server.enrollment import EnrollmentProtocols
-from intaglio.server.prompt import Answered
+from intaglio.server.prompt import Answered, AtOnce
 from intaglio.server.services import Services
 from intaglio.server.timestamping import Timestamping, is_wanted
 from intaglio.validation.api import public_app
@@ -22,21 +22,24 @@ class PublicListener:
     def __init__(self, services: Services) -> None:
         only = frozenset(services.settings.only)
         self._validation: ASGIApp = _nothing
+        self._status_at_once: AtOnce | None = None
         self._timestamping: Timestamping | None = None
         self._enrollment: EnrollmentProtocols | None = None
         if not only or only & _VALIDATION:
             validation = public_app(services.authority, services.watch)
             services.on_stop(validation.close)
-            self._validation = validation
+            self._validation, self._status_at_once = validation, validation.at_once
         if is_wanted(services.settings):
             self._timestamping = services.timestamping
         if enrollment.is_wanted(services.settings):
             self._enrollment = EnrollmentProtocols(services, plain=True)
 
     def at_once(self, scope: Scope, body: bytes) -> Answered | None:
-        """A timestamp that can be given without waiting; None: call."""
+        """A timestamp or an OCSP answer that can be given without waiting; None: call."""
+        if not scope["path"].startswith(_TIMESTAMPS):
+            return None if self._status_at_once is None else self._status_at_once(scope, body)
         timestamping = self._timestamping
-        if timestamping is None or timestamping.app is None or not scope["path"].startswith(_TIMESTAMPS):
+        if timestamping is None or timestamping.app is None:
             return None
         scope["intaglio.route"] = "/tsa"
         return timestamping.app.at_once(scope, body)

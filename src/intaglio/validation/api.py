@@ -10,6 +10,8 @@ from intaglio.validation.ocsp.health import HealthApp
 from intaglio.validation.ocsp.responder import Responder
 from intaglio.validation.publication import PublicationApp
 
+_HEALTH = "/eva/health"
+
 
 class PublicApp:
     """ASGI application of one process. ``close`` (or the end of the ASGI lifespan) gives its connection back."""
@@ -19,15 +21,20 @@ class PublicApp:
         self._health = HealthApp(authority, self._ocsp.responder)
         self._publication = PublicationApp(authority, watch)
 
+    def at_once(self, scope: Scope, body: bytes) -> tuple[int, tuple[tuple[bytes, bytes], ...], bytes] | None:
+        """Status, headers and body of an OCSP answer that can be given without waiting; None: call."""
+        route = _ocsp_route(scope["path"])
+        if not route or scope["path"] == _HEALTH:
+            return None
+        scope["intaglio.route"] = route
+        return self._ocsp.at_once(scope, body)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             path: str = scope["path"]
-            if path.startswith("/ocsp") and path[5:6] in ("", "/"):
-                scope["intaglio.route"] = "/ocsp"  # for the metrics of the listener
-                await self._ocsp(scope, receive, send)
-            elif path.startswith("/eva") and path[4:5] in ("", "/"):
-                scope["intaglio.route"] = "/eva"
-                await (self._health if path == "/eva/health" else self._ocsp)(scope, receive, send)
+            if route := _ocsp_route(path):
+                scope["intaglio.route"] = route  # for the metrics of the listener
+                await (self._health if path == _HEALTH else self._ocsp)(scope, receive, send)
             elif path.startswith(("/crl/", "/aia/")):
                 scope["intaglio.route"] = path[:4]
                 await self._publication(scope, receive, send)
@@ -58,6 +65,13 @@ class PublicApp:
             await send({"type": "lifespan.startup.complete"})
         await self.close()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _ocsp_route(path: str) -> str:
+    """How the metrics call a path below which status is asked for; empty for others."""
+    if path.startswith("/ocsp") and path[5:6] in ("", "/"):
+        return "/ocsp"
+    return "/eva" if path.startswith("/eva") and path[4:5] in ("", "/") else ""
 
 
 def public_app(authority: Authority, watch: Watch) -> PublicApp:
