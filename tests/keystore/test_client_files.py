@@ -102,6 +102,28 @@ def test_what_is_no_security_world_leaves_the_present_one_in_place(
     assert [each.name for each in (settings.data_dir / "hsm").iterdir()] == ["nshield"]
 
 
+def test_an_import_that_was_broken_off_loses_nothing(
+    settings: Settings, kmdata: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client_files.import_nshield(settings, kmdata)
+    present = modules.imported_folder(settings, "nshield")
+    present.rename(present.with_name(".nshield.old"))  # killed between the two steps
+    with pytest.raises(InvalidInput):
+        client_files.import_nshield(settings, tmp_path / "nothing.tar")
+    assert world(settings) == b"security world"
+    usual = Path.rename
+
+    def failing(self: Path, target: Path) -> Path:
+        if self.name == ".nshield.new":
+            raise OSError("the disk fails")
+        return usual(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="disk"):
+        client_files.import_nshield(settings, kmdata)
+    assert world(settings) == b"security world"
+
+
 @pytest.mark.parametrize("name", ["../evil", "/etc/evil", "kmdata/../../evil"])
 def test_an_archive_that_reaches_outside_is_refused(settings: Settings, tmp_path: Path, name: str) -> None:
     tar = tmp_path / "evil.tar"

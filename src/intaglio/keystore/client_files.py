@@ -119,6 +119,8 @@ def export(settings: Settings, preset: str, out: Path, *, compressed: bool = Fal
 def _replacing(target: Path) -> Iterator[Path]:
     """A fresh folder that takes the place of ``target`` when the block ends well."""
     fresh, old = target.with_name(f".{target.name}.new"), target.with_name(f".{target.name}.old")
+    if old.exists() and not target.exists():
+        old.rename(target)  # an import was broken off just between the two steps below
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
     fresh.mkdir(mode=0o700, parents=True)
@@ -127,7 +129,12 @@ def _replacing(target: Path) -> Iterator[Path]:
         yield fresh
         if target.exists():
             target.rename(old)
-        fresh.rename(target)
+        try:
+            fresh.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
     finally:
         for leftover in (fresh, old):
             shutil.rmtree(leftover, ignore_errors=True)
