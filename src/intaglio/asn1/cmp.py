@@ -105,7 +105,7 @@ class Failure(IntEnum):
     def label(self) -> str:
         """The name of the bit in the standard, such as ``badMessageCheck``."""
         first, *rest = self.name.lower().split("_")
-        return first + "".join(word.upper() if word == "POP" else word.capitalize() for word in rest)
+        return first + "".join(word.upper() if word == "pop" else word.capitalize() for word in rest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from intaglio.core.errors import IntaglioError
 from intaglio.enrollment.values import EndpointOptions
@@ -123,12 +123,12 @@ class CmpOptions(EndpointOptions):
             raise ValueError("a fingerprint is the SHA-256 of a certificate, 64 hexadecimal digits")
         return plain
 
-    @model_validator(mode="after")
-    def _sensible(self) -> CmpOptions:
-        low, high = self.mac_iterations
-        if not 1 <= low <= high <= 10_000_000:
-            raise ValueError("mac_iterations are a least and a most, between 1 and 10000000")
-        return self
+    @field_validator("mac_iterations")
+    @classmethod
+    def _bounds(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if not 1 <= value[0] <= value[1] <= 10_000_000:
+            raise ValueError("these are a least and a most, between 1 and 10000000")
+        return value
 
     def excludes(self, test: ExcludableTest) -> bool:
         """Whether a check is left out."""

@@ -118,10 +118,10 @@ async def ensure_signer(authority: Authority, ca: CaView) -> SignerRecord:
 
 
 async def destroy_old_keys(authority: Authority) -> int:
-    """Destroy the keys of replaced signers whose certificates have expired; returns how many."""
+    """Destroy the keys of signers whose certificates have expired; returns how many."""
     c = cmp_signer.c
     async with authority.database.transaction() as tx:
-        over = select(cmp_signer).where(c.current.is_(False), c.not_after < tx.now - KEY_RETENTION)
+        over = select(cmp_signer).where(c.not_after < tx.now - KEY_RETENTION)
         old = await tx.all(over.limit(100).with_for_update(skip_locked=True))
         for row in old:
             await tx.execute(delete(cmp_signer).where(c.id == row["id"]))
