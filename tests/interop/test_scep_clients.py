@@ -235,6 +235,29 @@ def test_certmonger_enrols_and_takes_a_new_key(desk: Desk, new_name: NewName, tm
     assert first.public_key() != second.public_key()
 
 
+# ---- the operator ----------------------------------------------------------------------------------------------------
+
+
+def test_who_knows_the_registration_authority_of_before_is_still_served(
+    desk: Desk, new_name: NewName, tmp_path: Path
+) -> None:
+    client, product = StrongSwan(desk, tmp_path), desk.pki.product
+    before = _bag(desk.fetch("GetCACert"))[0]
+    product.run("scep", "ra", "renew", desk.name)
+    eventually(lambda: _bag(desk.fetch("GetCACert"))[0] != before, what="clients are told of the new one")
+    states = {each["serial"]: each["state"] for each in product.json("scep", "ra", "list")}
+    assert states[f"{before.serial_number:X}"] == "replaced"
+    assert x509.load_der_x509_certificate(client.enrol(new_name(), "--password", desk.challenge))
+
+
+def test_a_one_time_challenge_is_good_once(desk: Desk, new_name: NewName, tmp_path: Path) -> None:
+    made = desk.pki.product.json("enroll", "credential", "create", f"scep/{desk.name}", "--kind", "one-time")
+    client = StrongSwan(desk, tmp_path)
+    assert x509.load_der_x509_certificate(client.enrol(new_name(), "--password", made["secret"]))
+    client.new_key("key.der")
+    assert b"badRequest" in client.enrol(new_name(), "--password", made["secret"], good=False)
+
+
 # ---- a look at the bytes ---------------------------------------------------------------------------------------------
 
 

@@ -80,12 +80,13 @@ NEEDED: dict[Permission, set[str]] = {
     },
     Permission.ENROLLMENT_VIEW: {
         *("GET /enrollment/tenants", "GET /enrollment/endpoints", f"GET {_ENDPOINT}", "GET /enrollment/options/acme"),
+        "GET /enrollment/scep/authorities",
         *("GET /enrollment/urls", f"GET {_ENDPOINT}/credentials", "GET /enrollment/requests", f"GET {_REQUEST}"),
     },
     Permission.ENROLLMENT_MANAGE: {
         *("POST /enrollment/tenants", "DELETE /enrollment/tenants/none", "POST /enrollment/endpoints"),
         *(f"PATCH {_ENDPOINT}", f"DELETE {_ENDPOINT}", f"POST {_ENDPOINT}/credentials"),
-        f"DELETE {_ENDPOINT}/credentials/eab/none",
+        *(f"DELETE {_ENDPOINT}/credentials/eab/none", "POST /enrollment/scep/endpoints/none/renew-authority"),
     },
     Permission.ENROLLMENT_APPROVE: {f"POST {_REQUEST}/approve", f"POST {_REQUEST}/reject"},
     Permission.VALIDATION_VIEW: {

@@ -14,5 +14,6 @@ ROOMS: Final = tuple(
         ("endpoints", ("/enrollment/endpoints", "/enrollment/options", "/enrollment/tenants", "/enrollment/urls")),
         ("credentials", ("/enrollment/endpoints",)),
         ("requests", ("/enrollment/requests",)),
+        ("scep", ("/enrollment/scep",)),
     )
 )
