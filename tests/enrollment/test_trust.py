@@ -24,8 +24,15 @@ class Issuer:
     """A CA with a key of its own."""
 
     def __init__(
-        self, name: str, above: Issuer | None = None, *, ca: bool = True, path_length: int | None = None
+        self,
+        name: str,
+        above: Issuer | None = None,
+        *,
+        ca: bool = True,
+        path_length: int | None = None,
+        at: datetime = NOW,
     ) -> None:
+        self.at = at
         self.key, self.name = new_key(), x509.Name.from_rfc4514_string(f"CN={name}")
         constraints = x509.BasicConstraints(ca=ca, path_length=path_length if ca else None)
         self.certificate = (above or self).certify(self.name, self.key, constraints)
@@ -44,8 +51,8 @@ class Issuer:
             .issuer_name(self.name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(NOW - timedelta(days=1))
-            .not_valid_after(NOW + timedelta(days=days))
+            .not_valid_before(self.at - timedelta(days=1))
+            .not_valid_after(self.at + timedelta(days=days))
         )
         if constraints is not None:
             builder = builder.add_extension(constraints, critical=True)

@@ -35,7 +35,7 @@ async def ca_certificates(enrollment: Enrollment, endpoint: Endpoint) -> Respons
     ca = (await enrollment.gateway.snapshot()).ca(endpoint.ca)
     if not ca.chain:
         raise StateConflict(f'CA "{ca.full_id}" has no certificate yet.', code="ca-not-active")
-    return encoding.answer(certificates_only([*ca.chain, *_earlier(ca)], keep_order=True), encoding.CERTIFICATES)
+    return encoding.answer(certificates_only([*ca.chain, *_earlier(ca)]), encoding.CERTIFICATES)
 
 
 def attributes(endpoint: Endpoint) -> Response:
