@@ -30,6 +30,8 @@ FIGURES = {
     "revocation": "bench.revocation",
     "agent": "bench.agent",
     "enroll-page": "bench.enroll_page",
+    "acme": "bench.acme",
+    "cmp": "bench.cmp",
 }
 
 

@@ -153,12 +153,6 @@ async def list_orders(call: Call, after: UUID | None) -> Answer:
     return Answer({"orders": [call.links.order(each) for each in page]}, links=links)
 
 
-async def load_account(view: Transaction, endpoint: Endpoint, account_id: UUID) -> Account | None:
-    """An account of an endpoint, whatever its status."""
-    row = await view.one_or_none(select(_A).where(_A.c.id == account_id, _A.c.endpoint_id == endpoint.id))
-    return None if row is None else Account.of(row)
-
-
 def require_current_terms(call: Call) -> None:
     """Raise UserActionRequired while the account has not agreed to the terms in force (RFC 8555 section 7.3.3)."""
     current = _terms_url(call)

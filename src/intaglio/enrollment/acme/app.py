@@ -1,6 +1,6 @@
 """ACME over HTTP: from a request to the one who signed it, to what he asks for, to its answer.
 
-Every POST is a JWS (RFC 8555 section 6.2): its media type, size, form, ``url``, signer, signature and nonce are judged
+Every POST is a JWS (RFC 8555 section 6.2): its media type, size, form, ``url``, nonce, signer and signature are judged
 in this order, and only then what it says. Every answer carries a nonce and names the directory.
 """
 
@@ -15,7 +15,6 @@ from intaglio.core.clock import monotonic
 from intaglio.core.errors import IntaglioError, TooLarge, Unavailable
 from intaglio.core.logging import get_logger
 from intaglio.enrollment import pipeline, urls
-from intaglio.enrollment.acme import accounts
 from intaglio.enrollment.acme.call import Account, Answer, Call, Links, id_of
 from intaglio.enrollment.acme.context import Acme
 from intaglio.enrollment.acme.errors import (
@@ -144,21 +143,21 @@ class _Exchange:
             )
         if resource.signer != "either" and message.has_jwk != (resource.signer == "key"):
             raise Malformed(f"This resource is asked with {_HEADER[resource.signer]} in the header.")
-        if message.has_jwk:
-            account, signer = None, message.jwk
-        else:
-            account = await self._account(message, endpoint)
-            signer = account.jwk
-        message.verify(signer)
         if not message.nonce:
             raise BadNonce("The request has no nonce.")
-        await self.acme.nonces.spend(message.nonce)
+        if message.has_jwk:
+            await self.acme.admission.admit(message.nonce, None)
+            account, signer = None, message.jwk
+        else:
+            account = await self._account(message, message.nonce, endpoint)
+            signer = account.jwk
+        message.verify(signer)
         self._applicant = Applicant(f"acme:{account.id}" if account else "anonymous", "account", self._source)
         if account is not None and account.status != "valid":
             raise Unauthorized(f"The account is {account.status}.", remedy="Register another key.")
         return Call(self.acme, endpoint, links, url, self._source, signer, account, _payload(message))
 
-    async def _account(self, message: Jws, endpoint: Endpoint) -> Account:
+    async def _account(self, message: Jws, nonce: str, endpoint: Endpoint) -> Account:
         kid = message.kid or ""
         # The host is left out of it: an account outlives a change of the name under which its server is reached.
         head, _, text = kid.rpartition("/account/")
@@ -170,11 +169,10 @@ class _Exchange:
             account_id = id_of(text, "account")
         except ResourceUnknown:
             raise AccountDoesNotExist("The kid is no account of this endpoint.") from None
-        async with self.acme.enrollment.database.read() as view:
-            account = await accounts.load_account(view, endpoint, account_id)
-        if account is None:
+        row = await self.acme.admission.admit(nonce, account_id)
+        if row is None or row["endpoint_id"] != endpoint.id:
             raise AccountDoesNotExist("There is no account with this URL.")
-        return account
+        return Account.of(row)
 
     def _url(self, links: Links) -> str:
         query = self.scope["query_string"].decode("latin-1")

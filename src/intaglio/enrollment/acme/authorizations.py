@@ -14,6 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import func, insert, select, update
 
+from intaglio.core import clock
 from intaglio.core.clock import rfc3339
 from intaglio.core.errors import RateLimited
 from intaglio.core.identifiers import new_id
@@ -24,6 +25,7 @@ from intaglio.enrollment.acme.call import Answer, Call, Links
 from intaglio.enrollment.acme.errors import Malformed, RejectedIdentifier, ResourceUnknown
 from intaglio.enrollment.acme.identifiers import Identifier, challenges_for, check_policy, read_identifier
 from intaglio.enrollment.acme.options import AcmeOptions, later
+from intaglio.enrollment.acme.reading import AUTHORIZATION
 from intaglio.enrollment.acme.strict_json import encode_base64url
 
 Status = Literal["pending", "valid", "invalid", "deactivated", "expired"]
@@ -145,16 +147,22 @@ async def show_authorization(call: Call, authorization_id: UUID) -> Answer:
         if call.payload.get("status") != "deactivated":
             raise Malformed('An authorization is changed to the status "deactivated" only.')
         return await _deactivate(call, authorization_id)
-    async with call.acme.enrollment.database.read() as view:
-        found = await load(view, call.who.id, authorization_id)
-        return _answer(found, call.links, view.now)
+    return _answer(await look_up(call, authorization_id), call.links, clock.now())
+
+
+async def look_up(call: Call, authorization_id: UUID) -> Authorization:
+    """An authorization of the account that asks, read quickly. Raises ResourceUnknown."""
+    row = await call.acme.reading.one(AUTHORIZATION, authorization_id, call.who.id)
+    if row is None:
+        raise _unknown()
+    return Authorization.of(row)
 
 
 async def load(view: Transaction, account_id: UUID, authorization_id: UUID) -> Authorization:
     """An authorization of an account. Raises ResourceUnknown."""
     row = await view.one_or_none(select(_Z).where(_Z.c.id == authorization_id, _Z.c.account_id == account_id))
     if row is None:
-        raise ResourceUnknown("This account has no authorization with this URL.")
+        raise _unknown()
     return Authorization.of(row)
 
 
@@ -229,6 +237,10 @@ async def _deactivate(call: Call, authorization_id: UUID) -> Answer:
 def _answer(found: Authorization, links: Links, now: datetime) -> Answer:
     waiting = found.status(now) == "pending" and found.method is not None
     return Answer(found.document(links, now), headers={"Retry-After": str(RETRY_AFTER)} if waiting else {})
+
+
+def _unknown() -> ResourceUnknown:
+    return ResourceUnknown("This account has no authorization with this URL.")
 
 
 def _row(

@@ -9,7 +9,6 @@ from uuid import UUID
 from sqlalchemy import select
 
 from intaglio.asn1 import algorithms
-from intaglio.authority import certificates
 from intaglio.authority.certificates import RevocationReason, StoredCertificate
 from intaglio.core.errors import InvalidInput, StateConflict
 from intaglio.enrollment import pipeline
@@ -25,7 +24,7 @@ from intaglio.enrollment.acme.errors import (
     Unauthorized,
 )
 from intaglio.enrollment.acme.jwk import jwk_of
-from intaglio.enrollment.acme.orders import load
+from intaglio.enrollment.acme.reading import CERTIFICATE
 from intaglio.enrollment.acme.replacement import is_of, names_of
 from intaglio.enrollment.acme.strict_json import decode_base64url
 from intaglio.enrollment.values import Applicant
@@ -53,12 +52,12 @@ async def download(call: Call, order_id: UUID, alternate: int) -> Answer:
     """
     snapshot = await call.acme.enrollment.gateway.snapshot()
     ca = snapshot.ca(call.endpoint.ca)
-    async with call.acme.enrollment.database.read() as view:
-        order, _ = await load(view, call.who.id, order_id)
-        if order.certificate_id is None:
-            raise OrderNotReady("The order has no certificate yet.")
-        certificate = await certificates.get_by_id(view, ca, order.certificate_id)
-    chains = _chains(certificate.der, ca.chains.get(certificate.generation, ()), call.options.chain_with_root)
+    row = await call.acme.reading.one(CERTIFICATE, order_id, call.who.id)
+    if row is None:
+        raise ResourceUnknown("This account has no order with this URL.")
+    if row["der"] is None or row["ca_id"] != ca.id:
+        raise OrderNotReady("The order has no certificate yet.")
+    chains = _chains(bytes(row["der"]), ca.chains.get(row["generation"], ()), call.options.chain_with_root)
     if alternate >= len(chains):
         raise ResourceUnknown("There is no such chain.")
     others = tuple(

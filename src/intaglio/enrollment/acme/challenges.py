@@ -10,21 +10,22 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import update
 
+from intaglio.core import clock
 from intaglio.core.errors import IntaglioError, TimedOut, Unavailable
 from intaglio.core.logging import get_logger
 from intaglio.db.engine import Transaction
 from intaglio.enrollment.acme import models
 from intaglio.enrollment.acme.accounts import audit
-from intaglio.enrollment.acme.authorizations import RETRY_AFTER, Authorization, load
+from intaglio.enrollment.acme.authorizations import RETRY_AFTER, Authorization, load, look_up
 from intaglio.enrollment.acme.call import Account, Answer, Call, Links
 from intaglio.enrollment.acme.context import Acme, options_of
 from intaglio.enrollment.acme.errors import Malformed, ResourceUnknown, problem
 from intaglio.enrollment.acme.leases import held_until
 from intaglio.enrollment.acme.options import later
 from intaglio.enrollment.acme.validation import Target, ValidationFailed
-from intaglio.enrollment.limits import count_one
+from intaglio.enrollment.limits import count_one, require_fewer
 from intaglio.enrollment.values import Applicant, Endpoint
 
 log = get_logger(__name__)
@@ -39,16 +40,12 @@ async def respond(call: Call, authorization_id: UUID, method: str) -> Answer:
     Asking again changes nothing. Raises ResourceUnknown, Malformed (another challenge of the authorization was taken
     up, or it is no longer pending), RateLimited (too many failures for this name).
     """
-    database = call.acme.enrollment.database
-    async with database.read() as view:
-        found = await load(view, call.who.id, authorization_id)
-        now = view.now
+    found, now = await look_up(call, authorization_id), clock.now()
     if method not in found.challenges:
         raise ResourceUnknown(f'The authorization has no challenge "{method[:40]}".')
     if call.payload is not None and found.method is None:
         if found.status(now) != "pending":
             raise Malformed(f"The authorization is {found.status(now)}.")
-        await _require_few_failures(call, found)
         found = await _take_up(call, found, method)
     elif call.payload is not None and found.method != method:
         raise Malformed(f"The challenge {found.method} of this authorization was taken up.")
@@ -65,8 +62,10 @@ async def resume(acme: Acme, tx: Transaction, authorization_id: UUID, account: A
 
 
 async def _take_up(call: Call, found: Authorization, method: str) -> Authorization:
-    acme = call.acme
+    acme, most = call.acme, call.options.rates.failures_per_name
     async with acme.enrollment.database.transaction() as tx:
+        if most is not None:
+            await require_fewer(tx, _failures(call.endpoint, call.who.id, found), most)
         row = await tx.one_or_none(
             update(_Z)
             .where(_Z.c.id == found.id, _Z.c.status == "pending", _Z.c.method.is_(None))
@@ -152,19 +151,5 @@ def _problem(failure: IntaglioError, taken: Authorization) -> dict[str, Any]:
     return document
 
 
-async def _require_few_failures(call: Call, found: Authorization) -> None:
-    most = call.options.rates.failures_per_name
-    if most is not None:
-        await call.acme.enrollment.limits.require_below(_failures(call.endpoint, call.who.id, found), most)
-
-
 def _failures(endpoint: Endpoint, account_id: UUID, found: Authorization) -> str:
     return f"acme-failed:{endpoint.id}:{account_id}:{found.identifier.value}"
-
-
-async def account_of(view: Transaction, authorization_id: UUID) -> Any:
-    """The row of the account an authorization belongs to."""
-    a = models.account
-    return await view.one_or_none(
-        select(a).join(_Z, _Z.c.account_id == a.c.id).where(_Z.c.id == authorization_id)
-    )

@@ -6,9 +6,11 @@ from uuid import UUID
 
 from intaglio.core.identifiers import new_id
 from intaglio.core.outgoing import Guard
+from intaglio.enrollment.acme.admission import Admission
 from intaglio.enrollment.acme.leases import Running
 from intaglio.enrollment.acme.nonces import Nonces
 from intaglio.enrollment.acme.options import AcmeOptions
+from intaglio.enrollment.acme.reading import Reading
 from intaglio.enrollment.acme.validation import Validator
 from intaglio.enrollment.context import Enrollment
 from intaglio.enrollment.settings import EnrollmentSettings
@@ -25,6 +27,8 @@ class Acme:
         self.enrollment = enrollment
         self.holder = new_id()
         self.nonces = Nonces(enrollment.database)
+        self.admission = Admission(enrollment.database, self.nonces)
+        self.reading = Reading(enrollment.database)
         self.running = Running(enrollment.database, self.holder)
         self._known: tuple[int, EnrollmentSettings, Guard] | None = None
         self._validators: dict[UUID, tuple[AcmeOptions, Guard, Validator]] = {}
@@ -66,7 +70,8 @@ class Acme:
     async def close(self) -> None:
         """End what is under way so that another process takes it up at once."""
         await self.running.close()
-        await self.nonces.close()
+        await self.admission.close()
+        await self.reading.close()
 
 
 def options_of(endpoint: Endpoint) -> AcmeOptions:

@@ -8,8 +8,7 @@ the same one. While somebody has to approve, the order stays in processing and i
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -21,11 +20,12 @@ from intaglio.core.logging import get_logger
 from intaglio.db.engine import Transaction
 from intaglio.enrollment.acme import models
 from intaglio.enrollment.acme.accounts import audit
+from intaglio.enrollment.acme.authorizations import Authorization
 from intaglio.enrollment.acme.call import Account, Answer, Call
 from intaglio.enrollment.acme.context import Acme, options_of
 from intaglio.enrollment.acme.errors import BadCsr, OrderNotReady, Unauthorized, problem
 from intaglio.enrollment.acme.leases import held_until
-from intaglio.enrollment.acme.orders import APPROVAL_RETRY, AcmeOrder, load
+from intaglio.enrollment.acme.orders import APPROVAL_RETRY, AcmeOrder, load_locked
 from intaglio.enrollment.acme.requests import check_names, read_csr, require_other_key, subject_for
 from intaglio.enrollment.pipeline import apply
 from intaglio.enrollment.values import Applicant, Application, Endpoint, Granted
@@ -47,28 +47,17 @@ async def finalize(call: Call, order_id: UUID) -> Answer:
     Raises ResourceUnknown, OrderNotReady, BadCsr, ValidationFailed (CAA).
     """
     request = read_csr(call.wish)
-    acme = call.acme
-    async with acme.enrollment.database.read() as view:
-        order, proofs = await load(view, call.who.id, order_id)
-        status = order.status(proofs, view.now)
-        if status != "ready":
-            raise OrderNotReady(
-                f"The order is {status}.",
-                remedy="Answer the challenges of its authorizations." if status == "pending" else "Make a new order.",
-            )
-        check_names(request, order.identifiers)
-        await require_other_key(view, call.endpoint, request)
-        old = [each for each in proofs.values() if _is_old(each.validated_at, view.now)]
-    for each in old:
-        if each.identifier.kind == "dns":
-            await _check_caa(call, each.identifier.value, each.wildcard, each.method or "")
-    taken = await _take(call, order, request)
-    task = _start(acme, call.endpoint, call.who, taken)
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(asyncio.shield(task), _PATIENCE)
-    async with acme.enrollment.database.read() as view:
-        order, proofs = await load(view, call.who.id, order_id)
-        return order.answer(call.links, proofs, view.now)
+    order, old = await _take(call, order_id, request)
+    try:
+        for proof in old:
+            await _check_caa(call, proof)
+    except IntaglioError:
+        await _give_back(call.acme, order)
+        raise
+    task = _start(call.acme, call.endpoint, call.who, order)
+    await asyncio.wait([task], timeout=_PATIENCE)
+    issued = task.result() if task.done() else None
+    return (issued or order).answer(call.links, {}, clock.now())
 
 
 def resume(acme: Acme, tx: Transaction, order: AcmeOrder, account: Account, endpoint: Endpoint) -> None:
@@ -80,17 +69,22 @@ def resume(acme: Acme, tx: Transaction, order: AcmeOrder, account: Account, endp
     tx.after_commit(start)
 
 
-async def _check_caa(call: Call, domain: str, wildcard: bool, method: str) -> None:
-    validator = await call.acme.validator(call.endpoint)
-    await validator.check_caa(domain, wildcard=wildcard, method=method, account_uri=call.links.account(call.who.id))
-
-
-async def _take(call: Call, order: AcmeOrder, request: CertificateRequest) -> AcmeOrder:
+async def _take(call: Call, order_id: UUID, request: CertificateRequest) -> tuple[AcmeOrder, list[Authorization]]:
+    """Write the request down with its order; the order, and the proofs whose CAA records have to be looked at again."""
     acme = call.acme
     async with acme.enrollment.database.transaction() as tx:
+        order, proofs = await load_locked(tx, call.who.id, order_id)
+        status = order.status(proofs, tx.now)
+        if status != "ready":
+            raise OrderNotReady(
+                f"The order is {status}.",
+                remedy="Answer the challenges of its authorizations." if status == "pending" else "Make a new order.",
+            )
+        check_names(request, order.identifiers)
+        await require_other_key(tx, call.endpoint, request)
         row = await tx.one_or_none(
             update(_O)
-            .where(_O.c.id == order.id, _O.c.state == "open", _O.c.expires_at > tx.now)
+            .where(_O.c.id == order.id)
             .values(
                 state="processing",
                 request=request.der,
@@ -100,37 +94,51 @@ async def _take(call: Call, order: AcmeOrder, request: CertificateRequest) -> Ac
             )
             .returning(_O)
         )
-        if row is None:
-            raise OrderNotReady("The order was finalized at this moment by another request.")
-    return AcmeOrder.of(row)
+        assert row is not None, "locked above"
+        return AcmeOrder.of(row), [each for each in proofs.values() if _is_old(each, tx.now)]
 
 
-def _start(acme: Acme, endpoint: Endpoint, account: Account, order: AcmeOrder) -> asyncio.Task[None]:
-    async def work() -> None:
-        await _issue(acme, endpoint, account, order)
+async def _check_caa(call: Call, proof: Authorization) -> None:
+    validator = await call.acme.validator(call.endpoint)
+    await validator.check_caa(
+        proof.identifier.value,
+        wildcard=proof.wildcard,
+        method=proof.method or "",
+        account_uri=call.links.account(call.who.id),
+    )
+
+
+async def _give_back(acme: Acme, order: AcmeOrder) -> None:
+    """Leave the order as ready as it was."""
+    async with acme.enrollment.database.transaction() as tx:
+        await tx.execute(_held(acme, order).values(state="open", request=None, **_RELEASED))
+
+
+def _start(acme: Acme, endpoint: Endpoint, account: Account, order: AcmeOrder) -> asyncio.Task[AcmeOrder | None]:
+    async def work() -> AcmeOrder | None:
+        return await _issue(acme, endpoint, account, order)
 
     return acme.running.start(_O, order.id, work)
 
 
-async def _issue(acme: Acme, endpoint: Endpoint, account: Account, order: AcmeOrder) -> None:
-    """Get the certificate and write down what came of it. Raises Unavailable, TimedOut: another try decides."""
+async def _issue(acme: Acme, endpoint: Endpoint, account: Account, order: AcmeOrder) -> AcmeOrder | None:
+    """Get the certificate and write down what came of it; the order as it is then, None when it is another's by now.
+
+    Raises Unavailable, TimedOut: another try decides.
+    """
     applicant = Applicant(f"acme:{account.id}", "account", order.source)
     try:
         outcome = await apply(acme.enrollment, await _application(acme, endpoint, applicant, order))
     except (Unavailable, TimedOut):
         raise
     except RateLimited as error:
-        await _put_off(acme, order, error.retry_after or APPROVAL_RETRY, waits=True)
-        return
+        return await _put_off(acme, order, error.retry_after or APPROVAL_RETRY)
     except IntaglioError as error:
-        await _fail(acme, endpoint, applicant, order, error)
-        return
+        return await _fail(acme, endpoint, applicant, order, error)
     if not isinstance(outcome, Granted):
-        await _put_off(acme, order, outcome.retry_after, waits=True)
-        return
+        return await _put_off(acme, order, outcome.retry_after)
     async with acme.enrollment.database.transaction() as tx:
-        values = {"state": "valid", "certificate_id": outcome.id, "waits": False, **_RELEASED}
-        await tx.execute(_held(acme, order).values(**values))
+        return await _write(tx, acme, order, state="valid", certificate_id=outcome.id, waits=False, **_RELEASED)
 
 
 async def _application(acme: Acme, endpoint: Endpoint, applicant: Applicant, order: AcmeOrder) -> Application:
@@ -154,20 +162,28 @@ async def _application(acme: Acme, endpoint: Endpoint, applicant: Applicant, ord
     )
 
 
-async def _put_off(acme: Acme, order: AcmeOrder, seconds: int, *, waits: bool) -> None:
+async def _put_off(acme: Acme, order: AcmeOrder, seconds: int) -> AcmeOrder | None:
     """Leave the order to the upkeep, which looks at it again."""
-    again = datetime.fromtimestamp(clock.now().timestamp() + seconds, clock.now().tzinfo)
+    again = clock.now() + timedelta(seconds=seconds)
     async with acme.enrollment.database.transaction() as tx:
-        await tx.execute(_held(acme, order).values(holder=None, held_until=again, waits=waits))
+        return await _write(tx, acme, order, holder=None, held_until=again, waits=True)
 
 
-async def _fail(acme: Acme, endpoint: Endpoint, applicant: Applicant, order: AcmeOrder, error: IntaglioError) -> None:
+async def _fail(
+    acme: Acme, endpoint: Endpoint, applicant: Applicant, order: AcmeOrder, error: IntaglioError
+) -> AcmeOrder | None:
     facts: dict[str, Any] = {"code": error.code, "reason": error.detail, "outcome": "refused"}
     async with acme.enrollment.database.transaction() as tx:
         values = {"state": "invalid", "error": problem(_as_csr_problem(error)), "waits": False, **_RELEASED}
-        done = await tx.scalar(_held(acme, order).values(**values).returning(_O.c.id))
-        if done is not None:
+        failed = await _write(tx, acme, order, **values)
+        if failed is not None:
             audit(tx, endpoint, applicant, "acme-order.finalize", order.id, **facts)
+    return failed
+
+
+async def _write(tx: Transaction, acme: Acme, order: AcmeOrder, **values: Any) -> AcmeOrder | None:
+    row = await tx.one_or_none(_held(acme, order).values(**values).returning(_O))
+    return None if row is None else AcmeOrder.of(row)
 
 
 def _as_csr_problem(error: IntaglioError) -> IntaglioError:
@@ -181,8 +197,9 @@ def _held(acme: Acme, order: AcmeOrder) -> Any:
     return update(_O).where(_O.c.id == order.id, _O.c.state == "processing", _O.c.holder == acme.holder)
 
 
-def _is_old(validated_at: datetime | None, now: datetime) -> bool:
-    return validated_at is None or (now - validated_at).total_seconds() > _CAA_SECONDS
+def _is_old(proof: Authorization, now: datetime) -> bool:
+    validated = proof.validated_at
+    return proof.identifier.kind == "dns" and (validated is None or (now - validated).total_seconds() > _CAA_SECONDS)
 
 
 _RELEASED: Final = {"holder": None, "held_until": None}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Table, update
@@ -21,13 +21,14 @@ from intaglio.db.engine import Database
 from intaglio.enrollment.acme import models
 
 log = get_logger(__name__)
+T = TypeVar("T")
 
 #: For how long a process is believed to be alive after it was last heard of.
 LEASE: Final = timedelta(seconds=15)
 _RENEWAL: Final = 4.0  # seconds
 _AT_A_TIME: Final = 64  # validations and finalizations of one process; others wait, under their leases
 
-Work = Callable[[], Awaitable[None]]
+Work = Callable[[], Awaitable[T]]
 
 
 def held_until() -> datetime:
@@ -41,12 +42,15 @@ class Running:
     def __init__(self, database: Database, holder: UUID) -> None:
         self._database = database
         self._holder = holder
-        self._tasks: dict[tuple[Table, UUID], asyncio.Task[None]] = {}
+        self._tasks: dict[tuple[Table, UUID], asyncio.Task[Any]] = {}
         self._room = asyncio.Semaphore(_AT_A_TIME)
         self._keeper: asyncio.Task[None] | None = None
 
-    def start(self, table: Table, row_id: UUID, work: Work) -> asyncio.Task[None]:
-        """Do ``work`` for a row whose lease was just taken; the task that does it already, if there is one."""
+    def start(self, table: Table, row_id: UUID, work: Work[T]) -> asyncio.Task[T | None]:
+        """Do ``work`` for a row whose lease was just taken, or leave it to the task that does it already.
+
+        The task gives what the work gives, None when that failed.
+        """
         key = table, row_id
         known = self._tasks.get(key)
         if known is not None:
@@ -70,14 +74,15 @@ class Running:
         except IntaglioError as error:  # they run out by themselves
             log.warning("ACME leases were not given back", reason=error.detail)
 
-    async def _run(self, work: Work, row_id: UUID) -> None:
+    async def _run(self, work: Work[T], row_id: UUID) -> T | None:
         async with self._room:
             try:
-                await work()
+                return await work()
             except IntaglioError as error:  # taken up again when the lease has run out
                 log.warning("an ACME task has to wait", id=str(row_id), code=error.code, reason=error.detail)
             except Exception:
                 log.exception("an ACME task failed", id=str(row_id))
+        return None
 
     async def _keep(self) -> None:
         while self._tasks:

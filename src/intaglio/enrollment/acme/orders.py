@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import insert, select, text
 
 from intaglio.authority.directory import CaView
+from intaglio.core import clock
 from intaglio.core.clock import rfc3339
 from intaglio.core.errors import InvalidInput, NotFound
 from intaglio.core.identifiers import new_id
@@ -26,7 +27,9 @@ from intaglio.enrollment.acme.call import Answer, Call, Links
 from intaglio.enrollment.acme.errors import PREFIX, AlreadyReplaced, InvalidProfile, Malformed, ResourceUnknown
 from intaglio.enrollment.acme.identifiers import Identifier, check_policy, read_identifiers
 from intaglio.enrollment.acme.options import later
+from intaglio.enrollment.acme.reading import AUTHORIZATIONS, ORDER
 from intaglio.enrollment.acme.replacement import replaced_certificate
+from intaglio.enrollment.limits import count_one, too_many
 from intaglio.gateway.validity import parse_moment
 
 Status = Literal["pending", "ready", "processing", "valid", "invalid"]
@@ -65,6 +68,11 @@ class AcmeOrder:
             tuple(row["authorizations"]), row["profile"], row["not_before"], row["not_after"], row["replaces"],
             row["expires_at"], row["request"], row["source"], row["waits"], row["error"], row["certificate_id"],
         )  # fmt: skip
+
+    @property
+    def needs_proofs(self) -> bool:
+        """Whether its status, or the reason for it, follows from its authorizations."""
+        return self.state in ("open", "invalid")
 
     def status(self, proofs: Mapping[UUID, Authorization], now: datetime) -> Status:
         """What it has come to, given its authorizations (RFC 8555 section 7.1.6)."""
@@ -135,9 +143,9 @@ async def new_order(call: Call) -> Answer:
     profile = _profile(call, ca)
     replaces = wish.get("replaces")
     replaced = None if replaces is None else await replaced_certificate(call, ca, replaces, identifiers)
-    if replaced is None:
-        await _take_limits(call, identifiers)
     async with call.acme.enrollment.database.transaction() as tx:
+        if replaced is None:
+            await _count(tx, call, identifiers)
         not_before, not_after = _dates(call, ca, profile, tx.now)
         if replaced is not None:
             await _require_not_replaced(tx, replaced)
@@ -174,19 +182,27 @@ async def show_order(call: Call, order_id: UUID) -> Answer:
     """An order as it is now. Raises ResourceUnknown, Malformed for a request that wants it changed."""
     if call.payload is not None:
         raise Malformed("An order cannot be changed; ask for it without payload.")
-    async with call.acme.enrollment.database.read() as view:
-        order, proofs = await load(view, call.who.id, order_id)
-        return order.answer(call.links, proofs, view.now)
-
-
-async def load(view: Transaction, account_id: UUID, order_id: UUID) -> tuple[AcmeOrder, dict[UUID, Authorization]]:
-    """An order of an account, and its authorizations while they matter. Raises ResourceUnknown."""
-    row = await view.one_or_none(select(_O).where(_O.c.id == order_id, _O.c.account_id == account_id))
+    reading = call.acme.reading
+    row = await reading.one(ORDER, order_id, call.who.id)
     if row is None:
-        raise ResourceUnknown("This account has no order with this URL.")
+        raise _unknown()
+    order, proofs = AcmeOrder.of(row), {}
+    if order.needs_proofs:
+        rows = await reading.all(AUTHORIZATIONS, list(order.authorizations))
+        proofs = {each["id"]: Authorization.of(each) for each in rows}
+    return order.answer(call.links, proofs, clock.now())
+
+
+async def load_locked(
+    tx: Transaction, account_id: UUID, order_id: UUID
+) -> tuple[AcmeOrder, dict[UUID, Authorization]]:
+    """An order of an account, held until the end of the transaction, and its authorizations. Raises ResourceUnknown."""
+    query = select(_O).where(_O.c.id == order_id, _O.c.account_id == account_id)
+    row = await tx.one_or_none(query.with_for_update())
+    if row is None:
+        raise _unknown()
     order = AcmeOrder.of(row)
-    proofs = await load_many(view, order.authorizations) if order.state in ("open", "invalid") else {}
-    return order, proofs
+    return order, await load_many(tx, order.authorizations)
 
 
 async def _require_not_replaced(tx: Transaction, certificate_id: UUID) -> None:
@@ -237,13 +253,22 @@ def _dates(call: Call, ca: CaView, profile: str, now: datetime) -> tuple[datetim
     return not_before, not_after
 
 
-async def _take_limits(call: Call, identifiers: tuple[Identifier, ...]) -> None:
-    rates, limits = call.options.rates, call.acme.enrollment.limits
-    if rates.orders_per_account is not None:
-        await limits.take(f"acme-order:{call.who.id}", rates.orders_per_account, _COUNTED)
+async def _count(tx: Transaction, call: Call, identifiers: tuple[Identifier, ...]) -> None:
+    """Count the order, if it comes to be. Raises RateLimited."""
+    rates = call.options.rates
+    counted = [(f"acme-order:{call.who.id}", rates.orders_per_account, _COUNTED)]
     if rates.certificates_per_domain is not None:
         for domain in sorted({each.registered_domain for each in identifiers}):
-            await limits.take(f"acme-domain:{call.endpoint.id}:{domain}", rates.certificates_per_domain, _WEEK)
+            counted.append((f"acme-domain:{call.endpoint.id}:{domain}", rates.certificates_per_domain, _WEEK))
+    for name, most, period in counted:
+        if most is not None:
+            count, left = await count_one(tx, name, period)
+            if count > most:
+                raise too_many(left)
+
+
+def _unknown() -> ResourceUnknown:
+    return ResourceUnknown("This account has no order with this URL.")
 
 
 def _error(kind: str, detail: str) -> dict[str, Any]:
