@@ -249,6 +249,8 @@ def test_answers_are_signed_as_the_operator_says(ca: OpensslCa, product: Product
     assert (refused.status, "requestor_cas" in refused.output) == (1, True)
     product.run("ocsp", "authority", "set", _NAME, "--signed-requests", "--requestor-ca", ca.folder / "issuing.pem")
     eventually(lambda: "sigrequired" in told(), what="an unsigned request is refused")
+    shown = product.run("ocsp", "authority", "show", _NAME)
+    assert all(choice in shown for choice in ("signed requests", "requestor cas", "sha512"))
     asker = ca.issue("asker.example")
     signed = ("-signer", asker.certificate, "-signkey", asker.key)
     assert "chosen.example.pem: good" in _asked(ca, "-cert", leaf.certificate, *signed)

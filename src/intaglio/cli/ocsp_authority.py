@@ -150,10 +150,14 @@ def show(cli: Cli, name: Name) -> None:
         cli.out.result(found)
         return
     source = found["source"]
-    options = {key: value for key, value in (found[source] or {}).items() if key not in ("server_ca", "crls")}
+    hidden = ("server_ca", "crls", "crl_issuers")
+    options = {key: value for key, value in (found[source] or {}).items() if key not in hidden and value is not None}
+    chosen = {key: value for key, value in found["responder"].items() if value not in (False, None, "", "key")}
+    if "requestor_cas" in chosen:
+        chosen["requestor_cas"] = chosen["requestor_cas"].count("-----BEGIN CERTIFICATE-----")
     shown = {key: found[key] for key in ("name", "enabled", "source", "ca", "profile", "version")}
     crls = [each["url"] or f"{each['directory']}: {each['entry']}" for each in (found["crl"] or {}).get("crls", ())]
-    cli.out.members({**shown, **({"crls": crls} if crls else {}), **options, **(found["state"] or {})})
+    cli.out.members({**shown, **({"crls": crls} if crls else {}), **options, **chosen, **(found["state"] or {})})
 
 
 @command(app, "delete", example="intaglio ocsp authority delete legacy --yes")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime, timedelta
 
 from sqlalchemy import select
 
@@ -11,10 +10,6 @@ from intaglio.core import clock
 from intaglio.server.health import Health, HealthRegistry
 from intaglio.server.metrics import certificate_expiry
 from intaglio.server.services import Services
-
-#: A signer that ends sooner than this is reported: one that somebody renews, and one that should have renewed itself
-#: ten days before its end.
-_BY_HAND, _BY_ITSELF = timedelta(days=14), timedelta(days=7)
 
 
 def register(services: Services, registry: HealthRegistry) -> None:
@@ -40,6 +35,7 @@ def register(services: Services, registry: HealthRegistry) -> None:
 
     async def signers() -> Health:
         from intaglio.validation.models import status_authority, status_signer
+        from intaglio.validation.signers.values import ends_soon
 
         c = status_signer.c
         joined = status_signer.outerjoin(status_authority, status_authority.c.id == c.authority_id)
@@ -54,7 +50,8 @@ def register(services: Services, registry: HealthRegistry) -> None:
             labels = ("automatic-ocsp-signer" if itself else "ocsp-signer", name)
             certificate_expiry.labels(*labels).set(row["not_after"].timestamp())
             shown.add(labels)
-            states[name] = _signer_state(row["not_after"], now, _BY_ITSELF if itself else _BY_HAND)
+            soon = ends_soon(row["not_after"], now, renews_itself=itself)
+            states[name] = "expired" if row["not_after"] <= now else "ends-soon" if soon else "current"
         for labels in published - shown:
             certificate_expiry.labels(*labels).set(math.nan)  # label sets of shared numbers cannot be taken back
         published.clear()
@@ -64,8 +61,3 @@ def register(services: Services, registry: HealthRegistry) -> None:
     registry.register("statusSources", sources, critical=False)
     registry.register("ocspSigners", signers, critical=False)
 
-
-def _signer_state(not_after: datetime, now: datetime, warning: timedelta) -> str:
-    if not_after <= now:
-        return "expired"
-    return "ends-soon" if not_after - now < warning else "current"

@@ -102,6 +102,16 @@ async def test_a_key_that_does_not_sign_is_503_and_named(
     assert (await post(client, about(ca, 7))).response_status.name == "SUCCESSFUL"
 
 
+async def test_a_signer_that_ends_soon_is_warned_of(client: httpx.AsyncClient, establish: Establish) -> None:
+    await establish(ForeignCa(), "foreign", "basic")
+    keys = (await client.get("/eva/health")).json()["checks"]["keys"]
+    assert keys == {"status": "UP"}
+    with clock.frozen(clock.now() + timedelta(days=80)):
+        keys = (await client.get("/eva/health")).json()["checks"]["keys"]
+    assert keys["status"] == "UP"
+    assert "ends on" in keys["warnings"]["foreign"]
+
+
 async def test_asking_for_health_costs_one_signature_for_each_key_that_can_be_away(
     client: httpx.AsyncClient, establish: Establish, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from intaglio.validation.conditional import Document, Receive, Scope, Send, docu
 from intaglio.validation.ocsp.issuers import Issuer
 from intaglio.validation.ocsp.responder import Responder
 from intaglio.validation.ocsp.signers import Signing
+from intaglio.validation.signers.values import ends_soon
 from intaglio.validation.sources.freshness import State, states
 
 _CHECK_TIME = 2.0  # seconds a part may take to answer
@@ -80,13 +81,26 @@ class HealthApp:
         for (key_id, _), reason in zip(tried, found, strict=True):
             if reason:
                 failed |= dict.fromkeys(whose[key_id], reason)
-        return {**_told(next(iter(failed.values()), None)), **({"authorities": failed} if failed else {})}
+        ending = {name: _end(keys[key_id]) for key_id, names in whose.items() for name in names if _ends(keys[key_id])}
+        return {
+            **_told(next(iter(failed.values()), None)),
+            **({"authorities": failed} if failed else {}),
+            **({"warnings": ending} if ending else {}),
+        }
 
     async def _sources(self) -> dict[str, Any]:
         names = {issuer.authority_id: issuer.name for issuer in self._responder.issuers if issuer.authority_id}
         async with self._authority.database.read() as view:
             found = await states(view, clock.now())
         return {names[key]: _source(state) for key, state in sorted(found.items()) if key in names}
+
+
+def _ends(signing: Signing) -> bool:
+    return ends_soon(signing.not_after, clock.now(), renews_itself=signing.issuing_ca is not None)
+
+
+def _end(signing: Signing) -> str:
+    return f"The certificate of the signer ends on {signing.not_after:%Y-%m-%d}."
 
 
 def _source(state: State) -> dict[str, Any]:

@@ -19,14 +19,12 @@ from intaglio.validation.context import Validation
 from intaglio.validation.models import status_signer
 from intaglio.validation.signers import automatic
 from intaglio.validation.signers.storage import issued_here, load_signers, note, replaced_before, same_as
-from intaglio.validation.signers.values import StoredSigner
+from intaglio.validation.signers.values import StoredSigner, ends_soon
 
 log = get_logger(__name__)
 
 #: How long the key of a replaced signer is kept after its certificate expired.
 KEY_RETENTION = timedelta(days=1)
-#: A signer that somebody has to renew by hand and that ends sooner than this is warned of.
-WARNING_TIME = timedelta(days=14)
 _PASS_SECONDS = 5.0
 
 _troubles = Troubles()
@@ -109,8 +107,8 @@ async def _destroy_old(validation: Validation) -> None:
 def _warn(signer: StoredSigner) -> None:
     if signer.certificate is None or signer.issuing_ca_id is not None:
         return
-    left = signer.certificate.not_after - clock.now()
-    if left < WARNING_TIME and _troubles.worth_reporting(("ends", str(signer.id))):
+    soon = ends_soon(signer.certificate.not_after, clock.now(), renews_itself=False)
+    if soon and _troubles.worth_reporting(("ends", str(signer.id))):
         log.warning(
             "the certificate of an OCSP signer ends soon",
             signer=signer.label,

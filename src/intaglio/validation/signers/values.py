@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -19,6 +19,10 @@ from intaglio.x509.certificates import CertificateInfo, read_certificate
 #: itself; ``ca``: the key of one of our CAs; ``automatic``: certified and renewed by one of our CAs.
 SignerKind = Literal["delegated", "shared", "ca", "automatic"]
 
+#: A signer that somebody has to renew is warned of so long before its end.
+WARNING_TIME = timedelta(days=14)
+#: One that renews itself has done so ten days before its end; when it has not, something is wrong.
+_OVERDUE = timedelta(days=7)
 #: Certificates kept above that of a signer.
 MOST_IN_CHAIN = 10
 
@@ -58,6 +62,11 @@ class NewSigner(BaseModel):
         if self.kind in ("delegated", "ca") and self.ca is not None:
             raise ValueError("only automatic and shared signers are certified by one of our CAs")
         return self
+
+
+def ends_soon(not_after: datetime, now: datetime, *, renews_itself: bool) -> bool:
+    """Whether the end of a signer's certificate is worth a warning."""
+    return not_after - now < (_OVERDUE if renews_itself else WARNING_TIME)
 
 
 @dataclass(frozen=True)
