@@ -66,8 +66,11 @@ class Provider(Protocol):
         """The threads of its own, of a provider that keeps keys outside the database; None: those of the keystore."""
         ...
 
-    def generate(self, key_id: UUID, algorithm: KeyAlgorithm, label: str) -> GeneratedKey:
-        """Generate a key under ``key_id``. Raises NotSupported for an algorithm the provider lacks, Unavailable."""
+    def generate(
+        self, key_id: UUID, algorithm: KeyAlgorithm, label: str, *, decrypts: bool = False
+    ) -> GeneratedKey:
+        """Generate a key under ``key_id`` that signs and, with ``decrypts``, decrypts. Raises NotSupported for an
+        algorithm the provider lacks, Unavailable."""
         ...
 
     def load(self, stored: StoredKey) -> PrivateKey:
@@ -90,7 +93,9 @@ class SoftwareProvider:
     def __init__(self, master: MasterKey) -> None:
         self._master = master
 
-    def generate(self, key_id: UUID, algorithm: KeyAlgorithm, label: str) -> GeneratedKey:
+    def generate(
+        self, key_id: UUID, algorithm: KeyAlgorithm, label: str, *, decrypts: bool = False
+    ) -> GeneratedKey:
         key = generate_private_key(algorithm)
         return GeneratedKey(key, seal_key(self._master, key_id, key))
 

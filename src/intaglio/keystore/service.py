@@ -145,15 +145,17 @@ class KeyStore:
         *,
         provider: str = "software",
         principal: Principal = SYSTEM,
+        decrypts: bool = False,
     ) -> Signer:
         """Generate a key; it exists once the transaction commits.
 
         ``label`` says what the key is for (``ca:demo~issuing``); it is shown and audited, never used to find the key.
+        Keys in tokens only sign unless ``decrypts`` says otherwise.
         Raises NotSupported for an unknown provider or an algorithm that the provider lacks, Unavailable when the token
         is away.
         """
         chosen, key_id = await self.provider(tx, provider), new_id()
-        generated = await self._in_thread(chosen, lambda: chosen.generate(key_id, algorithm, label))
+        generated = await self._in_thread(chosen, lambda: chosen.generate(key_id, algorithm, label, decrypts=decrypts))
         spki = algorithms.spki(generated.private_key.public_key())
         if chosen.dispatcher is not None:
             made = StoredKey(key_id, provider, algorithm, label, spki, None, key_id.bytes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from sqlalchemy import func, select, update
 from tests.enrollment.scep.conftest import CHALLENGE, Call, Desk
 from tests.support.authority import OPERATOR
 from tests.support.scep_client import rsa_key
+from tests.support.tokens import SoftHsm
 
 from intaglio.asn1.algorithms import KeyAlgorithm
 from intaglio.authority.cas.renewal import rekey_ca
@@ -21,6 +23,7 @@ from intaglio.enrollment.scep import models, registration, upkeep
 from intaglio.enrollment.scep.options import RaOptions
 from intaglio.enrollment.scep.registration import RegistrationAuthority
 from intaglio.keystore.models import private_key
+from intaglio.keystore.pkcs11.provider import Pkcs11Provider
 from intaglio.x509.certificates import read_certificate
 from intaglio.x509.cms.signed import read_signed_data
 
@@ -164,3 +167,15 @@ async def test_none_outlives_its_ca(desk: Desk, days: int) -> None:
     ca = (await desk.enrollment.authority.current()).ca("demo~issuing")
     assert made.not_after <= ca.certificate.not_after
     assert made.not_after <= clock.now() + timedelta(days=days)
+
+
+async def test_its_key_may_be_in_a_token(desk: Desk, tmp_path: Path) -> None:
+    hsm = SoftHsm(tmp_path)
+    hsm.make("one")
+    provider = Pkcs11Provider(hsm.settings("one"))
+    desk.enrollment.authority.keystore.register(provider)
+    await desk.change(options={"ra": {"provider": "pkcs11:one"}})
+    device = desk.device()
+    assert (await device.enrol(CHALLENGE)).status == "0"
+    assert "decrypt" in hsm.pkcs11_tool("one", "--list-objects", "--type", "privkey")
+    provider.close()

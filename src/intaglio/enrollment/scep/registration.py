@@ -222,7 +222,12 @@ async def _certify(
 ) -> tuple[Signer, issuance.Issued]:
     """A new key with a certificate for these usages."""
     key = await authority.keystore.generate(
-        tx, options.key_algorithm, f"scep:{ca.full_id}", provider=options.provider, principal=principal
+        tx,
+        options.key_algorithm,
+        f"scep:{ca.full_id}",
+        provider=options.provider,
+        principal=principal,
+        decrypts="keyEncipherment" in usages,
     )
     profile, channel = _profile(ca, options, usages)
     request = IssuanceInput(

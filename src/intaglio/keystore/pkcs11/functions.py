@@ -2,8 +2,8 @@
 
 Beginning (the wrapper promises to use one thread only), logging in (it loses a session at every refused attempt), and
 signing: the wrapper asks for the length of every signature first, and each call into a library is a moment at which all
-threads of the process compete for the interpreter.
-Source: PKCS #11 version 2.40, sections 3 (data types), 5.4, 5.6 and 5.13 (functions).
+threads of the process compete for the interpreter; decrypting takes the same way.
+Source: PKCS #11 version 2.40, sections 3 (data types), 5.4, 5.6, 5.9 and 5.13 (functions).
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ _CKR_USER_ALREADY_LOGGED_IN = 0x100
 _CKF_OS_LOCKING_OK = 0x2
 _CKU_USER = 1
 # Places in CK_FUNCTION_LIST.
-_C_INITIALIZE, _C_FINALIZE, _C_LOGIN, _C_SIGN_INIT, _C_SIGN = 0, 1, 18, 42, 43
+_C_INITIALIZE, _C_FINALIZE, _C_LOGIN, _C_DECRYPT_INIT, _C_DECRYPT, _C_SIGN_INIT, _C_SIGN = 0, 1, 18, 33, 34, 42, 43
 _LARGEST_SIGNATURE = 2048  # octets; RSA with 16384 bits
 
 #: Return values by which something is decided; any other one is a PKCS11Error, after which the library begins anew.
 _ERRORS: dict[int, type[ck.PKCS11Error]] = {
     0x005: ck.GeneralError, 0x006: ck.FunctionFailed, 0x020: ck.DataInvalid, 0x021: ck.DataLenRange,
-    0x030: ck.DeviceError, 0x032: ck.DeviceRemoved, 0x054: ck.FunctionNotSupported, 0x060: ck.KeyHandleInvalid,
+    0x030: ck.DeviceError, 0x032: ck.DeviceRemoved, 0x040: ck.EncryptedDataInvalid,
+    0x041: ck.EncryptedDataLenRange, 0x054: ck.FunctionNotSupported, 0x060: ck.KeyHandleInvalid,
     0x062: ck.KeySizeRange, 0x063: ck.KeyTypeInconsistent, 0x070: ck.MechanismInvalid,
     0x071: ck.MechanismParamInvalid, 0x082: ck.ObjectHandleInvalid, 0x090: ck.OperationActive,
     0x091: ck.OperationNotInitialized, 0x0A0: ck.PinIncorrect, 0x0A1: ck.PinInvalid, 0x0A2: ck.PinLenRange,
@@ -73,6 +74,8 @@ class Functions:
         self._login = self._function(_C_LOGIN, number, number, ctypes.c_char_p, number)
         self._sign_init = self._function(_C_SIGN_INIT, number, pointer, number)
         self._sign = self._function(_C_SIGN, number, ctypes.c_char_p, number, pointer, pointer)
+        self._decrypt_init = self._function(_C_DECRYPT_INIT, number, pointer, number)
+        self._decrypt = self._function(_C_DECRYPT, number, ctypes.c_char_p, number, pointer, pointer)
 
     def initialize(self) -> int:
         """C_Initialize for many threads; returns what the library says."""
@@ -104,6 +107,16 @@ class Functions:
             raise _error("C_Sign", code)
         return ctypes.string_at(buffer, length.value)
 
+    def decrypt(self, session: int, key: int, mechanism: int, data: bytes, buffer: Buffer) -> bytes:
+        """What ``key`` makes of ``data`` that was encrypted for it; ``buffer`` as for :meth:`sign`. Raises
+        PKCS11Error."""
+        if code := self._decrypt_init(session, ctypes.byref(_Mechanism(mechanism, None, 0)), key):
+            raise _error("C_DecryptInit", code)
+        length = ctypes.c_ulong(_LARGEST_SIGNATURE)
+        if code := self._decrypt(session, data, len(data), buffer, ctypes.byref(length)):
+            raise _error("C_Decrypt", code)
+        return ctypes.string_at(buffer, length.value)
+
     def _function(self, place: int, *arguments: Any) -> Callable[..., int]:
         return ctypes.CFUNCTYPE(ctypes.c_ulong, *arguments)(self._functions[place])
 
@@ -115,5 +128,5 @@ def signature_buffer() -> Buffer:
 
 def _error(function: str, code: int) -> ck.PKCS11Error:
     if code == _KEY_FUNCTION_NOT_PERMITTED:
-        return ck.KeyTypeInconsistent("the key is not for signing")
+        return ck.KeyTypeInconsistent("the key is not for that")
     return _ERRORS.get(code, ck.PKCS11Error)(f"{function} returned 0x{code:x}")

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.asymmetric.padding import AsymmetricPadding
+from cryptography.hazmat.primitives.asymmetric.padding import AsymmetricPadding, PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.utils import NoDigestInfo
 from pkcs11 import Mechanism
+from pkcs11 import exceptions as ck
 
 from intaglio.asn1.algorithms import PrivateKey, PublicKey, load_public_key
 from intaglio.core.errors import NotSupported, Unavailable
@@ -118,7 +119,25 @@ class RsaKey(_Held, rsa.RSAPrivateKey):
         return self._signature(lambda able: mechanisms.rsa(content, padding, named, public, able))
 
     def decrypt(self, ciphertext: bytes, padding: AsymmetricPadding) -> bytes:
-        raise NotSupported("Keys in tokens are for signing.", code="token-not-capable")
+        """Only for keys that were made to decrypt, and PKCS #1 v1.5. Raises ValueError when it is not decryptable."""
+        if not isinstance(padding, PKCS1v15):
+            raise NotSupported("Tokens decrypt with PKCS #1 v1.5 padding only.", code="token-not-capable")
+        token, cka_id, size = self._token, self._cka_id, (self.key_size + 7) // 8
+        if len(ciphertext) != size or int.from_bytes(ciphertext) >= self._public.public_numbers().n:
+            raise ValueError("decryption failed")
+
+        def opened(seat: Seat) -> bytes | None:
+            if not token.mechanisms or mechanisms.RAW_RSA in token.mechanisms:
+                return mechanisms.unpadded(seat.decrypt(cka_id, mechanisms.RAW_RSA, ciphertext), size)
+            try:
+                return seat.decrypt(cka_id, Mechanism.RSA_PKCS, ciphertext)
+            except (ck.EncryptedDataInvalid, ck.EncryptedDataLenRange):
+                return None
+
+        found = token.run(opened)
+        if found is None:
+            raise ValueError("decryption failed")
+        return found
 
 
 class Ed25519Key(_Held, ed25519.Ed25519PrivateKey):

@@ -101,6 +101,8 @@ _HASHES = {
     "sha512": (Mechanism.SHA512, MGF.SHA512, "2.16.840.1.101.3.4.2.3"),
 }
 
+#: RSA without padding.
+RAW_RSA = int(Mechanism.RSA_X_509)
 _ECDSA, _RSA_PKCS = int(Mechanism.ECDSA), int(Mechanism.RSA_PKCS)
 _HASHERS = {"sha256": hashlib.sha256, "sha384": hashlib.sha384, "sha512": hashlib.sha512}
 
@@ -127,6 +129,18 @@ def rsa(data: bytes, padding: AsymmetricPadding, algorithm: Hash, key: RSAPublic
         length = _salt_length(padding, key, algorithm)
         return Order(Mechanism.RSA_PKCS_PSS, _digest(data, algorithm), (mechanism, mask, length))
     raise NotSupported("Tokens sign with PKCS #1 v1.5 and PSS padding only.", code="token-not-capable")
+
+
+def unpadded(block: bytes, size: int) -> bytes | None:
+    """What is in a block padded as PKCS #1 v1.5 has it, None when it is not; ``size`` is that of the modulus.
+
+    The padding is taken off here: SoftHSM and others answer a wrong one as if the whole token had failed, and anybody
+    can send us such a block. Source: RFC 8017 section 7.2.2.
+    """
+    block = block.rjust(size, b"\0")
+    end = block.find(b"\0", 2)
+    good = len(block) == size and block[:2] == b"\0\x02" and end >= 10
+    return block[end + 1 :] if good else None
 
 
 def digest_info(name: str, digest: bytes) -> bytes:

@@ -73,8 +73,9 @@ class TokenObject:
 # ---- making ----------------------------------------------------------------------------------------------------------
 
 
-def generate(seat: Seat, algorithm: KeyAlgorithm, cka_id: bytes, label: str) -> bytes:
-    """Generate a key pair that signs and never leaves the token; returns its SubjectPublicKeyInfo (DER).
+def generate(seat: Seat, algorithm: KeyAlgorithm, cka_id: bytes, label: str, *, decrypts: bool = False) -> bytes:
+    """Generate a key pair that signs, with ``decrypts`` decrypts too, and never leaves the token; returns its
+    SubjectPublicKeyInfo (DER).
 
     Safe to repeat: what an attempt of which the answer was lost may have made is removed first. Raises PKCS11Error.
     """
@@ -83,7 +84,7 @@ def generate(seat: Seat, algorithm: KeyAlgorithm, cka_id: bytes, label: str) -> 
     failure: Exception | None = None
     for parameters in kind.parameters or (None,):
         try:
-            _generate(seat.session, algorithm, cka_id, label, parameters)
+            _generate(seat.session, algorithm, cka_id, label, parameters, decrypts)
             return public_key(seat, cka_id)
         except (ck.DomainParamsInvalid, ck.AttributeValueInvalid, ck.TemplateInconsistent) as error:
             failure = error  # the other way to name the curve
@@ -92,13 +93,17 @@ def generate(seat: Seat, algorithm: KeyAlgorithm, cka_id: bytes, label: str) -> 
 
 
 def _generate(
-    session: Session, algorithm: KeyAlgorithm, cka_id: bytes, label: str, parameters: bytes | None
+    session: Session, algorithm: KeyAlgorithm, cka_id: bytes, label: str, parameters: bytes | None, decrypts: bool
 ) -> None:
     kind = kind_of(algorithm)
+    capabilities = MechanismFlag.SIGN | MechanismFlag.VERIFY
+    if decrypts:
+        capabilities |= MechanismFlag.ENCRYPT | MechanismFlag.DECRYPT
     wanted: dict[str, Any] = {
         "id": cka_id, "label": label, "store": True, "mechanism": kind.generate,
-        "capabilities": MechanismFlag.SIGN | MechanismFlag.VERIFY,
-        "public_template": dict(VERIFYING), "private_template": dict(SIGNING),
+        "capabilities": capabilities,
+        "public_template": {**VERIFYING, Attribute.ENCRYPT: decrypts},
+        "private_template": {**SIGNING, Attribute.DECRYPT: decrypts},
     }  # fmt: skip
     if parameters is None:
         session.generate_keypair(kind.key_type, kind.bits, **wanted)

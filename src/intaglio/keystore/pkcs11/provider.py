@@ -41,10 +41,14 @@ class Pkcs11Provider:
         self.dispatcher.start(self.token.close)
         self.dispatcher.close()
 
-    def generate(self, key_id: UUID, algorithm: KeyAlgorithm, label: str) -> GeneratedKey:
+    def generate(
+        self, key_id: UUID, algorithm: KeyAlgorithm, label: str, *, decrypts: bool = False
+    ) -> GeneratedKey:
         """Generate a key whose CKA_ID is the key's id. Raises NotSupported for what the token lacks."""
         reference = key_id.bytes
-        public = self.token.run(lambda seat: objects.generate(seat, algorithm, reference, label), write=True)
+        public = self.token.run(
+            lambda seat: objects.generate(seat, algorithm, reference, label, decrypts=decrypts), write=True
+        )
         return GeneratedKey(private_key(self.token, reference, public), None, self.protection(reference).as_json())
 
     def load(self, stored: StoredKey) -> PrivateKey:

@@ -105,6 +105,11 @@ class Seat:
             key = self.key(cka_id)
         return self.functions.sign(self._handle, key, mechanism, data, self._buffer, pss)
 
+    def decrypt(self, cka_id: bytes, mechanism: int, data: bytes) -> bytes:
+        """What the private key with this CKA_ID makes of what was encrypted for it. Raises PKCS11Error, NoSuchKey and
+        EncryptedDataInvalid among them."""
+        return self.functions.decrypt(self._handle, self.key(cka_id), mechanism, data, self._buffer)
+
     def key(self, cka_id: bytes) -> int:
         """The handle of the private key with this CKA_ID. Raises NoSuchKey."""
         found = self.keys.get(cka_id)
