@@ -330,15 +330,29 @@ async def test_a_key_that_moves_to_the_token_it_is_in_under_another_name_is_not_
     signer = await house.generate(provider="software")
     await migrate_key(house.database, house.keystore, OPERATOR, signer.key_id, MAIN, keep=True)
     await migrate_key(house.database, house.keystore, OPERATOR, signer.key_id, "pkcs11:alias")
-
-    async def left() -> bool:  # what stood there before is taken away some time after the commit
-        listed = await token_admin.list_objects(house.keystore, house.tokens, OPERATOR, "main")
-        return len(listed) == 2
-
-    await eventually(left)
+    assert await erase_due(house.database, house.keystore) == 1
     found = await house.load(signer)
     assert found.provider == "pkcs11:alias"
     assert await signs(found)
+    assert len(await token_admin.list_objects(house.keystore, house.tokens, OPERATOR, "main")) == 2
+
+
+async def test_what_a_moved_key_leaves_in_a_token_that_is_away_is_destroyed_there_later(house: House) -> None:
+    await house.add()
+    signer = await house.generate(provider="software")
+    await migrate_key(house.database, house.keystore, OPERATOR, signer.key_id, MAIN, keep=True)
+    house.hsm.take_away()
+    await migrate_key(house.database, house.keystore, OPERATOR, signer.key_id, "software")
+    assert await erase_due(house.database, house.keystore) == 0
+    house.hsm.put_back()
+    assert signer.key_id.hex in house.hsm.pkcs11_tool("one", "--list-objects")
+
+    async def erased() -> bool:
+        return await erase_due(house.database, house.keystore) == 1
+
+    await eventually(erased)
+    assert signer.key_id.hex not in house.hsm.pkcs11_tool("one", "--list-objects")
+    assert await signs(await house.load(signer))
 
 
 async def test_a_key_of_ours_is_neither_destroyed_nor_adopted_under_another_name_of_its_token(house: House) -> None:

@@ -6,6 +6,7 @@ All need ``keys.manage``. Keys that something of the installation uses are shown
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
@@ -119,6 +120,8 @@ async def migrate_ca_or_key(
         moved.append(await migrate_key(authority.database, authority.keystore, principal, key_id, to, keep=keep))
     if not moved:
         raise StateConflict(f'The keys of "{name}" are in "{to}" already.', code="key-is-there", target="to")
+    with contextlib.suppress(IntaglioError):  # what is left in tokens is destroyed now, or later
+        await erase_due(authority.database, authority.keystore)
     return moved
 
 

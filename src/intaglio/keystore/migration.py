@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import update
+from sqlalchemy import insert, update
 
 from intaglio.asn1 import algorithms
 from intaglio.asn1.algorithms import PrivateKey
@@ -22,6 +22,8 @@ from intaglio.db.engine import Database, Transaction
 from intaglio.keystore.models import private_key
 from intaglio.keystore.providers import Provider, SoftwareProvider, StoredKey, seal_key
 from intaglio.keystore.service import KeyStore, take_back
+
+_LONGEST_LABEL = 200
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,28 @@ async def migrate_key(
         facts: dict[str, Any] = {"label": stored.label, "origin": stored.provider, "provider": to, "kept": keep}
         record(tx, principal, "key.migrate", "key", str(key_id), **facts, protection=values["protection"])
         tx.changed_configuration()
-        tx.after_commit(lambda: keystore.forget(key_id))
         if source.dispatcher is not None and not keep:
-            tx.after_commit(lambda: take_back(source, stored))
+            await _leave_to_erasure(tx, stored)
+        tx.after_commit(lambda: keystore.forget(key_id))
     return Migrated(key_id, stored.label, stored.provider, to, keep, values["protection"])
+
+
+async def _leave_to_erasure(tx: Transaction, left: StoredKey) -> None:
+    """Note that a token still has a key that moved away, so that it is destroyed there (:mod:`.erasure`), also when the
+    token, or this process, is away by then."""
+    await tx.execute(
+        insert(private_key).values(
+            id=new_id(),
+            provider=left.provider,
+            algorithm=left.algorithm.value,
+            label=f"moved: {left.label}"[:_LONGEST_LABEL],
+            public_key=left.spki,
+            reference=left.reference,
+            created_at=tx.now,
+            destroyed_at=tx.now,
+            erasure_due=True,
+        )
+    )
 
 
 async def _taken_out(keystore: KeyStore, source: Provider, stored: StoredKey) -> PrivateKey:
