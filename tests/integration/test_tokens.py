@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import ocsp
-from tests.integration import pki as helper
+from tests.support import pki as helper
 from tests.support.eventually import eventually as reached
 from tests.support.folders import fast_folder
 from tests.support.pki import Pki, certificate_request
