@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Final
 from uuid import UUID
 
-from intaglio.core.errors import Refused
+from intaglio.core.errors import NotFound, Refused
 from intaglio.core.principal import Permission, Principal
 from intaglio.server.management.declarative.certificates import bundle, certificate_change
 from intaglio.server.management.declarative.document import DeclaredOcspSigner, Document
@@ -24,7 +25,11 @@ async def read_signers(validation: Validation, principal: Principal) -> list[Dec
     """Those in use, and those that wait for their first certificate; None for who may not see them."""
     if not principal.may(Permission.VALIDATION_VIEW):
         return None
-    return [await _declared(validation, each) for each in (await _in_use(validation, principal)).values()]
+    found: list[DeclaredOcspSigner] = []
+    for each in (await _in_use(validation, principal)).values():
+        with contextlib.suppress(NotFound):  # it was deleted, with its key, while this is being read
+            found.append(await _declared(validation, each))
+    return found
 
 
 def signer_steps(wanted: Document, current: Document) -> Iterator[Step]:
