@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from intaglio.server.prompt import Answered
+from intaglio.server.prompt import Answered, encoded
 from intaglio.server.protocol import HttpProtocol
 
 _POST = b"POST /%b HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
@@ -164,6 +164,18 @@ async def test_the_last_answer_of_a_connection_says_so_and_ends_it(request_line:
     assert b"\r\nconnection: close\r\n" in answer
     assert answer.endswith(b"\r\n\r\nnow: abc")
     assert connection.wire.closed
+
+
+async def test_nothing_is_done_behind_the_last_answer_of_a_connection() -> None:
+    connection = _Connection()
+    last = b"POST /now HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc"
+    assert _bodies(await connection.send(last + _POST % b"other")) == [b"now: abc"]
+    assert connection.app.called == []
+
+
+def test_a_header_cannot_bring_others_with_it() -> None:
+    with pytest.raises(ValueError, match="several lines"):
+        encoded((200, ((b"etag", b"a\r\nset-cookie: b"),), b""), (), close=False)
 
 
 async def test_a_client_that_does_not_read_has_to_wait() -> None:

@@ -39,5 +39,7 @@ def encoded(answer: Answered, default_headers: Iterable[tuple[bytes, bytes]], *,
 
 @lru_cache(maxsize=_HEADS)
 def _head(status: int, headers: Headers) -> bytes:
-    lines: list[Any] = [b"%b: %b\r\n" % header for header in headers]
-    return b"".join((STATUS_LINE[status], *lines))
+    lines: list[Any] = [b"%b: %b" % header for header in headers]
+    if any(b"\r" in line or b"\n" in line for line in lines):
+        raise ValueError("a header of an answer has several lines")
+    return b"".join((STATUS_LINE[status], *(line + b"\r\n" for line in lines)))

@@ -160,6 +160,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Called when the head of a request is there: call the application then, or with the whole request."""
+        if self.transport.is_closing():  # nobody is listening behind the last answer of a connection
+            return
         self._idle_since = None
         usual = not self.expect_100_continue and not self.parser.should_upgrade() and cycle.scope["method"] != "HEAD"
         if self._may_hold and usual:

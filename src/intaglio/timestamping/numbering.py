@@ -91,6 +91,16 @@ def scattered(key: bytes, counters: range, octets: int) -> list[bytes]:
         blocks = right | _lanes([(number << 8 | octets) << 96] * count)
         digest = int.from_bytes(encrypt(blocks.to_bytes(_LANE * count, "big")), "big") & every
         left, right = right, left ^ digest
+    if octets > _LANE:
+        return _joined(left, right, count, octets)
+    top = _lanes([1 << 2 * half] * count)
+    whole = (top | left << half | right).to_bytes(_LANE * count, "big")
+    return [whole[end - octets : end] for end in range(_LANE, _LANE * count + 1, _LANE)]
+
+
+def _joined(left: int, right: int, count: int, octets: int) -> list[bytes]:
+    """The serial numbers of lanes whose halves together are longer than a lane."""
+    half = octets * 4 - 1
     lefts, rights = left.to_bytes(_LANE * count, "big"), right.to_bytes(_LANE * count, "big")
     whole, top = int.from_bytes, 1 << 2 * half
     return [

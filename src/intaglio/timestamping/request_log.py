@@ -42,7 +42,7 @@ class RequestLog:
 
     def __init__(self, descriptor: int | None = None) -> None:
         self._descriptor = descriptor
-        self._lines: list[str] = []
+        self._waiting: list[tuple[str, str, float, datetime, str, str]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._second = datetime.min.replace(tzinfo=UTC)
         self._second_written = ""
@@ -54,16 +54,18 @@ class RequestLog:
             return
         more = "" if reply.failure is None and not encoded else _more(reply, encoded=encoded)
         outcome = "Granted" if reply.failure is None else "Failed"
-        at = self._written(clock.now())
-        self._lines.append(
-            f'{{"event":"ProcessTimeStampRequest.{outcome}","msg":"ProcessTimeStampRequest.{outcome}",'
-            f'"endpoint":"{endpoint}","peer":"{peer}","milliseconds":{seconds * 1000:.2f}{more},'
-            f'"logger":"intaglio.timestamping","level":"info","timestamp":"{at}Z"}}\n'
-        )
-        if len(self._lines) >= _FLUSH_AT:
+        self._waiting.append((endpoint, peer, seconds, clock.now(), outcome, more))
+        if len(self._waiting) >= _FLUSH_AT:
             self.flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_FLUSH_AFTER, self.flush)
+
+    def _line(self, endpoint: str, peer: str, seconds: float, at: datetime, outcome: str, more: str) -> str:
+        return (
+            f'{{"event":"ProcessTimeStampRequest.{outcome}","msg":"ProcessTimeStampRequest.{outcome}",'
+            f'"endpoint":"{endpoint}","peer":"{peer}","milliseconds":{seconds * 1000:.2f}{more},'
+            f'"logger":"intaglio.timestamping","level":"info","timestamp":"{self._written(at)}Z"}}\n'
+        )
 
     def _written(self, at: datetime) -> str:
         """A moment to the millisecond, without zone; what stands before the fraction is written once per second."""
@@ -78,10 +80,10 @@ class RequestLog:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        lines, self._lines = self._lines, []
+        waiting, self._waiting = self._waiting, []
         if not _logger.isEnabledFor(logging.INFO):
             return
-        data = "".join(lines).encode()
+        data = "".join([self._line(*each) for each in waiting]).encode()
         try:
             descriptor = sys.stderr.fileno() if self._descriptor is None else self._descriptor
             while data:
