@@ -19,6 +19,7 @@ _CA, _ORGANIZATION = "/cas/none~none", "/organizations/none"
 _SERIAL = f"{_CA}/certificates/AA"
 _SIGNER, _CREDENTIAL = f"/validation/signers/{UUID(int=0)}", f"/validation/credentials/{UUID(int=0)}"
 _ENDPOINT, _REQUEST = "/enrollment/endpoints/acme/none", f"/enrollment/requests/{UUID(int=0)}"
+_ACME_ACCOUNT, _ACME_ORDER = (f"/enrollment/acme/{kind}/{UUID(int=0)}" for kind in ("accounts", "orders"))
 
 #: What a user may do who holds no permission: what concerns himself, and what everybody is told.
 FREE = {
@@ -81,12 +82,14 @@ NEEDED: dict[Permission, set[str]] = {
     Permission.ENROLLMENT_VIEW: {
         *("GET /enrollment/tenants", "GET /enrollment/endpoints", f"GET {_ENDPOINT}", "GET /enrollment/options/acme"),
         "GET /enrollment/scep/authorities",
+        *("GET /enrollment/acme/accounts", f"GET {_ACME_ACCOUNT}", "GET /enrollment/acme/orders", f"GET {_ACME_ORDER}"),
         *("GET /enrollment/urls", f"GET {_ENDPOINT}/credentials", "GET /enrollment/requests", f"GET {_REQUEST}"),
     },
     Permission.ENROLLMENT_MANAGE: {
         *("POST /enrollment/tenants", "DELETE /enrollment/tenants/none", "POST /enrollment/endpoints"),
         *(f"PATCH {_ENDPOINT}", f"DELETE {_ENDPOINT}", f"POST {_ENDPOINT}/credentials"),
         *(f"DELETE {_ENDPOINT}/credentials/eab/none", "POST /enrollment/scep/endpoints/none/renew-authority"),
+        f"POST {_ACME_ACCOUNT}/deactivate",
     },
     Permission.ENROLLMENT_APPROVE: {f"POST {_REQUEST}/approve", f"POST {_REQUEST}/reject"},
     Permission.VALIDATION_VIEW: {

@@ -25,6 +25,7 @@ COMMANDS: lazy.Table = {
     "keytool": ("keytool", "Keys, requests, certificates and PKCS #12 files, without a server."),
     "mtls": ("mtls", "Mutual TLS identity: who may connect, proved by certificates."),
     "enroll": ("enroll", "Enrolment by ACME, EST, SCEP and CMP: endpoints, credentials, requests."),
+    "acme": ("acme", "ACME: accounts and orders."),
     "scep": ("scep", "SCEP: registration authorities."),
     "crl": ("crl", "Certificate revocation lists."),
     "ocsp": ("ocsp", "Certificate status of any CA: authorities, sources, signers, questions."),

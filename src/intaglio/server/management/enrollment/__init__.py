@@ -14,6 +14,7 @@ ROOMS: Final = tuple(
         ("endpoints", ("/enrollment/endpoints", "/enrollment/options", "/enrollment/tenants", "/enrollment/urls")),
         ("credentials", ("/enrollment/endpoints",)),
         ("requests", ("/enrollment/requests",)),
+        ("acme", ("/enrollment/acme",)),
         ("scep", ("/enrollment/scep",)),
     )
 )
