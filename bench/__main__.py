@@ -32,6 +32,8 @@ FIGURES = {
     "enroll-page": "bench.enroll_page",
     "acme": "bench.acme",
     "cmp": "bench.cmp",
+    "est": "bench.est",
+    "scep": "bench.scep",
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 
 from intaglio.asn1 import algorithms
@@ -16,8 +16,9 @@ from intaglio.asn1.cmp import Body, Failure, PkiMessage
 from intaglio.authority.directory import CaView
 from intaglio.core.effort import costly
 from intaglio.core.errors import IntaglioError, InvalidInput, Unauthenticated
-from intaglio.enrollment import credentials, pipeline, trust
+from intaglio.enrollment import pipeline, trust
 from intaglio.enrollment.cmp import macs
+from intaglio.enrollment.cmp.context import Cmp
 from intaglio.enrollment.cmp.errors import CmpRefusal
 from intaglio.enrollment.cmp.exchange import Sender
 from intaglio.enrollment.cmp.headers import directory_name
@@ -29,15 +30,12 @@ from intaglio.enrollment.limits import source_network
 from intaglio.enrollment.values import Applicant, Endpoint
 from intaglio.x509.certificates import CertificateInfo, read_certificate
 
-_MOST_FAILURES = 20
-_FAILURE_PERIOD = timedelta(minutes=10)
-_LONGEST_REFERENCE = 400
 #: Messages that end a transaction which took a use of its secret when it began.
 _FINISHING = frozenset({Body.CERTCONF, Body.POLLREQ})
 
 
 async def authenticate(
-    enrollment: Enrollment, endpoint: Endpoint, ca: CaView, message: PkiMessage, source: str, now: datetime
+    service: Cmp, endpoint: Endpoint, ca: CaView, message: PkiMessage, source: str, now: datetime
 ) -> Sender:
     """Who protected a message.
 
@@ -54,10 +52,10 @@ async def authenticate(
     options: CmpOptions = endpoint.options
     if macs.is_mac_algorithm(algorithm):
         _require_offered(options, "mac")
-        return await _by_secret(enrollment, endpoint, message, source)
+        return await _by_secret(service, endpoint, message, source)
     if is_signature_algorithm(algorithm):
         _require_offered(options, "signature")
-        return await _by_certificate(enrollment, endpoint, ca, message, source, now)
+        return await _by_certificate(service.enrollment, endpoint, ca, message, source, now)
     raise CmpRefusal(Failure.BAD_ALG, "The message is protected with an algorithm that is not known here.")
 
 
@@ -69,21 +67,18 @@ def nobody(source: str) -> Sender:
 # ---- shared secrets --------------------------------------------------------------------------------------------------
 
 
-async def _by_secret(enrollment: Enrollment, endpoint: Endpoint, message: PkiMessage, source: str) -> Sender:
+async def _by_secret(service: Cmp, endpoint: Endpoint, message: PkiMessage, source: str) -> Sender:
     assert message.header.protection_algorithm is not None
     assert message.protection is not None
     mac = macs.read_mac(endpoint.options, message.header.protection_algorithm)
-    failures = f"cmp-mac:{endpoint.id}:{source_network(source)}"
-    await enrollment.limits.require_below(failures, _MOST_FAILURES)
     try:
-        secret = await credentials.shared_secret(
-            enrollment, endpoint, "mac", _reference(message), finishing=message.body in _FINISHING
+        secret = await service.references.secret(
+            endpoint, _reference(message), source, finishing=message.body in _FINISHING
         )
     except Unauthenticated:
-        await enrollment.limits.take(failures, _MOST_FAILURES, _FAILURE_PERIOD)
         raise _wrong_mac() from None
     if not hmac.compare_digest(await _computed(mac, secret.secret, message.protected, source), message.protection):
-        await enrollment.limits.take(failures, _MOST_FAILURES, _FAILURE_PERIOD)
+        await service.references.failed(endpoint, source)
         raise _wrong_mac()
     identity = hashlib.sha256(b"mac" + secret.id.bytes).digest()
     return Sender(Applicant(secret.name, "mac", source), identity, secret=secret, mac=mac)
@@ -101,7 +96,7 @@ def _reference(message: PkiMessage) -> str:
     if octets is None:
         sender = directory_name(message.header.sender)
         names = () if sender is None else sender.common_names
-        return names[-1][:_LONGEST_REFERENCE] if names else ""
+        return names[-1] if names else ""
     try:
         return octets.decode("utf-8")
     except UnicodeDecodeError:

@@ -130,7 +130,7 @@ async def _sender(
         if may_be_unprotected(message.body):
             return nobody(source)
     now = clock.now()
-    return await authenticate(service.enrollment, endpoint, ca, message, source, now)
+    return await authenticate(service, endpoint, ca, message, source, now)
 
 
 async def _dispatch(exchange: Exchange) -> Answer:

@@ -15,6 +15,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from intaglio.asn1.cmp import Failure
+from intaglio.core import clock
 from intaglio.core.identifiers import new_id
 from intaglio.db.engine import Transaction as DatabaseTransaction
 from intaglio.enrollment import credentials
@@ -77,37 +78,44 @@ async def begin(
     Raises CmpRefusal: transactionIdInUse; systemUnavail when as many transactions are under way as the endpoint keeps.
     Raises Unauthenticated (``credential-used-up``).
     """
-    async with exchange.cmp.enrollment.database.transaction() as tx:
-        if state in _UNDER_WAY:
-            await _require_room(tx, exchange)
-        values = {
-            "id": new_id(),
-            "endpoint_id": exchange.endpoint.id,
-            "transaction_id": exchange.transaction_id,
-            "state": state,
-            "applicant": exchange.sender.applicant.name,
-            "identity": exchange.sender.identity,
-            "body": int(exchange.message.body),
-            "request_id": request_id,
-            "nonce": exchange.nonce,
-            "implicit": exchange.wants_implicit_confirm and not encrypted,
-            "encrypted": encrypted,
-            "previous_serial": previous_serial,
-            "created_at": tx.now,
-            "expires_at": tx.now + _kept_for(exchange, state),
-        }
-        fresh = upsert(table).values(**values).on_conflict_do_nothing().returning(table.c.id)
-        if await tx.scalar(fresh) is None:
-            raise CmpRefusal(
-                Failure.TRANSACTION_ID_IN_USE,
-                "A transaction with this id is under way, or was not long ago.",
-                remedy="Begin a new transaction.",
-            )
-        secret = exchange.sender.secret
-        if spends and secret is not None and secret.limited:
-            await credentials.spend(tx, secret.id)
+    now = clock.now().replace(microsecond=0)
+    values = {
+        "id": new_id(),
+        "endpoint_id": exchange.endpoint.id,
+        "transaction_id": exchange.transaction_id,
+        "state": state,
+        "applicant": exchange.sender.applicant.name,
+        "identity": exchange.sender.identity,
+        "body": int(exchange.message.body),
+        "request_id": request_id,
+        "nonce": exchange.nonce,
+        "implicit": exchange.wants_implicit_confirm and not encrypted,
+        "encrypted": encrypted,
+        "serial": None,
+        "previous_serial": previous_serial,
+        "created_at": now,
+        "expires_at": now + _kept_for(exchange, state),
+    }
+    secret = exchange.sender.secret
+    limited = spends and secret is not None and secret.limited
+    if state == "closed" and not limited:
+        fresh = await exchange.cmp.fresh_ids.take(values)
+    else:
+        async with exchange.cmp.enrollment.database.transaction() as tx:
+            if state in _UNDER_WAY:
+                await _require_room(tx, exchange)
+            taken = upsert(table).values(**values).on_conflict_do_nothing().returning(table.c.id)
+            fresh = await tx.scalar(taken) is not None
+            if fresh and limited and secret is not None:
+                await credentials.spend(tx, secret.id)
+    if not fresh:
+        raise CmpRefusal(
+            Failure.TRANSACTION_ID_IN_USE,
+            "A transaction with this id is under way, or was not long ago.",
+            remedy="Begin a new transaction.",
+        )
     exchange.progress.begun = True
-    return Transaction.of({**values, "serial": None})
+    return Transaction.of(values)
 
 
 async def find(view: DatabaseTransaction, exchange: Exchange, *, lock: bool = False) -> Transaction:
