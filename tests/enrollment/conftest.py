@@ -68,7 +68,9 @@ async def enrollment(
     """What the adapters of one process work with."""
     recorder = RefusalRecorder(authority.database)
     gateway = Gateway(authority, refusals=recorder)
-    yield Enrollment(authority, gateway, master_key, watch, recorder)
+    made = Enrollment(authority, gateway, master_key, watch, recorder)
+    yield made
+    await made.close()
     await recorder.stop()
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from intaglio.enrollment.credentials import KnownPasswords
     from intaglio.enrollment.endpoints import EndpointDirectory
     from intaglio.enrollment.limits import Limits
+    from intaglio.enrollment.recorded import RecordedCertificates
 
 
 class Enrollment:
@@ -56,6 +57,15 @@ class Enrollment:
         from intaglio.enrollment.limits import Limits
 
         return Limits(self.database)
+
+    @cached_property
+    def recorded(self) -> RecordedCertificates:
+        """Certificates that were shown lately."""
+        from intaglio.enrollment.recorded import RecordedCertificates
+
+        made = RecordedCertificates(self.database, self.watch)
+        self.on_close.append(made.close)
+        return made
 
     @cached_property
     def passwords(self) -> KnownPasswords:

@@ -6,10 +6,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from intaglio.asn1 import algorithms
-from intaglio.authority import certificates
 from intaglio.authority.certificates import RevocationReason, StoredCertificate
-from intaglio.authority.directory import CaView
-from intaglio.core.errors import IntaglioError, InvalidInput, NotFound, StateConflict
+from intaglio.core.errors import IntaglioError, InvalidInput, StateConflict
 from intaglio.core.logging import get_logger
 from intaglio.core.principal import ANONYMOUS, Principal
 from intaglio.enrollment import approvals, metrics
@@ -117,28 +115,13 @@ async def supersede(enrollment: Enrollment, endpoint: Endpoint, applicant: Appli
 async def presented(enrollment: Enrollment, endpoint: Endpoint, certificate: bytes) -> StoredCertificate | None:
     """A certificate (DER) of the endpoint's CA as it is recorded now, with its status; None when that CA never issued
     exactly this one. Raises InvalidInput (``certificate-unparsable``)."""
-    info = read_certificate(certificate)
-    ca = (await enrollment.gateway.snapshot()).ca(endpoint.ca)
-    return await _recorded(enrollment, ca, info) if ca.subject.der == info.issuer.der else None
+    found = await known(enrollment, read_certificate(certificate))
+    return found if found is not None and found.ca_id == endpoint.ca_id else None
 
 
-async def known(enrollment: Enrollment, certificate: bytes) -> StoredCertificate | None:
-    """A certificate (DER) of any CA of the platform as it is recorded now; None when none of them issued exactly this
-    one. Raises InvalidInput (``certificate-unparsable``)."""
-    info = read_certificate(certificate)
-    for ca in (await enrollment.gateway.snapshot()).cas.values():
-        if ca.subject.der == info.issuer.der and (found := await _recorded(enrollment, ca, info)) is not None:
-            return found
-    return None
-
-
-async def _recorded(enrollment: Enrollment, ca: CaView, info: CertificateInfo) -> StoredCertificate | None:
-    async with enrollment.database.read() as view:
-        try:
-            found = await certificates.get(view, ca, info.serial)
-        except NotFound:
-            return None
-    return found if found.der == info.der else None
+async def known(enrollment: Enrollment, certificate: CertificateInfo) -> StoredCertificate | None:
+    """A certificate of any CA of the platform as it is recorded now; None when none of them issued exactly this one."""
+    return await enrollment.recorded.find(await enrollment.gateway.snapshot(), certificate)
 
 
 def refused(
@@ -254,7 +237,7 @@ def _proven(application: Application) -> ProvenRequest:
     given: Name | None = None
     san, extensions = None, application.extensions
     if application.csr is not None:
-        request = parse_request(application.csr)
+        request = application.request or parse_request(application.csr)
         spki, algorithm, given, san = request.spki, request.key_algorithm, request.subject, request.san
         extensions = request.extensions
     elif application.spki is not None:

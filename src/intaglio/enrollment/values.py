@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from intaglio.core.errors import Forbidden
 from intaglio.core.principal import Principal
 from intaglio.profiles.engine import RequestedValidity
-from intaglio.x509.requests import RequestedExtension
+from intaglio.x509.requests import CertificateRequest, RequestedExtension
 
 
 class Protocol(StrEnum):
@@ -145,6 +145,7 @@ class Application:
     previous: UUID | None = None
     note: str = ""
     generated: bool = False
+    request: CertificateRequest | None = field(default=None, repr=False, compare=False)
     profile: str | None = None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from intaglio.enrollment import credentials, pipeline, trust, urls
 from intaglio.enrollment.context import Enrollment
 from intaglio.enrollment.credentials import StoredCredential
 from intaglio.enrollment.values import Applicant, Endpoint
-from intaglio.x509.certificates import CertificateInfo, read_certificate, read_certificates
+from intaglio.x509.certificates import CertificateInfo, read_certificates
 from intaglio.x509.general_names import GeneralNames
 from intaglio.x509.names import Name
 
@@ -28,12 +28,12 @@ FIRST_CONTACT = "authentication-required"
 @dataclass
 class Call:
     """What a request says of whoever makes it. ``chain`` was presented in TLS, which proves the key of ``chain[0]`` and
-    nothing else; ``bindings`` are the values that name this TLS connection; ``applicant`` is known once somebody is."""
+    nothing else; ``bindings`` gives the values that name this TLS connection; ``applicant`` is set once he is known."""
 
     source: str
     chain: tuple[bytes, ...] = field(repr=False)
     authorization: str = field(repr=False)
-    bindings: tuple[bytes, ...] = field(default=(), repr=False)
+    bindings: Callable[[], tuple[bytes, ...]] = field(default=tuple, repr=False)
     applicant: Applicant | None = None
 
     @classmethod
@@ -42,12 +42,11 @@ class Call:
         tls: Mapping[str, Any] = scope.get("extensions", {}).get("tls") or {}
         chain = tls.get("client_chain_der") or tls.get("observed_chain_der") or ()
         headers = [value for name, value in scope.get("headers", ()) if name == b"authorization"]
-        bindings = tls.get("channel_bindings")
         return cls(
             await urls.source(enrollment, scope),
             tuple(chain),
             headers[0].decode("latin-1") if headers else "",
-            tuple(bindings()) if callable(bindings) else (),
+            tls.get("channel_bindings", tuple),
         )
 
 
@@ -123,8 +122,8 @@ async def certified(enrollment: Enrollment, endpoint: Endpoint, call: Call) -> C
             remedy="Connect with a certificate that the endpoint trusts.",
         )
     try:
-        info = read_certificate(call.chain[0])
-        stored = await pipeline.known(enrollment, call.chain[0])
+        info = enrollment.recorded.read(call.chain[0])
+        stored = await pipeline.known(enrollment, info)
     except InvalidInput:
         raise trust.untrusted("it cannot be read") from None
     own = stored is not None and stored.ca_id == endpoint.ca_id

@@ -59,7 +59,12 @@ async def certify(
     known.require_names(endpoint, request.subject, request.san)
     await use_up(enrollment, known, request.der)
     application = Application(
-        endpoint, known.applicant, csr=request.der, key=once(known, request.der), note=_note(known)
+        endpoint,
+        known.applicant,
+        csr=request.der,
+        request=request,
+        key=once(known, request.der),
+        note=_note(known),
     )
     return answer(await pipeline.apply(enrollment, application))
 
@@ -84,6 +89,7 @@ async def renew(enrollment: Enrollment, endpoint: Endpoint, call: Call, body: by
         endpoint,
         known.applicant,
         csr=request.der,
+        request=request,
         sans=names,
         key=once(known, request.der),
         previous=old.id,
@@ -136,7 +142,7 @@ def require_linked(endpoint: Endpoint, call: Call, request: CertificateRequest) 
         shown = base64.b64decode(challenge or "", validate=True)
     except (binascii.Error, ValueError):
         shown = b""
-    if not shown or True not in [hmac.compare_digest(shown, each) for each in call.bindings]:
+    if not shown or True not in [hmac.compare_digest(shown, each) for each in call.bindings()]:
         raise Forbidden(
             "The challengePassword of the request does not name this TLS connection.",
             code="connection-not-linked",
