@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.commands import put_on_path
 from tests.support.folders import fast_folder
 from tests.support.product import PATIENCE, Product
 
@@ -53,10 +54,11 @@ def _type(product: Product, script: str) -> str:
             script = script.replace(f"localhost:{port}", f"localhost:{product.runtime.port(listener)}")
     for port in _OWN_PORTS:
         script = re.sub(rf"\b{port}\b", str(_free_port()), script)
+    environment = product.environment
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=product.work,
-        env={**product.environment, "HOME": str(product.folder)},
+        env={**environment, "HOME": str(product.folder), "PATH": f"{product.folder}/bin:{environment['PATH']}"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -80,6 +82,8 @@ def newcomer() -> Iterator[tuple[Product, str]]:
         folder.chmod(0o711)
         product = Product(folder)
         product.data = folder / "pki"
+        (folder / "bin").mkdir()
+        put_on_path(folder / "bin")
         try:
             yield product, _follow(product, _FIRST)
         finally:

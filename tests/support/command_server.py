@@ -1,10 +1,10 @@
 """Runs ``intaglio`` commands in forks of a process that has imported everything the command needs.
 
 ``python command_server.py FD``: FD is a listening unix stream socket. A connection brings one JSON line (``arguments``,
-``environment``, ``folder``) and, with it, the three standard streams as file descriptors; it gets the exit status as
-one line when the command has ended. Who closes the connection before that ends the command. Importing costs most of
-the time of a command; all else is as if it had been started afresh: a process of its own with the given arguments,
-environment, folder and streams.
+``environment``, ``folder``, ``umask``) and, with it, the three standard streams as file descriptors; it gets a line
+with the process id at once, and one with the exit status when the command has ended. Who closes the connection before
+that ends the command. Importing costs most of the time of a command; all else is as if it had been started afresh: a
+process of its own with the given arguments, environment, folder, umask and streams.
 """
 
 from __future__ import annotations
@@ -86,6 +86,8 @@ def _import_everything() -> None:
 def _begin(connection: socket.socket, listener: socket.socket) -> Command:
     """Fork a process that does what the connection asks for."""
     if pid := os.fork():
+        with contextlib.suppress(OSError):
+            connection.sendall(b"%d\n" % pid)
         return Command(pid, os.pidfd_open(pid), connection)
     listener.close()
     try:
@@ -105,6 +107,7 @@ def _run(wanted: dict[str, Any], streams: list[int]) -> NoReturn:
         os.dup2(stream, number)
         os.close(stream)
     os.chdir(wanted["folder"])
+    os.umask(wanted["umask"])
     os.environ.clear()
     os.environ.update(wanted["environment"])
     sys.argv = wanted["arguments"]

@@ -29,7 +29,12 @@ def intaglio(
 
     Raises subprocess.TimeoutExpired when it takes longer than ``patience`` seconds; it is killed then.
     """
-    wanted = {"arguments": [str(SCRIPT), *map(str, arguments)], "environment": dict(environment), "folder": str(cwd)}
+    wanted = {
+        "arguments": [str(SCRIPT), *map(str, arguments)],
+        "environment": dict(environment),
+        "folder": str(cwd),
+        "umask": _umask(),
+    }
     with (
         tempfile.TemporaryFile() as given,
         tempfile.TemporaryFile() as stdout,
@@ -44,12 +49,29 @@ def intaglio(
         sent = socket.send_fds(connection, [message], [each.fileno() for each in (given, stdout, stderr)])
         connection.sendall(message[sent:])
         try:
-            status = connection.recv(16)
+            with connection.makefile("rb") as answer:
+                answer.readline()
+                status = answer.readline()
         except TimeoutError:
-            raise subprocess.TimeoutExpired(wanted["arguments"], patience) from None
+            raise subprocess.TimeoutExpired([SCRIPT, *arguments], patience) from None
         assert status, "the process that runs the commands has ended"
         said, complained = (_content(each.fileno()) for each in (stdout, stderr))
         return Outcome(int(status), said, (said + complained).decode("utf-8", "replace"))
+
+
+def put_on_path(folder: Path) -> None:
+    """Make a program ``intaglio`` in a folder, for shells: it has commands run as :func:`intaglio` does, with its own
+    streams and umask, and passes signals on. What goes on for long (``serve``, ``run``) is the installed script."""
+    program = folder / "intaglio"
+    names = f"SCRIPT, SERVER = {str(SCRIPT)!r}, {_server()!r}\n"
+    program.write_text(f"#!{sys.executable} -IS\n{names}{Path(__file__).with_name('command_client.py').read_text()}")
+    program.chmod(0o755)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _content(descriptor: int) -> bytes:
