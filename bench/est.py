@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import statistics
 
 from bench import load, reference
 from bench.figure import Figure
@@ -11,7 +12,8 @@ from bench.installation import PREPARED_REQUESTS, Installation, installation
 SHARE = 0.70
 P99_MILLISECONDS = 150
 CONNECTIONS = 16
-SECONDS = 6.0
+#: Both loads in turn, so that what else the machine does meets both alike.
+ROUNDS, SECONDS = 5, 2.0
 PROFILE = "est-digital-signature"
 CA = "bench~devices"
 
@@ -23,21 +25,32 @@ def measure() -> Figure:
     with installation() as product:
         tls = device(product)
         requests = [_request(number) for number in range(PREPARED_REQUESTS)]
-        port = product.runtime.port("enroll")
-        where = {"host": "127.0.0.1", "port": port, "connections": CONNECTIONS, "tls": tls}
-        load.run(requests=requests, seconds=2, **where)  # type: ignore[arg-type]
+
+        def enrol(seconds: float) -> load.Result:
+            return load.run(
+                host="127.0.0.1",
+                port=product.runtime.port("enroll"),
+                requests=requests,
+                connections=CONNECTIONS,
+                seconds=seconds,
+                tls=tls,
+            )
+
+        enrol(2)
         product.enrolments(connections=CONNECTIONS, seconds=2)
-        before = product.enrolments(connections=CONNECTIONS, seconds=SECONDS / 2)
-        result = load.run(requests=requests, seconds=SECONDS, **where)  # type: ignore[arg-type]
-        after = product.enrolments(connections=CONNECTIONS, seconds=SECONDS / 2)
+        rounds = [
+            (enrol(SECONDS), product.enrolments(connections=CONNECTIONS, seconds=SECONDS)) for _ in range(ROUNDS)
+        ]
         report = product.json("audit", "verify")
-    gateway = (before.rate + after.rate) / 2
-    wrong = {status: count for status, count in result.statuses.items() if status != "200"}
-    note = f"{result.rate:,.0f}/s of {gateway:,.0f}/s"
-    figure.add("simpleenroll over mTLS / over the gateway", result.rate / gateway, "", ">=", SHARE, note)
-    figure.add("p99 at 16 connections", result.p99, "ms", "<", P99_MILLISECONDS, f"p50 {result.p50:.1f} ms")
-    figure.add("answers other than 200", sum(wrong.values()), "", "<=", 0)
-    figure.measured = {"gateway_per_second": gateway, "load": result.__dict__, "audit": report}
+    est, gateway = (statistics.median(each.rate for each in side) for side in zip(*rounds, strict=True))
+    share = statistics.median(mine.rate / theirs.rate for mine, theirs in rounds)
+    wrong = sum(count for mine, _ in rounds for status, count in mine.statuses.items() if status != "200")
+    p99 = statistics.median(mine.p99 for mine, _ in rounds)
+    note = f"{est:,.0f}/s of {gateway:,.0f}/s"
+    figure.add("simpleenroll over mTLS / over the gateway", share, "", ">=", SHARE, note)
+    figure.add("p99 at 16 connections", p99, "ms", "<", P99_MILLISECONDS)
+    figure.add("answers other than 200", wrong, "", "<=", 0)
+    figure.measured = {"rounds": [(mine.__dict__, theirs.__dict__) for mine, theirs in rounds], "audit": report}
     return figure
 
 

@@ -129,7 +129,8 @@ class Application:
     (type, value) replace those of the request; ``name`` (a Name in DER) and ``extensions`` are the request's own beside
     a bare ``spki``. ``validity`` only ever shortens. ``key``: the same key at the same endpoint gives the same
     certificate, after a crash too; None commits fastest. ``previous`` is the certificate that is renewed. ``note`` is
-    shown to whoever approves. ``profile`` is wanted instead of the endpoint's; the adapter has seen to it that it may.
+    shown to whoever approves. ``request`` is ``csr`` where the adapter has read it, signature and all. ``profile`` is
+    wanted instead of the endpoint's; the adapter has seen to it that it may.
     """
 
     endpoint: Endpoint
