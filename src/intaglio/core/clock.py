@@ -6,8 +6,9 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
-_source: Callable[[], datetime] = lambda: datetime.now(UTC)  # noqa: E731 - replaced as a whole by `frozen`
+_source: Callable[[], datetime] = partial(datetime.now, UTC)  # replaced as a whole by `frozen`
 
 
 def now() -> datetime:
@@ -15,9 +16,8 @@ def now() -> datetime:
     return _source()
 
 
-def monotonic() -> float:
-    """Seconds on a clock that never jumps; for durations and timeouts only."""
-    return time.monotonic()
+#: Seconds on a clock that never jumps; for durations and timeouts only.
+monotonic: Callable[[], float] = time.monotonic
 
 
 @contextlib.contextmanager
