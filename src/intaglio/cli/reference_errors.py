@@ -71,11 +71,33 @@ def entries() -> dict[str, ErrorEntry]:
     trees = [ast.parse(path.read_text(), str(path)) for path in sorted(Path(intaglio.__file__).parent.rglob("*.py"))]
     shared = {name: maker for tree in trees for name, maker in _functions(tree, makers).items() if name[0] != "_"}
     for tree in trees:
+        for each in _classes(tree, makers):
+            _add(found, each.code, min(each.statuses), each.example, each.remedy)
         known = {**shared, **makers, **_functions(tree, makers)}
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in known:
                 _examine(found, node, known[node.func.id])
     return found
+
+
+def _classes(tree: ast.Module, makers: Mapping[str, _Maker]) -> Iterator[ErrorEntry]:
+    """Error classes of a module that have a code of their own; what they say is the first line of their description."""
+    for node in tree.body:
+        if not isinstance(node, ast.ClassDef):
+            continue
+        own = {
+            target.id: statement.value
+            for statement in node.body
+            if isinstance(statement, ast.Assign)
+            for target in statement.targets
+            if isinstance(target, ast.Name)
+        }
+        bases = [makers[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in makers]
+        code, status = _literal(own.get("default_code")), own.get("status")
+        if code and bases:
+            number = status.value if isinstance(status, ast.Constant) else bases[-1].status
+            summary = (ast.get_docstring(node) or "").partition("\n")[0]
+            yield ErrorEntry(code, frozenset({int(str(number))}), summary, _literal(own.get("default_remedy")))
 
 
 def _functions(tree: ast.Module, makers: Mapping[str, _Maker]) -> dict[str, _Maker]:
