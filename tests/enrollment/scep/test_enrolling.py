@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from tests.enrollment.scep.conftest import CHALLENGE, SOURCE, Call, Desk
 from tests.support.scep_client import rsa_key, transaction_of
 
 from intaglio.authority.certificates import RevocationReason
+from intaglio.authority.models import ca as cas
 from intaglio.authority.models import certificate as certificates
 from intaglio.core import clock
 from intaglio.enrollment import pipeline
 from intaglio.enrollment.challenges import derived
 from intaglio.enrollment.credentials import Bound
+from intaglio.enrollment.scep import issuing, models
 from intaglio.enrollment.values import Applicant
 
 
@@ -156,6 +159,46 @@ async def test_whose_certificate_was_revoked_gets_another_one_in_the_same_transa
     second = (await device.enrol(CHALLENGE, transaction=name)).certificate
     assert second.serial != first.serial
     assert (await device.enrol(CHALLENGE, transaction=name)).certificate.serial == second.serial
+
+
+async def set_outcome(desk: Desk, **values: Any) -> None:
+    """Have the only transaction end as if its process had been killed."""
+    async with desk.enrollment.database.transaction() as tx:
+        await tx.execute(update(models.transaction).values(certificate_id=None, **values))
+
+
+async def test_a_certificate_whose_process_died_before_it_could_answer_is_found_again(desk: Desk) -> None:
+    device = desk.device()
+    message = await device.message(device.request(challenge=CHALLENGE, dns=["a.example"]))
+    first = await device.send(message)
+    await set_outcome(desk, holder="the dead", held_until=clock.now() - timedelta(seconds=1))
+    assert (await device.send(message)).certificate.der == first.certificate.der
+    assert (await device.send(message)).certificate.der == first.certificate.der
+    assert await issued(desk) == 1
+
+
+async def test_who_finds_his_request_under_way_elsewhere_comes_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(issuing, "_PATIENCE", 0.1)
+    device = desk.device()
+    message = await device.message(device.request(challenge=CHALLENGE))
+    await device.send(message)
+    await set_outcome(desk, holder="another", held_until=clock.now() + timedelta(seconds=30))
+    answer = await device.post(message)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+
+
+async def test_a_transaction_that_was_refused_may_be_tried_again(desk: Desk) -> None:
+    device = desk.device()
+    async with desk.enrollment.database.transaction() as tx:
+        await tx.execute(update(cas).where(cas.c.name == "issuing").values(state="suspended"))
+    await desk.enrollment.authority.reload()
+    assert (await device.enrol(CHALLENGE, transaction=b"tx")).fail_info == "2"
+    async with desk.enrollment.database.transaction() as tx:
+        await tx.execute(update(cas).where(cas.c.name == "issuing").values(state="active"))
+    await desk.enrollment.authority.reload()
+    assert (await device.enrol(CHALLENGE, transaction=b"tx")).status == "0"
 
 
 # ---- what is asked for -----------------------------------------------------------------------------------------------

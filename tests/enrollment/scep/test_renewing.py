@@ -34,9 +34,9 @@ async def stored(desk: Desk, info: CertificateInfo | None) -> StoredCertificate:
 
 async def set_end(desk: Desk, device: Device, **ago: int) -> None:
     """Have the certificate of a device ended so long ago, as far as is recorded."""
-    found = await stored(desk, device.certificate)
+    assert device.certificate is not None
     async with desk.enrollment.database.transaction() as tx:
-        ended = update(certificates).where(certificates.c.id == found.id)
+        ended = update(certificates).where(certificates.c.serial == device.certificate.serial)
         await tx.execute(ended.values(not_after=clock.now() - timedelta(**ago)))
 
 

@@ -7,26 +7,40 @@ Source: RFC 8894 sections 2.3, 2.4 and 3.3.1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import asyncio
+import hashlib
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
+from uuid import UUID
 
+from sqlalchemy import select
+
+from intaglio.authority import certificates
 from intaglio.authority.certificates import RevocationReason, StoredCertificate
+from intaglio.authority.models import certificate as certificate_table
 from intaglio.core import clock
-from intaglio.core.errors import Forbidden, InvalidInput, NotFound, Refused, Unauthenticated
+from intaglio.core.clock import monotonic
+from intaglio.core.errors import Forbidden, InvalidInput, NotFound, Refused, Unauthenticated, Unavailable
 from intaglio.enrollment import challenges, pipeline
 from intaglio.enrollment.context import Enrollment
 from intaglio.enrollment.endpoints import canonical_profile
-from intaglio.enrollment.scep import transactions
 from intaglio.enrollment.scep.errors import content_unreadable
 from intaglio.enrollment.scep.messages import Envelope, MessageType
 from intaglio.enrollment.scep.options import ScepOptions
+from intaglio.enrollment.scep.transactions import Entry, Transactions, key_digest, wish_of
 from intaglio.enrollment.values import Applicant, Application, Endpoint, Granted, Waiting
 from intaglio.profiles.model import CertificateProfile
 from intaglio.x509 import extensions as ext
 from intaglio.x509.certificates import CertificateInfo, read_certificate
 from intaglio.x509.requests import CertificateRequest, parse_request
 
-_LONGEST_NAME = 200
+_LONGEST_NAME: Final = 200
+#: How long to wait for somebody else who answers the same message, and how often to look, in seconds.
+_PATIENCE: Final = 10.0
+_LOOK_AGAIN: Final = 0.05
+#: Certificates are dated in whole seconds by the process, transactions by the database.
+_CLOCKS_DIFFER: Final = timedelta(seconds=2)
 
 
 @dataclass(frozen=True)
@@ -59,20 +73,26 @@ class Asked:
         return Applicant(name[:_LONGEST_NAME], method, self.source)  # type: ignore[arg-type]  # one of the methods
 
 
+@dataclass(frozen=True)
+class Issuing:
+    """What requests are answered with in one process."""
+
+    enrollment: Enrollment
+    transactions: Transactions
+
+
 async def issue(
-    enrollment: Enrollment, endpoint: Endpoint, envelope: Envelope, certificate: CertificateInfo, content: bytes,
-    source: str,
-) -> Granted | Waiting:  # fmt: skip
-    """What comes of a request. Raises what its steps raise."""
+    office: Issuing, endpoint: Endpoint, envelope: Envelope, certificate: CertificateInfo, content: bytes, source: str
+) -> bytes | Waiting:
+    """The certificate (DER) that comes of a request. Raises what its steps raise."""
+    enrollment = office.enrollment
     asked = await _read(enrollment, endpoint, envelope, certificate, content, source)
     _require_usages(await _profile(enrollment, endpoint), asked)
     if asked.is_renewal:
-        return await _renew(enrollment, asked)
+        return await _renew(office, asked)
     applicant = await _authenticate(enrollment, asked)
-    entry = await transactions.enter(
-        enrollment, endpoint, envelope.transaction, certificate.spki, transactions.wish_of(asked.request)
-    )
-    return await _apply(enrollment, asked, applicant, entry, None)
+    wish = wish_of(asked.request)
+    return await _apply(office, asked, applicant, await _enter(office, asked, wish), wish)
 
 
 async def _read(
@@ -124,28 +144,23 @@ async def _authenticate(enrollment: Enrollment, asked: Asked) -> Applicant:
 
 def _transaction_of(asked: Asked) -> str:
     """What a one-time challenge is bound to: the transaction and the key that signs it."""
-    return f"{asked.envelope.transaction.hex()}:{transactions.key_digest(asked.certificate.spki).hex()}"
+    return f"{asked.envelope.transaction.hex()}:{key_digest(asked.certificate.spki).hex()}"
 
 
 # ---- renewal ---------------------------------------------------------------------------------------------------------
 
 
-async def _renew(enrollment: Enrollment, asked: Asked) -> Granted | Waiting:
+async def _renew(office: Issuing, asked: Asked) -> bytes | Waiting:
     existing = _require_own(asked)
-    entry = await transactions.enter(
-        enrollment,
-        asked.endpoint,
-        asked.envelope.transaction,
-        asked.certificate.spki,
-        transactions.wish_of(asked.request, existing.serial),
-    )
+    wish = wish_of(asked.request, existing.serial)
+    entry = await _enter(office, asked, wish)
     # Who repeats his message because the answer was lost finds his old certificate superseded already.
     if not (entry.repeated and existing.reason is RevocationReason.SUPERSEDED):
         existing.require_renewable()
     applicant = asked.applicant("certificate")
-    outcome = await _apply(enrollment, asked, applicant, entry, existing)
-    if asked.options.revoke_on_renewal and isinstance(outcome, Granted):
-        await pipeline.supersede(enrollment, asked.endpoint, applicant, existing.serial)
+    outcome = await _apply(office, asked, applicant, entry, wish, existing)
+    if asked.options.revoke_on_renewal and not isinstance(outcome, Waiting):
+        await pipeline.supersede(office.enrollment, asked.endpoint, applicant, existing.serial)
     return outcome
 
 
@@ -206,44 +221,105 @@ def _require_period(existing: StoredCertificate, options: ScepOptions) -> None:
 
 
 async def _apply(
-    enrollment: Enrollment,
+    office: Issuing,
     asked: Asked,
     applicant: Applicant,
-    entry: transactions.Entry,
-    previous: StoredCertificate | None,
-) -> Granted | Waiting:
+    entry: Entry,
+    wish: bytes,
+    previous: StoredCertificate | None = None,
+) -> bytes | Waiting:
+    """The certificate (DER): that of before when it was asked for before and is still good. Who asks at the same moment
+    as somebody else, on another connection, waits for what comes of that."""
     application = Application(
         asked.endpoint,
         applicant,
         csr=asked.request.der,
-        key=entry.key,
+        key=entry.key if asked.endpoint.approval == "manual" else None,
         previous=None if previous is None else previous.id,
         note=f"SCEP transaction {asked.envelope.name[:100]}",
     )
-    if not entry.repeated:
-        return await pipeline.apply(enrollment, application)
-    outcome = await _repeat(enrollment, application)
-    if isinstance(outcome, Granted) and not await _is_good(enrollment, asked.endpoint, outcome):
-        # The certificate of this transaction was revoked, and its holder has proven himself again.
-        key = await transactions.begin_anew(enrollment, asked.endpoint, asked.envelope.transaction, entry.key)
-        return await pipeline.apply(enrollment, replace(application, key=key))
-    return outcome
-
-
-async def _repeat(enrollment: Enrollment, application: Application) -> Granted | Waiting:
-    """What came of a request before; what waits for approval is found by its key, whatever the request looks like."""
-    assert application.key is not None
+    give_up = monotonic() + _PATIENCE
+    while entry.repeated:
+        if (found := await _of_before(office, asked, entry)) is not None:
+            return found
+        if entry.mine:
+            break
+        if monotonic() > give_up:
+            raise _busy()
+        await asyncio.sleep(_LOOK_AGAIN)
+        entry = await _enter(office, asked, wish)
+    issued: UUID | None = None
     try:
-        return await pipeline.collect(enrollment, application.endpoint, application.key)
+        outcome = await pipeline.apply(office.enrollment, application)
+        issued = outcome.id if isinstance(outcome, Granted) else None
+    finally:
+        await office.transactions.note(entry, issued)
+    return outcome.certificate if isinstance(outcome, Granted) else outcome
+
+
+async def _enter(office: Issuing, asked: Asked, wish: bytes) -> Entry:
+    return await office.transactions.enter(asked.endpoint, asked.envelope.transaction, asked.certificate.spki, wish)
+
+
+async def _of_before(office: Issuing, asked: Asked, entry: Entry) -> bytes | Waiting | None:
+    """What came of the same wish before: a request that waits, a good certificate, or nothing yet."""
+    try:
+        outcome = await pipeline.collect(office.enrollment, asked.endpoint, entry.key)
     except NotFound as error:
         if error.code != "request-unknown":
             raise
-    return await pipeline.apply(enrollment, application)
+    else:
+        if isinstance(outcome, Waiting) or await _is_good(office, asked.endpoint, outcome.certificate):
+            return outcome if isinstance(outcome, Waiting) else outcome.certificate
+    if entry.certificate_id is not None:
+        found = await certified(office.enrollment, asked.endpoint, entry.certificate_id)
+        return found.der if found is not None and found.status == "valid" else None
+    return await _left_behind(office, asked, entry) if entry.mine else None
 
 
-async def _is_good(enrollment: Enrollment, endpoint: Endpoint, granted: Granted) -> bool:
-    stored = await pipeline.presented(enrollment, endpoint, granted.certificate)
-    return stored is None or stored.status == "valid"
+async def _left_behind(office: Issuing, asked: Asked, entry: Entry) -> bytes | None:
+    """A certificate of this wish whose issuer died before he could note it. It is found by its key."""
+    request, c = asked.request, certificate_table.c
+    names = [] if request.san is None else list(request.san.text)
+    query = select(c.id, c.der).where(
+        c.spki_sha256 == hashlib.sha256(request.spki).digest(),
+        c.ca_id == asked.endpoint.ca_id,
+        c.subject_key == request.subject.key,
+        c.sans == names,
+        c.channel == asked.endpoint.protocol.value,
+        c.status == "valid",
+        c.issued_at >= entry.since - _CLOCKS_DIFFER,
+    )
+    async with office.enrollment.database.read() as view:
+        row = await view.one_or_none(query.order_by(c.id.desc()).limit(1))
+    if row is None:
+        return None
+    await office.transactions.note(entry, row["id"])
+    return bytes(row["der"])
+
+
+def _busy() -> Unavailable:
+    return Unavailable(
+        "The same request is being answered on another connection.",
+        code="scep-transaction-busy",
+        remedy="Send it again in a few seconds.",
+        retry_after=5,
+    )
+
+
+async def certified(enrollment: Enrollment, endpoint: Endpoint, certificate_id: UUID) -> StoredCertificate | None:
+    """A certificate of the endpoint's CA as it is recorded now."""
+    ca = (await enrollment.gateway.snapshot()).ca(endpoint.ca)
+    async with enrollment.database.read() as view:
+        try:
+            return await certificates.get_by_id(view, ca, certificate_id)
+        except NotFound:
+            return None
+
+
+async def _is_good(office: Issuing, endpoint: Endpoint, issued: bytes) -> bool:
+    stored = await pipeline.presented(office.enrollment, endpoint, issued)
+    return stored is not None and stored.status == "valid"
 
 
 async def _profile(enrollment: Enrollment, endpoint: Endpoint) -> CertificateProfile:

@@ -31,7 +31,7 @@ ra = Table(
     Index("ix_scep_ra_signing_key_id", "signing_key_id"),
 )
 
-#: Transactions under way or over: whose they are, and what they asked for.
+#: Transactions under way or over: whose they are, what they asked for, who is at it until when, and what came of it.
 transaction = Table(
     "scep_transaction",
     metadata,
@@ -40,6 +40,9 @@ transaction = Table(
     required("signer", Octets),  # SHA-256 of the key that signs its messages
     required("wish", Octets),  # SHA-256 of what is asked for
     required("key", String),  # by which the request is known to everybody behind
+    optional("holder", String),  # who is issuing; null: nobody
+    optional("held_until", Moment),
+    optional("certificate_id", Uuid),
     required("created_at", Moment),
     required("seen_at", Moment),
     PrimaryKeyConstraint("endpoint_id", "digest"),

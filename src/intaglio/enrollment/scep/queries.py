@@ -8,25 +8,31 @@ from intaglio.core.errors import Forbidden, NotFound
 from intaglio.enrollment import pipeline
 from intaglio.enrollment.approvals import request_unknown
 from intaglio.enrollment.context import Enrollment
-from intaglio.enrollment.scep import transactions
+from intaglio.enrollment.scep.issuing import Issuing, certified
 from intaglio.enrollment.scep.messages import Envelope, read_issuer_and_serial, read_issuer_and_subject
-from intaglio.enrollment.values import Endpoint, Granted, Waiting
+from intaglio.enrollment.values import Endpoint, Waiting
 from intaglio.x509.certificates import CertificateInfo
 from intaglio.x509.names import Name
 
 
 async def poll(
-    enrollment: Enrollment, endpoint: Endpoint, envelope: Envelope, certificate: CertificateInfo, content: bytes
-) -> Granted | Waiting:
+    office: Issuing, endpoint: Endpoint, envelope: Envelope, certificate: CertificateInfo, content: bytes
+) -> bytes | Waiting:
     """What has become of a request that waited; it is known by its transaction and by the key that signs.
 
     Raises NotFound (``request-unknown``), StateConflict (``scep-transaction-taken``), Refused (rejected, expired).
     """
     read_issuer_and_subject(content)
-    key = await transactions.find(enrollment, endpoint, envelope.transaction, certificate.spki)
-    if key is None:
+    found = await office.transactions.find(endpoint, envelope.transaction, certificate.spki)
+    if found is None:
         raise request_unknown(envelope.name)
-    return await pipeline.collect(enrollment, endpoint, key)
+    key, certificate_id = found
+    if certificate_id is not None:
+        stored = await certified(office.enrollment, endpoint, certificate_id)
+        if stored is not None:
+            return stored.der
+    outcome = await pipeline.collect(office.enrollment, endpoint, key)
+    return outcome if isinstance(outcome, Waiting) else outcome.certificate
 
 
 async def find_certificate(enrollment: Enrollment, endpoint: Endpoint, ca: CaView, content: bytes) -> bytes:

@@ -19,9 +19,10 @@ from intaglio.core import clock
 from intaglio.core.errors import IntaglioError, InvalidInput, NotFound
 from intaglio.enrollment import pipeline
 from intaglio.enrollment.context import Enrollment
-from intaglio.enrollment.scep import issuing, queries
+from intaglio.enrollment.scep import queries
 from intaglio.enrollment.scep.authorities import Office, RegistrationAuthorities
 from intaglio.enrollment.scep.errors import content_unreadable, fail_info, is_passing
+from intaglio.enrollment.scep.issuing import Issuing, issue
 from intaglio.enrollment.scep.messages import (
     NONCE_OCTETS,
     Envelope,
@@ -32,7 +33,8 @@ from intaglio.enrollment.scep.messages import (
 )
 from intaglio.enrollment.scep.options import ScepOptions
 from intaglio.enrollment.scep.registration import RegistrationAuthority
-from intaglio.enrollment.values import Applicant, Endpoint, Granted, Waiting
+from intaglio.enrollment.scep.transactions import Transactions
+from intaglio.enrollment.values import Applicant, Endpoint, Waiting
 from intaglio.x509.certificates import CertificateInfo
 from intaglio.x509.cms.enveloping import envelop
 from intaglio.x509.cms.errors import not_allowed, wrong_recipient
@@ -67,6 +69,7 @@ class Scep:
     def __init__(self, enrollment: Enrollment) -> None:
         self._enrollment = enrollment
         self._authorities = RegistrationAuthorities(enrollment)
+        self.issuing = Issuing(enrollment, Transactions(enrollment.database))
 
     async def capabilities(self, endpoint: Endpoint) -> Sequence[str]:
         """What the endpoint can do, a keyword each. Raises Unavailable. Source: RFC 8894 section 3.5.2."""
@@ -176,10 +179,10 @@ class _Exchange:
         content = await self._content()
         kind = envelope.message_type
         if kind in (MessageType.PKCS_REQ, MessageType.RENEWAL_REQ):
-            outcome = await issuing.issue(enrollment, self._endpoint, envelope, certificate, content, source)
+            outcome = await issue(self._scep.issuing, self._endpoint, envelope, certificate, content, source)
             return await self._granted(outcome, certificate)
         if kind == MessageType.CERT_POLL:
-            outcome = await queries.poll(enrollment, self._endpoint, envelope, certificate, content)
+            outcome = await queries.poll(self._scep.issuing, self._endpoint, envelope, certificate, content)
             return await self._granted(outcome, certificate)
         if kind == MessageType.GET_CERT:
             found = await queries.find_certificate(enrollment, self._endpoint, self._office.ca, content)
@@ -227,11 +230,11 @@ class _Exchange:
             self._cipher = content.cipher.name
         return await self._scep.decrypt(ra, self._envelope, self._options)
 
-    async def _granted(self, outcome: Granted | Waiting, certificate: CertificateInfo) -> tuple[bytes, str]:
+    async def _granted(self, outcome: bytes | Waiting, certificate: CertificateInfo) -> tuple[bytes, str]:
         if isinstance(outcome, Waiting):
             return await self._reply(PENDING, None), "waiting"
         # The certificate alone: clients find the CA's by GetCACert, and some take the first one for theirs.
-        return await self._success(certificates_only([outcome.certificate]), certificate), "granted"
+        return await self._success(certificates_only([outcome]), certificate), "granted"
 
     async def _success(self, bag: bytes, recipient: CertificateInfo) -> bytes:
         return await self._reply(SUCCESS, envelop(bag, recipient, self._cipher))

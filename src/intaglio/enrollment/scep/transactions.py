@@ -2,33 +2,168 @@
 
 A client repeats its message when it got no answer, and polls with the id of its transaction. Many derive the id from
 their key, so the same id comes back when they ask again with the same key, for the same or for something else.
+
+Who is the first to ask holds the transaction while its certificate is issued. Its row is written before the
+certificate and, by the order of the log, is there after a crash if the certificate is; so a certificate that was issued
+by somebody who died before he could note it is found by its key. Waiting for the disk here would gain nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
 
-from sqlalchemy import case, delete, select, update
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import delete, select, text
 
 from intaglio.core.errors import StateConflict
-from intaglio.db.engine import Transaction
+from intaglio.db.engine import Database, Transaction
+from intaglio.db.gathered import Gathered
 from intaglio.enrollment.approvals import KEPT, WAITS
-from intaglio.enrollment.context import Enrollment
 from intaglio.enrollment.scep.models import transaction as table
 from intaglio.enrollment.values import Endpoint
 from intaglio.x509.requests import CertificateRequest
 
+#: How long somebody who issues may take before others think that he died.
+HELD: Final = timedelta(seconds=30)
+
+_QUICKLY = "WITH quick AS (SELECT set_config('synchronous_commit', 'off', true))"
+# One that is somebody else's is not changed, and so not returned; one that asks for the same keeps what it has.
+_ENTER = text(
+    f"""
+{_QUICKLY}
+INSERT INTO scep_transaction AS t
+    (endpoint_id, digest, signer, wish, key, holder, held_until, created_at, seen_at)
+SELECT i.endpoint_id, i.digest, i.signer, i.wish, i.key, i.key, CAST(:held_until AS timestamptz),
+       CAST(:now AS timestamptz), CAST(:now AS timestamptz)
+FROM quick, unnest(CAST(:endpoint_id AS uuid[]), CAST(:digest AS bytea[]), CAST(:signer AS bytea[]),
+                   CAST(:wish AS bytea[]), CAST(:key AS text[])) AS i(endpoint_id, digest, signer, wish, key)
+ON CONFLICT (endpoint_id, digest) DO UPDATE SET
+    seen_at = excluded.seen_at,
+    wish = excluded.wish,
+    key = CASE WHEN t.wish = excluded.wish THEN t.key ELSE excluded.key END,
+    certificate_id = CASE WHEN t.wish = excluded.wish THEN t.certificate_id END,
+    created_at = CASE WHEN t.wish = excluded.wish THEN t.created_at ELSE excluded.created_at END,
+    holder = CASE WHEN t.wish = excluded.wish AND t.held_until > excluded.seen_at THEN t.holder
+                  ELSE excluded.holder END,
+    held_until = CASE WHEN t.wish = excluded.wish AND t.held_until > excluded.seen_at THEN t.held_until
+                      ELSE excluded.held_until END
+WHERE t.signer = excluded.signer
+RETURNING endpoint_id, digest, key, holder, certificate_id, created_at
+"""  # noqa: S608 - composed of constants only
+)
+_NOTE = text(
+    f"""
+{_QUICKLY}
+UPDATE scep_transaction AS t SET holder = NULL, held_until = NULL, certificate_id = i.certificate_id
+FROM quick, unnest(CAST(:endpoint_id AS uuid[]), CAST(:digest AS bytea[]), CAST(:holder AS text[]),
+                   CAST(:certificate_id AS uuid[])) AS i(endpoint_id, digest, holder, certificate_id)
+WHERE t.endpoint_id = i.endpoint_id AND t.digest = i.digest AND t.holder = i.holder
+"""  # noqa: S608 - composed of constants only
+)
+
 
 @dataclass(frozen=True)
 class Entry:
-    """A transaction: ``key`` names its request everywhere behind; ``repeated`` says that it asked for the same
-    before."""
+    """A transaction as it was entered. ``key`` names its request everywhere behind; ``holder`` is this attempt when it
+    is the one that may issue, and somebody else otherwise (``mine``); ``repeated``: it asked for the same before;
+    ``certificate_id`` is what came of it; ``since`` is when that was first asked for."""
 
+    endpoint_id: UUID
+    digest: bytes
     key: str
+    holder: str
+    mine: bool
     repeated: bool
+    certificate_id: UUID | None
+    since: datetime
+
+
+class Transactions:
+    """The transactions of one process."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._entering = Gathered(self._enter)
+        self._noting = Gathered(self._note)
+
+    async def enter(self, endpoint: Endpoint, name: bytes, signer: bytes, wish: bytes) -> Entry:
+        """Note that the holder of the key ``signer`` (SubjectPublicKeyInfo) asks for ``wish`` in the transaction
+        ``name``.
+
+        Raises StateConflict (``scep-transaction-taken``) when it is somebody else's.
+        """
+        fresh = secrets.token_hex(16)
+        row = await self._entering.do(
+            {
+                "endpoint_id": endpoint.id,
+                "digest": _digest(name),
+                "signer": key_digest(signer),
+                "wish": wish,
+                "key": fresh,
+            }
+        )
+        if row is None:
+            raise taken()
+        return Entry(
+            endpoint.id,
+            row["digest"],
+            row["key"],
+            row["holder"] or "",
+            row["holder"] == fresh,
+            row["key"] != fresh,
+            row["certificate_id"],
+            row["created_at"],
+        )
+
+    async def note(self, entry: Entry, certificate_id: UUID | None) -> None:
+        """What came of an attempt, which holds the transaction no longer; None when it was refused."""
+        await self._noting.do(
+            {
+                "endpoint_id": entry.endpoint_id,
+                "digest": entry.digest,
+                "holder": entry.holder,
+                "certificate_id": certificate_id,
+            }
+        )
+
+    async def find(self, endpoint: Endpoint, name: bytes, signer: bytes) -> tuple[str, UUID | None] | None:
+        """The key and the certificate of a transaction; None when there is none. Raises StateConflict
+        (``scep-transaction-taken``)."""
+        c = table.c
+        query = select(c.key, c.signer, c.certificate_id).where(c.endpoint_id == endpoint.id, c.digest == _digest(name))
+        async with self._database.read() as view:
+            row = await view.one_or_none(query)
+        if row is None:
+            return None
+        if row["signer"] != key_digest(signer):
+            raise taken()
+        return row["key"], row["certificate_id"]
+
+    async def _enter(self, items: Sequence[Mapping[str, Any]]) -> list[Mapping[Any, Any] | None]:
+        # A statement may touch a row only once; a message that came twice at the same moment takes another.
+        found: list[Mapping[Any, Any] | None] = [None] * len(items)
+        left = list(range(len(items)))
+        async with self._database.transaction() as tx:
+            while left:
+                first = {(items[i]["endpoint_id"], items[i]["digest"]): i for i in reversed(left)}
+                # In one order everywhere, so that two processes never wait for each other.
+                chosen = sorted((items[i] for i in first.values()), key=lambda item: item["digest"])
+                parameters = {name: [item[name] for item in chosen] for name in chosen[0]}
+                rows = await tx.all(_ENTER, {**parameters, "now": tx.now, "held_until": tx.now + HELD})
+                for row in rows:
+                    found[first[row["endpoint_id"], row["digest"]]] = row
+                left = [i for i in left if i not in first.values()]
+        return found
+
+    async def _note(self, items: Sequence[Mapping[str, Any]]) -> list[None]:
+        async with self._database.transaction() as tx:
+            await tx.execute(_NOTE, {name: [item[name] for item in items] for name in items[0]})
+        return [None] * len(items)
 
 
 def wish_of(request: CertificateRequest, renewed: bytes = b"") -> bytes:
@@ -37,58 +172,6 @@ def wish_of(request: CertificateRequest, renewed: bytes = b"") -> bytes:
     extensions = [each.oid.encode() + bytes([each.critical]) + each.value for each in request.extensions]
     parts = [renewed, request.spki, request.subject.der, *extensions]
     return hashlib.sha256(b"".join(len(part).to_bytes(4, "big") + part for part in parts)).digest()
-
-
-async def enter(enrollment: Enrollment, endpoint: Endpoint, name: bytes, signer: bytes, wish: bytes) -> Entry:
-    """Note that the holder of the key ``signer`` (SubjectPublicKeyInfo) asks for ``wish`` in the transaction ``name``.
-
-    Raises StateConflict (``scep-transaction-taken``) when it is somebody else's.
-    """
-    c, fresh, held = table.c, secrets.token_hex(16), key_digest(signer)
-    async with enrollment.database.transaction() as tx:
-        statement = upsert(table).values(
-            endpoint_id=endpoint.id, digest=_digest(name), signer=held, wish=wish, key=fresh, created_at=tx.now,
-            seen_at=tx.now,
-        )  # fmt: skip
-        same = c.wish == statement.excluded.wish
-        row = await tx.one_or_none(
-            statement.on_conflict_do_update(
-                index_elements=["endpoint_id", "digest"],
-                set_={
-                    "seen_at": tx.now,
-                    "wish": statement.excluded.wish,
-                    "key": case((same, c.key), else_=statement.excluded.key),
-                },
-                where=c.signer == held,
-            ).returning(c.key)
-        )
-    if row is None:
-        raise taken()
-    return Entry(row["key"], row["key"] != fresh)
-
-
-async def find(enrollment: Enrollment, endpoint: Endpoint, name: bytes, signer: bytes) -> str | None:
-    """The key of the request that a transaction is about; None when there is none. Raises StateConflict
-    (``scep-transaction-taken``)."""
-    c = table.c
-    query = select(c.key, c.signer).where(c.endpoint_id == endpoint.id, c.digest == _digest(name))
-    async with enrollment.database.read() as view:
-        row = await view.one_or_none(query)
-    if row is None:
-        return None
-    if row["signer"] != key_digest(signer):
-        raise taken()
-    key: str = row["key"]
-    return key
-
-
-async def begin_anew(enrollment: Enrollment, endpoint: Endpoint, name: bytes, old: str) -> str:
-    """Another key for a transaction whose certificate was revoked meanwhile; the same for all who see the old one."""
-    c = table.c
-    async with enrollment.database.transaction() as tx:
-        mine = c.endpoint_id == endpoint.id, c.digest == _digest(name)
-        await tx.execute(update(table).where(*mine, c.key == old).values(key=secrets.token_hex(16), seen_at=tx.now))
-        return str(await tx.scalar(select(c.key).where(*mine)))
 
 
 async def prune(tx: Transaction) -> None:
