@@ -32,6 +32,7 @@ FIGURES = {
     "enroll-page": "bench.enroll_page",
     "acme": "bench.acme",
     "cmp": "bench.cmp",
+    "parse": "bench.parse",
     "est": "bench.est",
     "scep": "bench.scep",
 }

@@ -19,7 +19,7 @@ from intaglio.enrollment.cmp.errors import rejection
 from intaglio.enrollment.cmp.exchange import CONFIRM_WAIT_TIME, IMPLICIT_CONFIRM, Answer, Exchange
 from intaglio.enrollment.cmp.proofs import Proof
 from intaglio.enrollment.cmp.transactions import State, Transaction
-from intaglio.enrollment.cmp.wishes import Wish, read_wish, request_id_of
+from intaglio.enrollment.cmp.wishes import NO_REQUEST_ID, Wish, only_request, read_wish
 from intaglio.enrollment.values import Application, Granted, Waiting
 from intaglio.x509.certificates import read_certificate
 
@@ -35,9 +35,10 @@ async def certify(exchange: Exchange) -> Answer:
     What is wrong with the request itself is a rejection in the answer. Raises CmpRefusal (transactionIdInUse ...),
     InvalidInput for what cannot be read.
     """
-    request_id = request_id_of(exchange)
+    request = only_request(exchange)
+    request_id = NO_REQUEST_ID if request is None else request.request_id
     try:
-        wish = await read_wish(exchange)
+        wish = await read_wish(exchange, request)
     except IntaglioError as error:
         return refused(exchange.message.body, request_id, error)
     previous = None if wish.previous is None else wish.previous.serial
@@ -148,7 +149,10 @@ def _first_state(exchange: Exchange, encrypted: bool) -> State:
 
 def _is_modified(wish: Wish, certificate: bytes) -> bool:
     """Whether the certificate says something else than was asked for."""
-    info, asked = read_certificate(certificate), wish.asked
+    asked = wish.asked
+    if asked.subject.der in certificate and (asked.san is None or asked.san.der in certificate):
+        return False  # octet by octet what was asked for, so there is nothing to take apart
+    info = read_certificate(certificate)
     if not asked.subject.is_empty and asked.subject.key != info.subject.key:
         return True
     wanted = set() if asked.san is None else {entry.der for entry in asked.san.entries}

@@ -7,6 +7,7 @@ error message, signed for the CA, so that a client need not believe an error fro
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -27,7 +28,6 @@ from intaglio.enrollment.cmp.headers import check_header, check_recipient
 from intaglio.enrollment.cmp.protection import protected, unprotected
 from intaglio.enrollment.cmp.signers import signer_name
 from intaglio.enrollment.values import Endpoint, Protocol
-from intaglio.x509.certificates import CertificateInfo
 from intaglio.x509.names import Name
 
 log = get_logger(__name__)
@@ -166,12 +166,14 @@ async def _nested(service: Cmp, endpoint: Endpoint, message: PkiMessage, sender:
 
 def _check_recipient(endpoint: Endpoint, ca: CaView, message: PkiMessage, sender: Sender) -> None:
     """The CA, its signer, or the issuer of the sender's certificate, whom clients name unless they are told whom."""
-    names: list[Name] = [key.certificate.subject for key in ca.keys.values() if key.certificate is not None]
-    names += [signer_name(ca)] if names else []
-    certificate: CertificateInfo | None = sender.certificate
-    if certificate is not None:
-        names.append(certificate.issuer)
-    check_recipient(endpoint.options, message.header, names)
+
+    def names() -> Iterator[Name]:
+        yield from (key.certificate.subject for key in ca.keys.values() if key.certificate is not None)
+        if sender.certificate is not None:
+            yield sender.certificate.issuer
+        yield signer_name(ca)
+
+    check_recipient(endpoint.options, message.header, names())
 
 
 async def _ca(service: Cmp, endpoint: Endpoint) -> CaView:

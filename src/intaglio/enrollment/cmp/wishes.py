@@ -48,21 +48,21 @@ class Wish:
     previous: StoredCertificate | None = None
 
 
-def request_id_of(exchange: Exchange) -> int:
-    """The certReqId of a request. Raises InvalidInput (``invalid-der``), CmpRefusal (badRequest) for several."""
-    if exchange.message.body is Body.P10CR:
-        return NO_REQUEST_ID
-    return _only(exchange).request_id
+def only_request(exchange: Exchange) -> CertRequestMessage | None:
+    """The request in a message; None for one of PKCS #10, which is the message.
+
+    Raises InvalidInput (``invalid-der``), CmpRefusal (badRequest) for several.
+    """
+    return None if exchange.message.body is Body.P10CR else _only(exchange)
 
 
-async def read_wish(exchange: Exchange) -> Wish:
+async def read_wish(exchange: Exchange, request: CertRequestMessage | None) -> Wish:
     """What a request asks for, its key and its proof of possession checked.
 
     Raises CmpRefusal, InvalidInput, Refused (``name-not-allowed``).
     """
-    if exchange.message.body is Body.P10CR:
+    if request is None:
         return _named(exchange, _read_pkcs10(exchange))
-    request = _only(exchange)
     _check_template(exchange, request)
     wish = _read_request(exchange, request)
     if exchange.message.body is Body.KUR:
