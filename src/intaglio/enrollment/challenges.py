@@ -37,7 +37,7 @@ from intaglio.enrollment.credentials import (
     digest_of,
     opened,
 )
-from intaglio.enrollment.limits import source_network
+from intaglio.enrollment.limits import source_network, too_many
 from intaglio.enrollment.values import Endpoint
 from intaglio.platform.outgoing import guard_of, http_client
 
@@ -73,10 +73,15 @@ async def redeem(
     when nobody can be asked.
     """
     failures = f"challenge:{endpoint.id}:{source_network(source)}"
-    await enrollment.limits.require_below(failures, MOST_FAILURES)
+    digest = await digest_of(enrollment, endpoint, challenge)
+    looked = await enrollment.challenges.look(endpoint.id, digest, failures, MOST_FAILURES)
+    if looked.wait is not None:
+        raise too_many(looked.wait)
     found = None
-    if 0 < len(challenge) <= LONGEST:
-        found = await _find(enrollment, endpoint, challenge, transaction, subject, source)
+    if looked.credential is not None and looked.credential.kind == "challenge":
+        found = Redeemed(looked.credential.id, looked.credential.kind, looked.credential.bound)
+    elif 0 < len(challenge) <= LONGEST:
+        found = await _find(enrollment, endpoint, challenge, digest, transaction, subject, source)
     if found is None:
         await enrollment.limits.take(failures, MOST_FAILURES, FAILURE_PERIOD)
         raise credential_unknown()
@@ -96,9 +101,15 @@ def _derived_mac(key: bytes, endpoint: str, seconds: int, subject: str) -> str:
 
 
 async def _find(
-    enrollment: Enrollment, endpoint: Endpoint, challenge: str, transaction: str, subject: str, source: str
+    enrollment: Enrollment,
+    endpoint: Endpoint,
+    challenge: str,
+    digest: bytes,
+    transaction: str,
+    subject: str,
+    source: str,
 ) -> Redeemed | None:
-    digest = await digest_of(enrollment, endpoint, challenge)
+    """One of the challenges that not everybody may use, or that somebody else knows."""
     async with enrollment.database.transaction() as tx:
         found = await _stored(tx, endpoint, digest, transaction)
         others = [] if found is not None else await _asked(tx, endpoint)

@@ -15,6 +15,7 @@ from intaglio.db.listen import Watch
 from intaglio.gateway.service import Gateway
 
 if TYPE_CHECKING:
+    from intaglio.enrollment.challenge_lookups import ChallengeLookups
     from intaglio.enrollment.credentials import KnownPasswords
     from intaglio.enrollment.endpoints import EndpointDirectory
     from intaglio.enrollment.limits import Limits
@@ -66,6 +67,13 @@ class Enrollment:
         made = RecordedCertificates(self.database, self.watch)
         self.on_close.append(made.close)
         return made
+
+    @cached_property
+    def challenges(self) -> ChallengeLookups:
+        """What is asked about challenges."""
+        from intaglio.enrollment.challenge_lookups import ChallengeLookups
+
+        return ChallengeLookups(self.database)
 
     @cached_property
     def passwords(self) -> KnownPasswords:

@@ -241,7 +241,8 @@ def secret_purpose(name: Any) -> str:
 
 async def digest_of(enrollment: Enrollment, endpoint: Endpoint, challenge: str) -> bytes:
     """The HMAC by which a challenge is found."""
-    key = await _digest_key(enrollment)
+    known = enrollment.challenges
+    key = known.key = known.key or await _digest_key(enrollment)
     return hmac.digest(key, endpoint.id.bytes + challenge.encode("utf-8", "surrogatepass"), hashlib.sha256)
 
 

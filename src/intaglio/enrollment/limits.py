@@ -40,14 +40,14 @@ class Limits:
     async def forget(self, name: str) -> None:
         """Begin anew with a name."""
         async with self._database.transaction() as tx:
-            await tx.execute(delete(counter).where(counter.c.name == _stored(name)))
+            await tx.execute(delete(counter).where(counter.c.name == stored_name(name)))
 
 
 async def count_one(tx: Transaction, name: str, period: timedelta) -> tuple[int, timedelta]:
     """One more event in the period under way; how many there were, and how long the period still lasts."""
     c = counter.c
     over = c.since <= tx.now - period
-    statement = upsert(counter).values(name=_stored(name), since=tx.now, count=1, expires_at=tx.now + period)
+    statement = upsert(counter).values(name=stored_name(name), since=tx.now, count=1, expires_at=tx.now + period)
     statement = statement.on_conflict_do_update(
         index_elements=["name"],
         set_={
@@ -63,7 +63,7 @@ async def count_one(tx: Transaction, name: str, period: timedelta) -> tuple[int,
 
 async def require_fewer(view: Transaction, name: str, most: int) -> None:
     """Raise RateLimited like :meth:`Limits.require_below`."""
-    row = await view.one_or_none(select(counter).where(counter.c.name == _stored(name)))
+    row = await view.one_or_none(select(counter).where(counter.c.name == stored_name(name)))
     if row is not None and row["count"] >= most and row["expires_at"] > view.now:
         raise too_many(row["expires_at"] - view.now)
 
@@ -95,5 +95,6 @@ def source_network(source: str) -> str:
     return str(address)
 
 
-def _stored(name: str) -> str:
+def stored_name(name: str) -> str:
+    """The name of a counter as the database has it."""
     return name[:_LONGEST_NAME].replace("\0", "�")
