@@ -85,6 +85,11 @@ class EndpointDirectory:
             raise EndpointUnknown(f'The endpoint "{endpoint.address}" was deleted.')
         return _enabled(found)
 
+    async def latest(self, endpoint: Endpoint) -> Endpoint:
+        """An endpoint as it is now, switched off or not; what it was when it is no more."""
+        await self.catch_up()
+        return self._by_id.get(endpoint.id, endpoint)
+
     async def all(self, protocol: Protocol | None = None) -> Iterable[Endpoint]:
         """Every endpoint, also those switched off."""
         await self.catch_up()

@@ -85,17 +85,20 @@ async def _answered(
     service: Cmp, endpoint: Endpoint, message: PkiMessage, source: str, vouching: Sender | None = None
 ) -> tuple[bytes, str]:
     """The answer to a message, and its outcome for the metrics."""
+    enrollment = service.enrollment
+    known = (await enrollment.gateway.snapshot()).epoch
     attempt = await _attempt(service, endpoint, message, source, vouching)
     if attempt.answer.refusal is not None and not attempt.progress.begun:
         # What is refused may have been allowed on another process a moment ago.
-        known = (await service.enrollment.gateway.snapshot()).epoch
-        if (await service.enrollment.authority.current()).epoch != known:
-            endpoint = await service.enrollment.endpoints.same(endpoint)
+        newest = (await enrollment.authority.current()).epoch
+        fresh = await enrollment.endpoints.latest(endpoint)
+        if newest != known or fresh is not endpoint:
+            endpoint = fresh
             attempt = await _attempt(service, endpoint, message, source, vouching)
     answer = attempt.answer
     if answer.refusal is not None:
         operation = message.body.name.lower()
-        pipeline.refused(service.enrollment, endpoint, attempt.sender.applicant, operation, answer.refusal)
+        pipeline.refused(enrollment, endpoint, attempt.sender.applicant, operation, answer.refusal)
     return answer.finished or await _protected(service, attempt), answer.outcome
 
 
