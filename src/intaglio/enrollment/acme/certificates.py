@@ -85,7 +85,7 @@ async def revoke(call: Call) -> Answer:
     applicant = await _authorized(call, known)
     reason = _reason(wish.get("reason"))
     if known.status == "revoked":
-        raise AlreadyRevoked(f"The certificate was revoked at {known.revoked_at}.")
+        raise AlreadyRevoked("The certificate was revoked before.")
     try:
         await pipeline.revoke(call.acme.enrollment, call.endpoint, applicant, known.serial, reason)
     except StateConflict as error:
