@@ -9,7 +9,7 @@ import typer
 from intaglio.cli.client import segment
 from intaglio.cli.commands import Cli, command, noun
 from intaglio.cli.enroll_endpoint import Address, path_of
-from intaglio.cli.files import read_text, write_private
+from intaglio.cli.files import read_text, require_absent, write_private
 from intaglio.cli.listing import All, Filter, Limit, Sort, listed
 from intaglio.core.errors import InvalidInput
 
@@ -48,8 +48,10 @@ def create(
     url: Annotated[str | None, typer.Option(help="Of a webhook: where it is asked (https).")] = None,
     ca_certificate: Annotated[str | None, typer.Option(help="Of a webhook: file with the CA of its server.")] = None,
     out: Annotated[str | None, typer.Option("--out", "-o", help="File for the secret, not shown then.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
     """Create a credential. Its secret is shown this once."""
+    require_absent(out, force=force)  # a secret that cannot be written is lost
     body: dict[str, Any] = {"kind": kind or _KIND_OF.get(address.partition("/")[0]), "name": name, "uses": uses}
     bound = {"subject": subject, "sans": [_pair(each) for each in san or []]}
     body |= {"not_after": not_after, "url": url, "bound": bound}
@@ -58,7 +60,7 @@ def create(
     made = cli.client.post(f"{path_of(address)}/credentials", body)
     secret = made["secret"]
     if out is not None and secret:
-        write_private(out, secret + "\n")
+        write_private(out, secret + "\n", force=force)
         made = {**made, "secret": "", "file": out}
     text = f"Created {made['kind']} {made['name']} of {address}."
     if secret:
