@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -61,6 +62,8 @@ class FileServer:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             self.requests.append(head)
             self.times.append(clock.monotonic())
+            if (body := re.search(r"(?i)content-length: (\d+)", head)) is not None:
+                await reader.readexactly(int(body[1]))  # what is not read would reset the connection at its end
             if self.silent or head.split()[1].lstrip("/") in self.silent_paths:
                 await reader.read()
                 return

@@ -20,7 +20,7 @@ from intaglio.transport.contexts import ServerIdentity
 #: The services of the ``only`` setting that each listener carries. Health belongs to every server.
 CARRIES: Mapping[str, tuple[str, ...]] = {
     "public": ("ocsp", "crl", "tsa", "enroll"),
-    "public_tls": ("ocsp", "crl", "tsa"),
+    "public_tls": ("ocsp", "crl", "tsa", "enroll"),
     "console": ("api",),
     "enroll": ("enroll",),
     "gateway": ("gateway",),
