@@ -34,8 +34,8 @@ class ProvenRequest:
 
     ``subject`` None: what the profile's builder makes of ``given_subject`` and the names. ``validity`` only shortens
     what the profile would give. ``mode`` says who made the key; whether it may be made here is for the endpoint to
-    decide, so a profile that does not know the mode is used all the same. ``previous`` is the certificate that is renewed, which has to be valid still when the
-    new one is recorded.
+    decide, so a profile that does not know the mode is used all the same. ``previous`` is the certificate that is
+    renewed, which has to be valid still when the new one is recorded.
     """
 
     profile: str
