@@ -234,6 +234,7 @@ async def _apply(
         asked.endpoint,
         applicant,
         csr=asked.request.der,
+        request=asked.request,
         key=entry.key if asked.endpoint.approval == "manual" else None,
         previous=None if previous is None else previous.id,
         note=f"SCEP transaction {asked.envelope.name[:100]}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
+from functools import cached_property
 from typing import Final
 
 from intaglio.asn1 import der
@@ -82,6 +83,7 @@ class Envelope:
         """The certificate that the signature names. Raises InvalidInput."""
         return self.signed.signer_certificate()
 
+    @cached_property
     def content(self) -> EnvelopedData:
         """The encrypted content. Raises InvalidInput (``cms-unparsable``)."""
         return read_enveloped(self.signed.content or b"", max_octets=MAX_MESSAGE_OCTETS)

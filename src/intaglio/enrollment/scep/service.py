@@ -134,7 +134,7 @@ class Scep:
 
     async def decrypt(self, ra: RegistrationAuthority, envelope: Envelope, options: ScepOptions) -> bytes:
         """What a message says. Raises InvalidInput."""
-        content = envelope.content()
+        content = envelope.content
         content.require_cipher(options.ciphers)
         try:
             return await self._authorities.using(
@@ -221,7 +221,7 @@ class _Exchange:
         return certificate
 
     async def _content(self) -> bytes:
-        content = self._envelope.content()
+        content = self._envelope.content
         ra = self._office.recipient(content)
         if ra is None:
             raise wrong_recipient()

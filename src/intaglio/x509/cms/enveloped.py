@@ -16,13 +16,12 @@ from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
 
 from intaglio.asn1 import der
 from intaglio.asn1.algorithms import PrivateKey
-from intaglio.core.errors import InvalidInput
 from intaglio.x509.certificates import CertificateInfo
 from intaglio.x509.cms import agreement
 from intaglio.x509.cms import identifiers as ids
-from intaglio.x509.cms.errors import not_allowed, undecryptable, unparsable, wrong_recipient
+from intaglio.x509.cms.errors import not_allowed, undecryptable, wrong_recipient
 from intaglio.x509.cms.identifiers import AES_CBC, Cipher, CipherName
-from intaglio.x509.cms.signed import MAX_OCTETS, outer_content, read_identifier
+from intaglio.x509.cms.signed import MAX_OCTETS, read_content, read_identifier
 from intaglio.x509.names import Name
 
 _MAX_RECIPIENTS: Final = 16
@@ -90,10 +89,7 @@ def read_enveloped(data: bytes, *, max_octets: int = MAX_OCTETS) -> EnvelopedDat
 
     Raises TooLarge (``cms-too-large``), InvalidInput (``cms-unparsable``, ``cms-algorithm-not-allowed``).
     """
-    try:
-        return _read(outer_content(data, ids.ENVELOPED_DATA, max_octets))
-    except InvalidInput as error:
-        raise error if error.code.startswith("cms-") else unparsable(error.detail) from None
+    return read_content(data, ids.ENVELOPED_DATA, max_octets, _read)
 
 
 def _read(data: bytes) -> EnvelopedData:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -22,6 +22,8 @@ from intaglio.x509.cms.ber import to_der
 from intaglio.x509.cms.errors import bad_signature, not_allowed, too_large, unparsable
 from intaglio.x509.cms.identifiers import SHA_2, DigestName
 from intaglio.x509.names import Name
+
+Content = TypeVar("Content")
 
 MAX_OCTETS: Final = 1024 * 1024
 _MAX_CERTIFICATES: Final = 32
@@ -136,25 +138,39 @@ def read_signed_data(data: bytes, *, max_octets: int = MAX_OCTETS) -> SignedData
 
     Raises TooLarge (``cms-too-large``), InvalidInput (``cms-unparsable``).
     """
-    try:
-        return _read(outer_content(data, ids.SIGNED_DATA, max_octets))
-    except InvalidInput as error:
-        raise error if error.code == "cms-unparsable" else unparsable(error.detail) from None
+    return read_content(data, ids.SIGNED_DATA, max_octets, _read)
 
 
-def outer_content(data: bytes, content_type: str, max_octets: int) -> bytes:
-    """The SEQUENCE in a ContentInfo of the given type, in DER.
+def read_content(data: bytes, content_type: str, max_octets: int, read: Callable[[bytes], Content]) -> Content:
+    """What ``read`` makes of the SEQUENCE in a ContentInfo of the given type, in DER or BER.
 
-    Raises TooLarge (``cms-too-large``), InvalidInput (``invalid-der``, ``cms-unparsable``).
+    Nearly all messages are DER; only those that are not take the longer way. Raises TooLarge (``cms-too-large``),
+    InvalidInput (``cms-unparsable``, ``cms-algorithm-not-allowed``).
     """
     if len(data) > max_octets:
         raise too_large(max_octets)
-    outer = der.Reader(to_der(data)).enter()
-    found = der.decode_oid(outer.read(der.OBJECT_IDENTIFIER).content)
+    try:
+        return read(_outer_content(data, content_type))
+    except InvalidInput as error:
+        refusal = error
+    try:
+        framed = to_der(data)
+        if framed == data:
+            raise refusal
+        return read(_outer_content(framed, content_type))
+    except InvalidInput as error:
+        raise error if error.code.startswith("cms-") else unparsable(error.detail) from None
+
+
+def _outer_content(data: bytes, content_type: str) -> bytes:
+    outer = der.Reader(data)
+    info = outer.enter()
+    outer.finish()
+    found = der.decode_oid(info.read(der.OBJECT_IDENTIFIER).content)
     if found != content_type:
         raise unparsable(f"its type is {found}, {content_type} is expected")
-    content = der.read_tlv(outer.read(0xA0).content, der.SEQUENCE).der
-    outer.finish()
+    content = der.read_tlv(info.read(0xA0).content, der.SEQUENCE).der
+    info.finish()
     return content
 
 
