@@ -50,7 +50,8 @@ class Principal:
     by a certificate, a security code or a token of its platform), applicant (who asks for a certificate at an enrolment
     endpoint, in whatever way that endpoint knows him), system (our own jobs), anonymous. ``name`` is the user name, the
     subject DN, the identity or what the applicant is known by; ``subject_key`` is the normalised client DN
-    (``Name.key``) and ``certificate_fingerprint`` the SHA-256 of the client certificate; ``source`` is the peer address.
+    (``Name.key``) and ``certificate_fingerprint`` the SHA-256 of the client certificate; ``source`` is the peer
+    address.
     """
 
     kind: PrincipalKind

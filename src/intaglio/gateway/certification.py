@@ -61,6 +61,7 @@ class ProvenRequest:
             None if self.san is None else self.san.der.hex(),
             [[each.oid, each.critical, each.value.hex()] for each in self.extensions],
             str(self.previous),
+            str(self.validity),
         ]
         return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).digest()
 
