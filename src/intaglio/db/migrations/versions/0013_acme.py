@@ -6,7 +6,7 @@ Revision: 0013, after 0012
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects import postgresql
+
 revision = '0013'
 down_revision = '0012'
 branch_labels = None

@@ -5,7 +5,6 @@ Revision: 0014, after 0013
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects import postgresql
 
 revision = '0014'
 down_revision = '0013'
