@@ -223,6 +223,14 @@ async def test_an_update_of_somebody_elses_certificate_is_refused(new_desk: NewD
     assert answer.failures == {"notAuthorized"}
 
 
+async def test_a_certificate_is_updated_at_the_endpoint_of_its_profile(new_desk: NewDesk) -> None:
+    desk, other = await new_desk(), await new_desk(profile="cmp-non-repudiation")
+    key = ec.generate_private_key(ec.SECP256R1())
+    first = await desk.client().enrol(key=key)
+    answer = await other.client(certificate=first, key=key).request(Body.KUR)
+    assert answer.failures == {"badCertTemplate"}
+
+
 async def test_a_pkcs10_request_has_no_number(new_desk: NewDesk) -> None:
     desk = await new_desk()
     client = desk.client()

@@ -10,18 +10,21 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import select
 from tests.enrollment.cmp.conftest import SOURCE, Desk, NewDesk
 from tests.support.authority import OPERATOR
+from tests.support.cmp_client import certificate_request
+from tests.support.foreign import ForeignCa
 
 from intaglio.asn1 import cmp, crmf, der
 from intaglio.asn1.cmp import Body, Status, StatusInfo
 from intaglio.authority.certificates import StoredCertificate
 from intaglio.core import clock
 from intaglio.enrollment import pipeline, request_administration
-from intaglio.enrollment.cmp import upkeep
+from intaglio.enrollment.cmp import transactions, upkeep
 from intaglio.enrollment.cmp.context import Cmp
 from intaglio.enrollment.cmp.service import respond
 from intaglio.enrollment.credential_administration import NewCredential, create_credential
@@ -125,7 +128,8 @@ async def test_nobody_confirms_for_somebody_else(new_desk: NewDesk) -> None:
     client = desk.client()
     answer = await client.request()
     other.transaction_id, other.last_nonce = client.transaction_id, client.last_nonce
-    assert (await other.confirm(answer)).failures == {"notAuthorized"}
+    assert (await other.confirm(answer)).failures == {"badRequest"}
+    assert (await stored(desk, answer.certificate)).status == "valid"
     assert (await client.begin().ask(Body.CERTCONF, cmp.cert_confirm(()))).failures == {"badRequest"}
 
 
@@ -135,6 +139,47 @@ async def test_two_messages_cannot_begin_the_same_transaction(new_desk: NewDesk)
     found = await asyncio.gather(*(client.request(subject=f"CN=device-{n}") for n in range(5)))
     assert sorted(len(each.failures) for each in found) == [0, 1, 1, 1, 1]
     assert {failure for each in found for failure in each.failures} == {"transactionIdInUse"}
+
+
+async def test_what_somebody_signed_is_not_repeated_at_another_endpoint(new_desk: NewDesk) -> None:
+    desk = await new_desk()
+    key = ec.generate_private_key(ec.SECP256R1())
+    client = desk.client(certificate=await desk.client().enrol(key=key), key=key, implicit=True)
+    content, _ = certificate_request()
+    message = client.message(Body.CR, content)
+    assert (await client.post(message)).certificate is not None
+    other = await new_desk(profile="cmp-non-repudiation")
+    client.send = other.send
+    assert (await client.post(message)).failures == {"transactionIdInUse"}
+
+
+async def test_two_parties_may_choose_the_same_id(new_desk: NewDesk) -> None:
+    desk = await new_desk()
+    key = ec.generate_private_key(ec.SECP256R1())
+    other = desk.client(certificate=await desk.client().enrol(key=key), key=key, implicit=True)
+    client = desk.client(implicit=True, transaction_id=other.transaction_id)
+    assert (await client.request()).certificate is not None
+    assert (await other.request(Body.CR)).certificate is not None
+
+
+async def test_a_certificate_is_not_confirmed_and_revoked_at_once(
+    new_desk: NewDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = await new_desk(options={"confirm_within": 60})
+    client = desk.client()
+    answer = await client.request()
+    ending = transactions.end_unconfirmed
+
+    async def too_late(*arguments: Any, **more: Any) -> None:
+        later = clock.now() + timedelta(seconds=61)
+        with monkeypatch.context() as patch:
+            patch.setattr(clock, "now", lambda: later)
+            assert await upkeep.end_overdue(desk.enrollment) == 1
+        await ending(*arguments, **more)
+
+    monkeypatch.setattr(transactions, "end_unconfirmed", too_late)
+    assert (await client.confirm(answer)).failures == {"badRequest"}
+    assert (await stored(desk, answer.certificate)).status == "revoked"
 
 
 async def test_another_process_goes_on_with_a_transaction(new_desk: NewDesk) -> None:
@@ -293,11 +338,15 @@ async def test_a_holder_revokes_a_certificate(new_desk: NewDesk, reason: int, st
     assert (found.status, found.reason) == (status, reason)
 
 
-async def test_a_certificate_is_taken_off_hold_under_the_secret(new_desk: NewDesk) -> None:
-    desk = await new_desk()
+async def test_a_registration_authority_takes_a_certificate_off_hold(new_desk: NewDesk) -> None:
+    vendor = ForeignCa("RA operator")
+    trusted, key = vendor.end_entity("ra-1")
+    fingerprint = trusted.fingerprint(hashes.SHA256()).hex()
+    desk = await new_desk(options={"trusted": [vendor.pem], "registration_authorities": [fingerprint]})
     client, certificate = await holder(desk)
     await client.ask(Body.RR, revocation(certificate, 6))
-    answer = await desk.client().ask(Body.RR, revocation(certificate, 8))
+    assert (await desk.client().ask(Body.RR, revocation(certificate, 8))).failures == {"notAuthorized"}
+    answer = await desk.client(certificate=trusted, key=key).ask(Body.RR, revocation(certificate, 8))
     assert answer.status == Status.ACCEPTED
     assert (await stored(desk, certificate)).status == "valid"
 

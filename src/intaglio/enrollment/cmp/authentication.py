@@ -30,6 +30,7 @@ from intaglio.enrollment.limits import source_network
 from intaglio.enrollment.values import Applicant, Endpoint
 from intaglio.x509.certificates import CertificateInfo, read_certificate
 
+_NOBODYS_SECRET = bytes(32)
 #: Messages that end a transaction which took a use of its secret when it began.
 _FINISHING = frozenset({Body.CERTCONF, Body.POLLREQ})
 
@@ -76,6 +77,8 @@ async def _by_secret(service: Cmp, endpoint: Endpoint, message: PkiMessage, sour
             endpoint, _reference(message), source, finishing=message.body in _FINISHING
         )
     except Unauthenticated:
+        if not mac.is_costly:
+            mac.compute(_NOBODYS_SECRET, message.protected)  # an unknown reference takes as long as a wrong secret
         raise _wrong_mac() from None
     if not hmac.compare_digest(await _computed(mac, secret.secret, message.protected, source), message.protection):
         await service.references.failed(endpoint, source)

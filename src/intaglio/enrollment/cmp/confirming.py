@@ -14,7 +14,7 @@ from intaglio.enrollment import pipeline
 from intaglio.enrollment.cmp import transactions
 from intaglio.enrollment.cmp.errors import CmpRefusal
 from intaglio.enrollment.cmp.exchange import Answer, Exchange
-from intaglio.enrollment.cmp.transactions import Transaction
+from intaglio.enrollment.cmp.transactions import State, Transaction
 from intaglio.x509.certificates import read_certificate
 
 _ACCEPTING: Final = frozenset({Status.ACCEPTED, Status.GRANTED_WITH_MODIFICATIONS})
@@ -54,29 +54,15 @@ async def confirm(exchange: Exchange) -> Answer:
     entry = entries[0] if entries else None
     if entry is not None and entry.request_id not in _ids(transaction):
         raise CmpRefusal(Failure.BAD_REQUEST, f"certReqId {entry.request_id} was not part of the request.")
-    wrong_hash = entry is not None and _takes(entry) and not _is_hash_of(entry, stored)
-    if entry is not None and _takes(entry) and not wrong_hash:
+    takes = entry is not None and _takes(entry)
+    wrong_hash = takes and entry is not None and not _is_hash_of(entry, stored)
+    if takes and not wrong_hash:
         await _take(exchange, transaction)
     else:
-        await revoke_unwanted(exchange, transaction, "the client did not take it")
-    await _close(exchange, transaction)
+        await _revoke(exchange, transaction)
     if wrong_hash:
         raise CmpRefusal(Failure.BAD_CERT_ID, "The hash is not that of the certificate; the certificate is revoked.")
     return Answer(Body.PKICONF, der.null())
-
-
-async def revoke_unwanted(exchange: Exchange, transaction: Transaction, why: str) -> None:
-    """Revoke a certificate that was issued and is not wanted."""
-    assert transaction.serial is not None
-    await pipeline.revoke(
-        exchange.cmp.enrollment,
-        exchange.endpoint,
-        exchange.sender.applicant,
-        transaction.serial,
-        RevocationReason.CESSATION_OF_OPERATION,
-        idempotent=True,
-        comment=f"{why} ({exchange.endpoint.address})",
-    )
 
 
 async def _unconfirmed(exchange: Exchange) -> tuple[Transaction, StoredCertificate]:
@@ -90,16 +76,36 @@ async def _unconfirmed(exchange: Exchange) -> tuple[Transaction, StoredCertifica
 
 
 async def _take(exchange: Exchange, transaction: Transaction) -> None:
+    await _end(exchange, transaction, "closed")
     if transaction.previous_serial is not None and exchange.options.revoke_renewed:
         await pipeline.supersede(
             exchange.cmp.enrollment, exchange.endpoint, exchange.sender.applicant, transaction.previous_serial
         )
 
 
-async def _close(exchange: Exchange, transaction: Transaction) -> None:
-    kept = transactions.remembered(exchange)
+async def _revoke(exchange: Exchange, transaction: Transaction) -> None:
+    """Revoke a certificate that is not taken; if that breaks off here, upkeep goes on with it."""
+    assert transaction.serial is not None
+    enrollment, endpoint = exchange.cmp.enrollment, exchange.endpoint
+    await _end(exchange, transaction, "unwanted")
+    await pipeline.revoke(
+        enrollment,
+        endpoint,
+        exchange.sender.applicant,
+        transaction.serial,
+        RevocationReason.CESSATION_OF_OPERATION,
+        idempotent=True,
+        comment=f"the client did not take it ({endpoint.address})",
+    )
+    async with enrollment.database.transaction() as tx:
+        kept = tx.now + transactions.remembered(exchange)
+        await transactions.move(tx, transaction, "closed", expires_at=kept)
+
+
+async def _end(exchange: Exchange, transaction: Transaction, state: State) -> None:
     async with exchange.cmp.enrollment.database.transaction() as tx:
-        await transactions.move(tx, transaction, "closed", nonce=exchange.nonce, expires_at=tx.now + kept)
+        until = tx.now if state == "unwanted" else tx.now + transactions.remembered(exchange)
+        await transactions.end_unconfirmed(tx, transaction, state, nonce=exchange.nonce, expires_at=until)
 
 
 def _ids(transaction: Transaction) -> tuple[int, ...]:

@@ -22,7 +22,8 @@ cmp_transaction = Table(
     required("id", Uuid, primary_key=True),
     required("endpoint_id", Uuid, ForeignKey("enrollment_endpoint.id", ondelete="CASCADE")),
     required("transaction_id", Octets),
-    required("state", String),  # waiting: for approval; unconfirmed; closed: no further message is taken
+    # waiting: for approval; unconfirmed; unwanted: to be revoked; closed. The last two take no further message.
+    required("state", String),
     required("applicant", String),
     required("identity", Octets),  # of whoever protects its messages
     required("body", SmallInteger),  # tag number of the request
@@ -34,8 +35,10 @@ cmp_transaction = Table(
     optional("previous_serial", Octets),  # of the certificate that is revoked once it is
     required("created_at", Moment),
     required("expires_at", Moment),
-    UniqueConstraint("endpoint_id", "transaction_id"),
-    CheckConstraint("state IN ('waiting', 'unconfirmed', 'closed')", name="state"),
+    # By party and not by endpoint: what somebody signed is not to be repeated at another endpoint either.
+    UniqueConstraint("identity", "transaction_id"),
+    CheckConstraint("state IN ('waiting', 'unconfirmed', 'unwanted', 'closed')", name="state"),
+    Index("ix_cmp_transaction_endpoint_id", "endpoint_id"),
     Index("ix_cmp_transaction_expires_at", "expires_at"),
     Index(
         "ix_cmp_transaction_under_way", "endpoint_id", postgresql_where=text("state IN ('waiting', 'unconfirmed')")

@@ -17,7 +17,10 @@ from intaglio.x509.extensions import INVALIDITY_DATE, REASON_CODE, read_extensio
 
 
 async def revoke(exchange: Exchange) -> Answer:
-    """Answer an rr: every certificate in it gets a status of its own. The reason removeFromCRL takes one off hold.
+    """Answer an rr: every certificate in it gets a status of its own.
+
+    The reason removeFromCRL takes one off hold, which only a registration authority may ask for: somebody may have had
+    a reason to put it there.
 
     Raises CmpRefusal (notAuthorized where revocation is switched off, transactionIdInUse), InvalidInput.
     """
@@ -42,6 +45,8 @@ async def _revoke(exchange: Exchange, request: RevocationDetails, issuer: bytes,
     try:
         stored = await owned_certificate(exchange, issuer, serial)
         reason, compromised = _read_reason(request.extensions)
+        if reason is RevocationReason.REMOVE_FROM_CRL and not exchange.acts_for_others:
+            raise CmpRefusal(Failure.NOT_AUTHORIZED, "Only a registration authority takes a certificate off hold.")
         await pipeline.revoke(
             exchange.cmp.enrollment,
             exchange.endpoint,

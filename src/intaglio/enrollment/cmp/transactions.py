@@ -23,7 +23,7 @@ from intaglio.enrollment.cmp.errors import CmpRefusal
 from intaglio.enrollment.cmp.exchange import Exchange
 from intaglio.enrollment.cmp.models import cmp_transaction as table
 
-State = Literal["waiting", "unconfirmed", "closed"]
+State = Literal["waiting", "unconfirmed", "unwanted", "closed"]
 
 #: How long the id of a message that does not say its time is remembered: nothing else tells a repetition of it.
 REMEMBERED_WITHOUT_TIME: Final = timedelta(days=30)
@@ -121,23 +121,22 @@ async def begin(
 async def find(view: DatabaseTransaction, exchange: Exchange, *, lock: bool = False) -> Transaction:
     """The transaction that a later message belongs to, if the same party sent it in time, in answer to our last one.
 
-    Raises CmpRefusal: badRequest for a transaction that is not known, badRecipientNonce, notAuthorized.
+    Raises CmpRefusal: badRequest for a transaction that this party has not begun here, or not any more;
+    badRecipientNonce.
     """
     query = select(table).where(
-        table.c.endpoint_id == exchange.endpoint.id, table.c.transaction_id == exchange.transaction_id
+        table.c.endpoint_id == exchange.endpoint.id,
+        table.c.identity == exchange.sender.identity,
+        table.c.transaction_id == exchange.transaction_id,
     )
     row = await view.one_or_none(query.with_for_update() if lock else query)
     if row is None or (row["state"] in _UNDER_WAY and row["expires_at"] <= view.now):
         raise CmpRefusal(
-            Failure.BAD_REQUEST, "There is no such transaction, or no longer.", remedy="Begin a new transaction."
+            Failure.BAD_REQUEST,
+            "You have no such transaction under way.",
+            remedy="Protect all messages of a transaction the same way, or begin a new one.",
         )
     found = Transaction.of(row)
-    if found.identity != exchange.sender.identity:
-        raise CmpRefusal(
-            Failure.NOT_AUTHORIZED,
-            "The message is protected by somebody else than the request was.",
-            remedy="Protect all messages of a transaction the same way.",
-        )
     if exchange.message.header.recipient_nonce != found.nonce and not exchange.options.excludes("recipient-nonce"):
         raise CmpRefusal(Failure.BAD_RECIPIENT_NONCE, "recipNonce is not the nonce of our last message.")
     return found
@@ -158,16 +157,31 @@ async def move(
     await tx.execute(update(table).where(table.c.id == transaction.id).values(state=state, **given))
 
 
-async def overdue(view: DatabaseTransaction, limit: int) -> list[Transaction]:
-    """Transactions whose certificate nobody confirmed in time."""
-    query = select(table).where(table.c.state == "unconfirmed", table.c.expires_at <= view.now)
-    rows = await view.all(query.order_by(table.c.expires_at).limit(limit))
+async def end_unconfirmed(
+    tx: DatabaseTransaction, transaction: Transaction, state: State, *, nonce: bytes, expires_at: datetime
+) -> None:
+    """End a transaction that waits to be confirmed. Raises CmpRefusal (badRequest) when it ended meanwhile, so that a
+    certificate is never confirmed and revoked at once."""
+    ended = (
+        update(table)
+        .where(table.c.id == transaction.id, table.c.state == "unconfirmed")
+        .values(state=state, nonce=nonce, expires_at=expires_at)
+    )
+    if await tx.scalar(ended.returning(table.c.id)) is None:
+        raise CmpRefusal(Failure.BAD_REQUEST, "The transaction has ended meanwhile.")
+
+
+async def unwanted(tx: DatabaseTransaction, limit: int) -> list[Transaction]:
+    """Transactions whose certificate is to be revoked, those included that nobody confirmed in time."""
+    late = update(table).where(table.c.state == "unconfirmed", table.c.expires_at <= tx.now)
+    await tx.execute(late.values(state="unwanted"))
+    rows = await tx.all(select(table).where(table.c.state == "unwanted", table.c.expires_at <= tx.now).limit(limit))
     return [Transaction.of(row) for row in rows]
 
 
 async def forget(tx: DatabaseTransaction, limit: int) -> int:
     """Drop transactions that are long over; returns how many."""
-    over = select(table.c.id).where(table.c.state != "unconfirmed", table.c.expires_at <= tx.now).limit(limit)
+    over = select(table.c.id).where(table.c.state.in_(("waiting", "closed")), table.c.expires_at <= tx.now).limit(limit)
     return (await tx.execute(delete(table).where(table.c.id.in_(over)))).rowcount
 
 

@@ -52,8 +52,8 @@ async def end_overdue(enrollment: Enrollment) -> int:
 
     Revoking again changes nothing, so neither a crash in between nor a second process does harm.
     """
-    async with enrollment.database.read() as view:
-        found = await transactions.overdue(view, _AT_ONCE)
+    async with enrollment.database.transaction() as tx:
+        found = await transactions.unwanted(tx, _AT_ONCE)
     if not found:
         return 0
     endpoints = {each.id: each for each in await enrollment.endpoints.all(Protocol.CMP)}

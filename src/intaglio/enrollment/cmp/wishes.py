@@ -151,6 +151,12 @@ async def _updating(exchange: Exchange, request: CertRequestMessage, wish: Wish)
         )
     if previous.status != "valid":
         raise CmpRefusal(Failure.CERT_REVOKED, f"The certificate to be updated is {previous.status}.")
+    if previous.profile != exchange.endpoint.profile:
+        raise CmpRefusal(
+            Failure.BAD_CERT_TEMPLATE,
+            f'A certificate of the profile "{previous.profile}" is not updated at this endpoint.',
+            remedy="Ask at the endpoint of its profile, or for a further certificate (cr).",
+        )
     info = read_certificate(previous.der)
     return replace(wish, fixed=Names(info.subject, info.san), previous=previous)
 
