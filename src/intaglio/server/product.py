@@ -104,6 +104,8 @@ def _health(services: Services, registry: HealthRegistry) -> None:
     if timestamping.is_wanted(services.settings):
         timestamping.register(services.timestamping, registry)
     status_health.register(services, registry)
+    if enrollment.is_wanted(services.settings):
+        enrollment.register(services, registry)
 
 
 async def _identity(services: Services, listener: str) -> ServerIdentity | None:
