@@ -15,6 +15,7 @@ from intaglio.authority.directory import Snapshot
 from intaglio.core.settings import Settings
 from intaglio.db.engine import Transaction
 from intaglio.server.deferred import DeferredApp
+from intaglio.server.health import Health, HealthRegistry
 from intaglio.server.services import Services
 
 #: Where the paths of each protocol begin, whole segments; and whether it is also spoken without TLS.
@@ -25,6 +26,7 @@ _PATHS: Final = {
     "cmp": (("/.well-known/cmp", "/cmp"), True),
     "pages": (("/urls",), False),
 }
+_ANY: Final = text("SELECT EXISTS (SELECT FROM enrollment_endpoint WHERE enabled)")
 _ANY_EST: Final = text("SELECT EXISTS (SELECT FROM enrollment_endpoint WHERE protocol = 'est' AND enabled)")
 
 
@@ -96,3 +98,18 @@ async def client_anchors(view: Transaction, snapshot: Snapshot) -> list[bytes]:
         found += [key.certificate.der for key in ca.keys.values() if key.certificate is not None]
         found += [each.der for text in endpoint.options.trusted for each in read_certificates(text)]
     return found
+
+
+def register(services: Services, registry: HealthRegistry) -> None:
+    """Report the endpoints. Not critical: the trouble of one CA must not take the others out of service."""
+
+    async def endpoints() -> Health:
+        async with services.database.read() as view:
+            if not await view.scalar(_ANY):
+                return Health(True, {"endpoints": {}})
+        from intaglio.enrollment.health import READY, examine
+
+        found = await examine(services.enrollment)
+        return Health(all(state == READY for state in found.values()), {"endpoints": found})
+
+    registry.register("enrollment", endpoints, critical=False)
