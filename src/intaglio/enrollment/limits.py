@@ -35,7 +35,9 @@ class Limits:
     async def require_below(self, name: str, most: int) -> None:
         """Raise RateLimited when ``most`` events of the name were counted in the period that has not ended yet."""
         async with self._database.read() as view:
-            await require_fewer(view, name, most)
+            row = await view.one_or_none(select(counter).where(counter.c.name == stored_name(name)))
+        if row is not None and row["count"] >= most and row["expires_at"] > view.now:
+            raise too_many(row["expires_at"] - view.now)
 
     async def forget(self, name: str) -> None:
         """Begin anew with a name."""
@@ -59,13 +61,6 @@ async def count_one(tx: Transaction, name: str, period: timedelta) -> tuple[int,
     row = await tx.one_or_none(statement.returning(c.count, c.expires_at))
     assert row is not None
     return int(row["count"]), row["expires_at"] - tx.now
-
-
-async def require_fewer(view: Transaction, name: str, most: int) -> None:
-    """Raise RateLimited like :meth:`Limits.require_below`."""
-    row = await view.one_or_none(select(counter).where(counter.c.name == stored_name(name)))
-    if row is not None and row["count"] >= most and row["expires_at"] > view.now:
-        raise too_many(row["expires_at"] - view.now)
 
 
 async def prune(tx: Transaction) -> None:

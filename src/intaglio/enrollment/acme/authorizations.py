@@ -25,7 +25,7 @@ from intaglio.enrollment.acme.call import Answer, Call, Links
 from intaglio.enrollment.acme.errors import Malformed, RejectedIdentifier, ResourceUnknown
 from intaglio.enrollment.acme.identifiers import Identifier, challenges_for, check_policy, read_identifier
 from intaglio.enrollment.acme.options import AcmeOptions, later
-from intaglio.enrollment.acme.reading import AUTHORIZATION
+from intaglio.enrollment.acme.statements import AUTHORIZATION
 from intaglio.enrollment.acme.strict_json import encode_base64url
 
 Status = Literal["pending", "valid", "invalid", "deactivated", "expired"]
@@ -152,7 +152,7 @@ async def show_authorization(call: Call, authorization_id: UUID) -> Answer:
 
 async def look_up(call: Call, authorization_id: UUID) -> Authorization:
     """An authorization of the account that asks, read quickly. Raises ResourceUnknown."""
-    row = await call.acme.reading.one(AUTHORIZATION, authorization_id, call.who.id)
+    row = await call.acme.statements.one(AUTHORIZATION, authorization_id, call.who.id)
     if row is None:
         raise _unknown()
     return Authorization.of(row)

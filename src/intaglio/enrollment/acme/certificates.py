@@ -24,8 +24,8 @@ from intaglio.enrollment.acme.errors import (
     Unauthorized,
 )
 from intaglio.enrollment.acme.jwk import jwk_of
-from intaglio.enrollment.acme.reading import CERTIFICATE
 from intaglio.enrollment.acme.replacement import is_of, names_of
+from intaglio.enrollment.acme.statements import CERTIFICATE
 from intaglio.enrollment.acme.strict_json import decode_base64url
 from intaglio.enrollment.values import Applicant
 from intaglio.x509.certificates import pem, read_certificate
@@ -52,7 +52,7 @@ async def download(call: Call, order_id: UUID, alternate: int) -> Answer:
     """
     snapshot = await call.acme.enrollment.gateway.snapshot()
     ca = snapshot.ca(call.endpoint.ca)
-    row = await call.acme.reading.one(CERTIFICATE, order_id, call.who.id)
+    row = await call.acme.statements.one(CERTIFICATE, order_id, call.who.id)
     if row is None:
         raise ResourceUnknown("This account has no order with this URL.")
     if row["der"] is None or row["ca_id"] != ca.id:

@@ -24,14 +24,16 @@ from intaglio.enrollment.acme.context import Acme, options_of
 from intaglio.enrollment.acme.errors import Malformed, ResourceUnknown, problem
 from intaglio.enrollment.acme.leases import held_until
 from intaglio.enrollment.acme.options import later
+from intaglio.enrollment.acme.statements import TAKE_UP
 from intaglio.enrollment.acme.validation import Target, ValidationFailed
-from intaglio.enrollment.limits import count_one, require_fewer
+from intaglio.enrollment.limits import count_one
 from intaglio.enrollment.values import Applicant, Endpoint
 
 log = get_logger(__name__)
 
 _Z: Final = models.authorization
 _HOUR: Final = timedelta(hours=1)
+_ANY_NUMBER: Final = 2**31 - 1
 
 
 async def respond(call: Call, authorization_id: UUID, method: str) -> Answer:
@@ -62,21 +64,16 @@ async def resume(acme: Acme, tx: Transaction, authorization_id: UUID, account: A
 
 
 async def _take_up(call: Call, found: Authorization, method: str) -> Authorization:
-    acme, most = call.acme, call.options.rates.failures_per_name
-    async with acme.enrollment.database.transaction() as tx:
+    acme, most, now = call.acme, call.options.rates.failures_per_name, clock.now()
+    failures = _failures(call.endpoint, call.who.id, found)
+    lease = method, acme.holder, held_until()
+    row = await acme.statements.one(TAKE_UP, *lease, found.id, now, failures, most or _ANY_NUMBER, now)
+    if row is None:  # there were too many failures, or another request was faster
         if most is not None:
-            await require_fewer(tx, _failures(call.endpoint, call.who.id, found), most)
-        row = await tx.one_or_none(
-            update(_Z)
-            .where(_Z.c.id == found.id, _Z.c.status == "pending", _Z.c.method.is_(None))
-            .values(method=method, holder=acme.holder, held_until=held_until())
-            .returning(_Z)
-        )
-        if row is None:  # by another request, at this moment
-            return await load(tx, call.who.id, found.id)
-        taken = Authorization.of(row)
-        account = call.who
-        tx.after_commit(lambda: _start(acme, call.endpoint, call.links, account, taken))
+            await acme.enrollment.limits.require_below(failures, most)
+        return await look_up(call, found.id)
+    taken = Authorization.of(row)
+    _start(acme, call.endpoint, call.links, call.who, taken)
     return taken
 
 

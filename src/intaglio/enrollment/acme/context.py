@@ -10,7 +10,7 @@ from intaglio.enrollment.acme.admission import Admission
 from intaglio.enrollment.acme.leases import Running
 from intaglio.enrollment.acme.nonces import Nonces
 from intaglio.enrollment.acme.options import AcmeOptions
-from intaglio.enrollment.acme.reading import Reading
+from intaglio.enrollment.acme.statements import Statements
 from intaglio.enrollment.acme.validation import Validator
 from intaglio.enrollment.context import Enrollment
 from intaglio.enrollment.settings import EnrollmentSettings
@@ -28,7 +28,7 @@ class Acme:
         self.holder = new_id()
         self.nonces = Nonces(enrollment.database)
         self.admission = Admission(enrollment.database, self.nonces)
-        self.reading = Reading(enrollment.database)
+        self.statements = Statements(enrollment.database)
         self.running = Running(enrollment.database, self.holder)
         self._known: tuple[int, EnrollmentSettings, Guard] | None = None
         self._validators: dict[UUID, tuple[AcmeOptions, Guard, Validator]] = {}
@@ -71,7 +71,7 @@ class Acme:
         """End what is under way so that another process takes it up at once."""
         await self.running.close()
         await self.admission.close()
-        await self.reading.close()
+        await self.statements.close()
 
 
 def options_of(endpoint: Endpoint) -> AcmeOptions:

@@ -25,8 +25,9 @@ from intaglio.enrollment.acme.call import Account, Answer, Call
 from intaglio.enrollment.acme.context import Acme, options_of
 from intaglio.enrollment.acme.errors import BadCsr, OrderNotReady, Unauthorized, problem
 from intaglio.enrollment.acme.leases import held_until
-from intaglio.enrollment.acme.orders import APPROVAL_RETRY, AcmeOrder, load_locked
+from intaglio.enrollment.acme.orders import APPROVAL_RETRY, AcmeOrder, look_up, require_ready
 from intaglio.enrollment.acme.requests import check_names, read_csr, require_other_key, subject_for
+from intaglio.enrollment.acme.statements import FINISH_ORDER, TAKE_ORDER
 from intaglio.enrollment.pipeline import apply
 from intaglio.enrollment.values import Applicant, Application, Endpoint, Granted
 from intaglio.profiles.engine import RequestedValidity
@@ -71,31 +72,17 @@ def resume(acme: Acme, tx: Transaction, order: AcmeOrder, account: Account, endp
 
 async def _take(call: Call, order_id: UUID, request: CertificateRequest) -> tuple[AcmeOrder, list[Authorization]]:
     """Write the request down with its order; the order, and the proofs whose CAA records have to be looked at again."""
-    acme = call.acme
-    async with acme.enrollment.database.transaction() as tx:
-        order, proofs = await load_locked(tx, call.who.id, order_id)
-        status = order.status(proofs, tx.now)
-        if status != "ready":
-            raise OrderNotReady(
-                f"The order is {status}.",
-                remedy="Answer the challenges of its authorizations." if status == "pending" else "Make a new order.",
-            )
-        check_names(request, order.identifiers)
-        await require_other_key(tx, call.endpoint, request)
-        row = await tx.one_or_none(
-            update(_O)
-            .where(_O.c.id == order.id)
-            .values(
-                state="processing",
-                request=request.der,
-                source=call.source,
-                holder=acme.holder,
-                held_until=held_until(),
-            )
-            .returning(_O)
-        )
-        assert row is not None, "locked above"
-        return AcmeOrder.of(row), [each for each in proofs.values() if _is_old(each, tx.now)]
+    acme, now = call.acme, clock.now()
+    order, proofs = await look_up(call, order_id)
+    require_ready(order, proofs, now)
+    check_names(request, order.identifiers)
+    await require_other_key(call, request)
+    lease = acme.holder, held_until()
+    row = await acme.statements.one(TAKE_ORDER, request.der, call.source, *lease, order_id, now, now)
+    if row is None:  # another request was faster, or a proof was given up
+        require_ready(*await look_up(call, order_id), now)
+        raise OrderNotReady("The order was changed at this moment.", remedy="Look at it again.")
+    return AcmeOrder.of(row), [each for each in proofs.values() if _is_old(each, now)]
 
 
 async def _check_caa(call: Call, proof: Authorization) -> None:
@@ -137,8 +124,8 @@ async def _issue(acme: Acme, endpoint: Endpoint, account: Account, order: AcmeOr
         return await _fail(acme, endpoint, applicant, order, error)
     if not isinstance(outcome, Granted):
         return await _put_off(acme, order, outcome.retry_after)
-    async with acme.enrollment.database.transaction() as tx:
-        return await _write(tx, acme, order, state="valid", certificate_id=outcome.id, waits=False, **_RELEASED)
+    row = await acme.statements.one(FINISH_ORDER, outcome.id, order.id, acme.holder)
+    return None if row is None else AcmeOrder.of(row)
 
 
 async def _application(acme: Acme, endpoint: Endpoint, applicant: Applicant, order: AcmeOrder) -> Application:

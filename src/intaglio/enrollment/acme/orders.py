@@ -24,11 +24,18 @@ from intaglio.enrollment.acme import models
 from intaglio.enrollment.acme.accounts import audit, require_current_terms
 from intaglio.enrollment.acme.authorizations import Authorization, load_many, make, require_room, usable
 from intaglio.enrollment.acme.call import Answer, Call, Links
-from intaglio.enrollment.acme.errors import PREFIX, AlreadyReplaced, InvalidProfile, Malformed, ResourceUnknown
+from intaglio.enrollment.acme.errors import (
+    PREFIX,
+    AlreadyReplaced,
+    InvalidProfile,
+    Malformed,
+    OrderNotReady,
+    ResourceUnknown,
+)
 from intaglio.enrollment.acme.identifiers import Identifier, check_policy, read_identifiers
 from intaglio.enrollment.acme.options import later
-from intaglio.enrollment.acme.reading import AUTHORIZATIONS, ORDER
 from intaglio.enrollment.acme.replacement import replaced_certificate
+from intaglio.enrollment.acme.statements import AUTHORIZATIONS, ORDER
 from intaglio.enrollment.limits import count_one, too_many
 from intaglio.gateway.validity import parse_moment
 
@@ -182,27 +189,31 @@ async def show_order(call: Call, order_id: UUID) -> Answer:
     """An order as it is now. Raises ResourceUnknown, Malformed for a request that wants it changed."""
     if call.payload is not None:
         raise Malformed("An order cannot be changed; ask for it without payload.")
-    reading = call.acme.reading
-    row = await reading.one(ORDER, order_id, call.who.id)
-    if row is None:
-        raise _unknown()
-    order, proofs = AcmeOrder.of(row), {}
-    if order.needs_proofs:
-        rows = await reading.all(AUTHORIZATIONS, list(order.authorizations))
-        proofs = {each["id"]: Authorization.of(each) for each in rows}
+    order, proofs = await look_up(call, order_id)
     return order.answer(call.links, proofs, clock.now())
 
 
-async def load_locked(
-    tx: Transaction, account_id: UUID, order_id: UUID
-) -> tuple[AcmeOrder, dict[UUID, Authorization]]:
-    """An order of an account, held until the end of the transaction, and its authorizations. Raises ResourceUnknown."""
-    query = select(_O).where(_O.c.id == order_id, _O.c.account_id == account_id)
-    row = await tx.one_or_none(query.with_for_update())
+async def look_up(call: Call, order_id: UUID) -> tuple[AcmeOrder, dict[UUID, Authorization]]:
+    """An order of the account that asks, with its authorizations where they matter. Raises ResourceUnknown."""
+    statements = call.acme.statements
+    row = await statements.one(ORDER, order_id, call.who.id)
     if row is None:
-        raise _unknown()
+        raise ResourceUnknown("This account has no order with this URL.")
     order = AcmeOrder.of(row)
-    return order, await load_many(tx, order.authorizations)
+    if not order.needs_proofs:
+        return order, {}
+    rows = await statements.all(AUTHORIZATIONS, list(order.authorizations))
+    return order, {each["id"]: Authorization.of(each) for each in rows}
+
+
+def require_ready(order: AcmeOrder, proofs: Mapping[UUID, Authorization], now: datetime) -> None:
+    """Raise OrderNotReady unless the order can be finalized."""
+    status = order.status(proofs, now)
+    if status != "ready":
+        raise OrderNotReady(
+            f"The order is {status}.",
+            remedy="Answer the challenges of its authorizations." if status == "pending" else "Make a new order.",
+        )
 
 
 async def _require_not_replaced(tx: Transaction, certificate_id: UUID) -> None:
@@ -265,10 +276,6 @@ async def _count(tx: Transaction, call: Call, identifiers: tuple[Identifier, ...
             count, left = await count_one(tx, name, period)
             if count > most:
                 raise too_many(left)
-
-
-def _unknown() -> ResourceUnknown:
-    return ResourceUnknown("This account has no order with this URL.")
 
 
 def _error(kind: str, detail: str) -> dict[str, Any]:

@@ -9,24 +9,20 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import select
-
 from intaglio.asn1.algorithms import KeyAlgorithm
 from intaglio.core.errors import InvalidInput
-from intaglio.db.engine import Transaction
-from intaglio.enrollment.acme import models
+from intaglio.enrollment.acme.call import Call
 from intaglio.enrollment.acme.errors import BadCsr, Malformed
 from intaglio.enrollment.acme.identifiers import Identifier
 from intaglio.enrollment.acme.jwk import jwk_of
 from intaglio.enrollment.acme.options import AcmeOptions
+from intaglio.enrollment.acme.statements import KEY_HOLDER
 from intaglio.enrollment.acme.strict_json import decode_base64url
-from intaglio.enrollment.values import Endpoint
 from intaglio.profiles.subject_builders import SubjectBuilder
 from intaglio.x509.general_names import GeneralNames
 from intaglio.x509.names import EMPTY_NAME, Name
 from intaglio.x509.requests import CertificateRequest, parse_request
 
-_A: Final = models.account
 _LONGEST_COMMON_NAME: Final = 64  # RFC 5280 appendix A.1, ub-common-name
 #: What certificates of TLS servers are made for; everything else is refused.
 _KEYS: Final = frozenset(
@@ -113,13 +109,12 @@ def subject_for(
     return builder.subject((), proven, [names]).rfc4514
 
 
-async def require_other_key(view: Transaction, endpoint: Endpoint, request: CertificateRequest) -> None:
+async def require_other_key(call: Call, request: CertificateRequest) -> None:
     """Raise BadCsr when the key of the request is that of an account."""
     jwk = jwk_of(request.public_key)
     if jwk is None:
         return
-    query = select(_A.c.id).where(_A.c.endpoint_id == endpoint.id, _A.c.thumbprint == jwk.thumbprint)
-    if await view.scalar(query) is not None:
+    if await call.acme.statements.one(KEY_HOLDER, call.endpoint.id, jwk.thumbprint) is not None:
         raise BadCsr("The key of the request is the key of an account.", remedy="Make another key for the certificate.")
 
 
