@@ -38,6 +38,7 @@ MAX_DEPTH = 16
 #: Most elements :func:`children` returns unless told otherwise.
 MAX_CHILDREN = 10_000
 _LONGEST_OID = 128
+_MAX_INTEGER_OCTETS = 1024
 
 
 class Element(NamedTuple):
@@ -326,7 +327,13 @@ def decode_oid(content: bytes) -> str:
 
 
 def decode_integer(content: bytes) -> int:
-    """Value of the content octets of an INTEGER. Raises InvalidInput unless they are minimal."""
+    """Value of the content octets of an INTEGER. Raises InvalidInput unless they are minimal, and at most 1,024.
+
+    No integer that is read here is any longer, and one that is could not even be shown: Python turns no integer of more
+    than 4,300 digits into text.
+    """
+    if len(content) > _MAX_INTEGER_OCTETS:
+        raise not_der(f"an integer has more than {_MAX_INTEGER_OCTETS} octets")
     if not content or (len(content) > 1 and content[0] in (0x00, 0xFF) and (content[0] ^ content[1]) < 0x80):
         raise not_der("an integer is empty or padded")
     return int.from_bytes(content, "big", signed=True)

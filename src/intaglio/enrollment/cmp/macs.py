@@ -23,6 +23,9 @@ _PBKDF2: Final = "1.2.840.113549.1.5.12"
 COSTLY_ITERATIONS: Final = 2_000
 _SALT_OCTETS: Final = 16
 _LONGEST_SALT: Final = 128
+#: The sender says how long the derived key is. One that can be guessed would let anybody make a MAC that is right, so
+#: no option lowers this.
+_SHORTEST_KEY: Final = 20
 _LONGEST_KEY: Final = 64
 
 _DIGESTS: Final = {
@@ -151,7 +154,7 @@ def _read_pbmac1(parameters: bytes) -> MacAlgorithm:
     mac_hash = _hash(mac, _MACS)
     # RFC 9579 section 4 wants the length; without it, a key as long as the MAC is what everybody means.
     octets = hashlib.new(mac_hash).digest_size if length is None else der.decode_integer(length.content)
-    if not 1 <= octets <= _LONGEST_KEY:
+    if not _SHORTEST_KEY <= octets <= _LONGEST_KEY:
         raise _unknown(f"key of {octets} octets")
     function = _named(_MACS, "sha1") if prf is None else prf.der
     prf_hash = _hash(function, _MACS, "pseudorandom function")
