@@ -19,15 +19,16 @@ def commands(endpoint: Endpoint, base: Bases) -> list[Command]:
                 f"pki --scepca --url {plain} --caout ca.crt --raout ra.crt",
                 "pki --gen --type rsa --size 2048 > key.der",
                 f"pki --scep --url {plain} --in key.der --dn 'CN=device' --san device.example.com \\",
-                "    --password CHALLENGE --cacert-enc ra.crt --cacert-sig ca.crt --cipher aes > device.crt",
+                "    --password CHALLENGE --cacert-enc ra.crt --cacert-sig ra.crt --cacert ca.crt --cacert ca-1.crt \\",
+                "    > device.crt",
             ),
         ),
         Command(
-            "micromdm scepclient",
+            "micromdm scepclient (where the options legacy=des and legacy=sha1 are set)",
             plain,
             (
                 f"scepclient -server-url {plain} -challenge CHALLENGE -cn device \\",
-                "    -key-encipherment-selector -private-key key.pem -certificate device.pem",
+                "    -private-key key.pem -certificate device.pem",
             ),
         ),
         Command(
@@ -43,4 +44,23 @@ def commands(endpoint: Endpoint, base: Bases) -> list[Command]:
             plain,
             (f"crypto pki trustpoint {name}", f" enrollment url {plain}", " password CHALLENGE"),
         ),
+    ]
+
+
+def _scepclient(endpoint: Endpoint, url: str) -> list[Command]:
+    # It encrypts with DES alone, and signs with SHA-1.
+    if not {"des", "sha1"} <= set(endpoint.options.legacy):
+        return []
+    fingerprint = f"$(curl -s '{url}?operation=GetCACert' | openssl pkcs7 -inform DER -print_certs |"
+    return [
+        Command(
+            "micromdm scepclient (where the options legacy=des and legacy=sha1 are set)",
+            url,
+            (
+                f"fingerprint={fingerprint}",
+                "    openssl x509 -noout -fingerprint -sha256 | cut -d= -f2 | tr -d :)",
+                f"scepclient -server-url {url} -challenge CHALLENGE -cn device \\",
+                "    -ca-fingerprint $fingerprint -private-key key.pem -certificate device.pem",
+            ),
+        )
     ]

@@ -254,7 +254,7 @@ async def _apply(
         outcome = await pipeline.apply(office.enrollment, application)
         issued = outcome.id if isinstance(outcome, Granted) else None
     finally:
-        await office.transactions.note(entry, issued)
+        office.transactions.note(entry, issued)
     return outcome.certificate if isinstance(outcome, Granted) else outcome
 
 
@@ -295,7 +295,7 @@ async def _left_behind(office: Issuing, asked: Asked, entry: Entry) -> bytes | N
         row = await view.one_or_none(query.order_by(c.id.desc()).limit(1))
     if row is None:
         return None
-    await office.transactions.note(entry, row["id"])
+    office.transactions.note(entry, row["id"])
     return bytes(row["der"])
 
 

@@ -10,6 +10,7 @@ by somebody who died before he could note it is found by its key. Waiting for th
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,8 @@ from uuid import UUID
 
 from sqlalchemy import delete, select, text
 
-from intaglio.core.errors import StateConflict
+from intaglio.core.errors import IntaglioError, StateConflict
+from intaglio.core.logging import get_logger
 from intaglio.db.engine import Database, Transaction
 from intaglio.db.gathered import Gathered
 from intaglio.enrollment.approvals import KEPT, WAITS
@@ -28,8 +30,13 @@ from intaglio.enrollment.scep.models import transaction as table
 from intaglio.enrollment.values import Endpoint
 from intaglio.x509.requests import CertificateRequest
 
+log = get_logger(__name__)
+
 #: How long somebody who issues may take before others think that he died.
 HELD: Final = timedelta(seconds=30)
+
+#: Seconds in which outcomes are gathered before they are written.
+_NOTED_WITHIN: Final = 0.02
 
 _QUICKLY = "WITH quick AS (SELECT set_config('synchronous_commit', 'off', true))"
 # One that is somebody else's is not changed, and so not returned; one that asks for the same keeps what it has.
@@ -89,7 +96,8 @@ class Transactions:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._entering = Gathered(self._enter)
-        self._noting = Gathered(self._note)
+        self._to_note: list[Mapping[str, Any]] = []
+        self._noting: asyncio.Task[None] | None = None
 
     async def enter(self, endpoint: Endpoint, name: bytes, signer: bytes, wish: bytes) -> Entry:
         """Note that the holder of the key ``signer`` (SubjectPublicKeyInfo) asks for ``wish`` in the transaction
@@ -120,9 +128,13 @@ class Transactions:
             row["created_at"],
         )
 
-    async def note(self, entry: Entry, certificate_id: UUID | None) -> None:
-        """What came of an attempt, which holds the transaction no longer; None when it was refused."""
-        await self._noting.do(
+    def note(self, entry: Entry, certificate_id: UUID | None) -> None:
+        """What came of an attempt, which holds the transaction no longer; None when it was refused.
+
+        It is written a moment later, with others. Whoever asks before that waits, and what is never written because the
+        process died is found by its key.
+        """
+        self._to_note.append(
             {
                 "endpoint_id": entry.endpoint_id,
                 "digest": entry.digest,
@@ -130,6 +142,8 @@ class Transactions:
                 "certificate_id": certificate_id,
             }
         )
+        if self._noting is None:
+            self._noting = asyncio.create_task(self._write_notes())
 
     async def find(self, endpoint: Endpoint, name: bytes, signer: bytes) -> tuple[str, UUID | None] | None:
         """The key and the certificate of a transaction; None when there is none. Raises StateConflict
@@ -160,10 +174,18 @@ class Transactions:
                 left = [i for i in left if i not in first.values()]
         return found
 
-    async def _note(self, items: Sequence[Mapping[str, Any]]) -> list[None]:
-        async with self._database.transaction() as tx:
-            await tx.execute(_NOTE, {name: [item[name] for item in items] for name in items[0]})
-        return [None] * len(items)
+    async def _write_notes(self) -> None:
+        try:
+            while self._to_note:
+                await asyncio.sleep(_NOTED_WITHIN)
+                items, self._to_note = self._to_note, []
+                items.sort(key=lambda item: item["digest"])
+                async with self._database.transaction() as tx:
+                    await tx.execute(_NOTE, {name: [item[name] for item in items] for name in items[0]})
+        except IntaglioError as error:
+            log.warning("what came of SCEP requests was not noted", count=len(items), reason=str(error))
+        finally:
+            self._noting = None
 
 
 def wish_of(request: CertificateRequest, renewed: bytes = b"") -> bytes:
