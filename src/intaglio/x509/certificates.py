@@ -117,7 +117,7 @@ class CertificateInfo:
         except InvalidInput:
             return None
 
-    @property
+    @cached_property
     def public_key(self) -> PublicKey:
         """The subject's key. Raises InvalidInput when its algorithm is not one of ours."""
         return algorithms.load_public_key(self.spki)[0]

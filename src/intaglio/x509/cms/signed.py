@@ -129,7 +129,11 @@ class SignedData:
         octets = self.content if self.content is not None else content
         if octets is None:
             raise unparsable("it holds no content")
-        verify_signer(signer, self.content_type, octets, certificate.spki, digests)
+        try:
+            key = certificate.public_key
+        except InvalidInput as error:
+            raise not_allowed(error.detail) from None
+        _verify_under(key, signer, self.content_type, octets, digests)
         return signer
 
 
@@ -178,13 +182,19 @@ def verify_signer(
     signer: SignerInfo, content_type: str, content: bytes, spki: bytes, digests: Collection[DigestName]
 ) -> None:
     """Check one signature over ``content`` under a DER SubjectPublicKeyInfo. Raises as :meth:`SignedData.verify`."""
-    digest = signer.digest
-    if digest is None or digest not in digests or digest not in ids.HASHES:
-        raise not_allowed(f"the digest {digest or signer.digest_oid}")
     try:
         key, _ = algorithms.load_public_key(spki)
     except InvalidInput as error:
         raise not_allowed(error.detail) from None
+    _verify_under(key, signer, content_type, content, digests)
+
+
+def _verify_under(
+    key: PublicKey, signer: SignerInfo, content_type: str, content: bytes, digests: Collection[DigestName]
+) -> None:
+    digest = signer.digest
+    if digest is None or digest not in digests or digest not in ids.HASHES:
+        raise not_allowed(f"the digest {digest or signer.digest_oid}")
     if signer.signed_attributes is None:
         if not _is_signed(signer, key, content, digests):
             raise bad_signature("it does not fit the content")
