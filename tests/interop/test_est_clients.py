@@ -5,18 +5,26 @@ from __future__ import annotations
 import base64
 import email
 import email.policy
+import socket
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_private_key, pkcs7
 from cryptography.x509 import ocsp
+from OpenSSL import SSL
 from tests.support.pki import Issued, Pki
 from tests.support.product import Product, eventually
 from tests.support.programs import attempt, run
+from tests.support.requests import request
 
 USER, PASSWORD = "router-7", "correct-horse-battery"
-PROFILES = ("est-digital-signature", "est-non-repudiation", "est-digital-signature-key-encipherment")
+PROFILES = (
+    "est-digital-signature",
+    "est-non-repudiation",
+    "est-digital-signature-key-encipherment",
+    "est-key-encipherment",
+)
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +39,9 @@ def est(product: Product) -> Pki:
     product.run(*create, "--profile", PROFILES[1], "--name", "devices", "--option", "authentication=certificate",
                 "--option", "certificate_names=any", "--option", "revoke_renewed=true")  # fmt: skip
     product.run(*create, "--profile", PROFILES[2], "--name", "approved", "--approval", "manual")
+    product.run(*create, "--profile", PROFILES[3], "--name", "linked", "--option", "link_to_connection=required")
     (pki.folder / "secret").write_text(PASSWORD)
-    for endpoint in ("default", "approved"):
+    for endpoint in ("default", "approved", "linked"):
         product.run("enroll", "credential", "create", f"est/{endpoint}", "--name", USER, "--secret-file",
                     pki.folder / "secret")  # fmt: skip
     return pki
@@ -210,7 +219,7 @@ def test_a_key_made_here_comes_with_its_certificate(est: Pki, tmp_path: Path) ->
     head, _, body = done.stdout.partition(b"\r\n\r\n")
     kind = next(line for line in head.splitlines() if line.lower().startswith(b"content-type:"))
     message = email.message_from_bytes(kind + b"\r\n\r\n" + body, policy=email.policy.default)
-    key, chain = (part.get_payload(decode=True) for part in message.iter_parts())  # type: ignore[attr-defined]
+    key, chain = (bytes(part.get_payload(decode=True)) for part in message.iter_parts())  # type: ignore[attr-defined]
     (certificate,) = pkcs7.load_der_pkcs7_certificates(chain)
     assert load_der_private_key(key, None).public_key() == certificate.public_key()
 
@@ -223,6 +232,54 @@ def test_openssl_reads_the_attributes_that_are_asked_for(est: Pki) -> None:
     assert "prime256v1" in shown
     assert "commonName" in shown
     assert "Demo" in shown
+
+
+@pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
+def test_a_request_is_good_on_the_connection_that_it_was_made_for(est: Pki, version: int) -> None:
+    first, second = connection(est, version), connection(est, version)
+    csr = request("CN=linked", challenge=base64.b64encode(binding(first)).decode())
+    assert post(est, second, csr).startswith(b"HTTP/1.1 403")
+    assert post(est, first, csr).startswith(b"HTTP/1.1 200")
+    assert post(est, first, request("CN=linked")).startswith(b"HTTP/1.1 403")
+
+
+def connection(pki: Pki, version: int) -> SSL.Connection:
+    """A TLS connection to the enrolment listener."""
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_min_proto_version(version)
+    context.set_max_proto_version(version)
+    context.load_verify_locations(str(pki.anchor_file))
+    context.set_verify(SSL.VERIFY_PEER)
+    plain = socket.create_connection(("localhost", pki.product.runtime.port("enroll")), timeout=30)
+    plain.settimeout(None)
+    found = SSL.Connection(context, plain)
+    found.set_tlsext_host_name(b"localhost")
+    found.set_connect_state()
+    found.do_handshake()
+    return found
+
+
+def binding(found: SSL.Connection) -> bytes:
+    """What names the connection: tls-unique, in TLS 1.3 tls-exporter."""
+    if found.get_protocol_version_name() == "TLSv1.2":
+        return found.get_finished() or b""
+    return found.export_keying_material(b"EXPORTER-Channel-Binding", 32, b"")
+
+
+def post(pki: Pki, found: SSL.Connection, csr: bytes) -> bytes:
+    """The answer to simpleenroll on a connection."""
+    body, login = base64.b64encode(csr), base64.b64encode(f"{USER}:{PASSWORD}".encode())
+    head = f"POST /.well-known/est/linked/simpleenroll HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+    found.sendall(head.encode() + b"Authorization: Basic " + login + b"\r\n\r\n" + body)
+    answer = b""
+    while b"\r\n\r\n" not in answer or len(answer.partition(b"\r\n\r\n")[2]) < length_of(answer):
+        answer += found.recv(65536)
+    return answer
+
+
+def length_of(answer: bytes) -> int:
+    lines = answer.partition(b"\r\n\r\n")[0].lower().split(b"\r\n")
+    return int(next(line for line in lines if line.startswith(b"content-length:")).partition(b":")[2])
 
 
 def test_an_unknown_label_is_not_found_and_says_so(est: Pki) -> None:

@@ -42,10 +42,15 @@ class EnrollmentSettings(SettingsGroup):
     plain_base_url: BaseUrl | None = Field(
         default=None, description="Base of the plain HTTP URLs of SCEP and CMP; null: that of CRLs and OCSP."
     )
+    forwarded_certificates: bool = Field(
+        default=False,
+        description="Whether the trusted proxies end TLS and hand client certificates over in Client-Cert (RFC 9440); "
+        "they must drop that header when a client sends it.",
+    )
     trusted_proxies: Networks = Field(
         default=(),
-        description="Networks of reverse proxies whose Forwarded and X-Forwarded-* headers say who asks and at which "
-        "address.",
+        description="Networks of reverse proxies whose X-Forwarded-For, -Host and -Proto headers say who asks, and at "
+        "which address.",
     )
     pages: bool = Field(
         default=True,

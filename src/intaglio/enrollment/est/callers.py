@@ -12,7 +12,7 @@ from intaglio.authority.certificates import StoredCertificate
 from intaglio.core import clock
 from intaglio.core.clock import rfc3339
 from intaglio.core.errors import IntaglioError, InvalidInput, Refused, Unauthenticated
-from intaglio.enrollment import credentials, pipeline, trust, urls
+from intaglio.enrollment import credentials, peers, pipeline, trust, urls
 from intaglio.enrollment.context import Enrollment
 from intaglio.enrollment.credentials import StoredCredential
 from intaglio.enrollment.values import Applicant, Endpoint
@@ -39,12 +39,12 @@ class Call:
     @classmethod
     async def of(cls, enrollment: Enrollment, scope: Mapping[str, Any]) -> Call:
         """From an ASGI scope."""
+        source = await urls.source(enrollment, scope)
         tls: Mapping[str, Any] = scope.get("extensions", {}).get("tls") or {}
-        chain = tls.get("client_chain_der") or tls.get("observed_chain_der") or ()
         headers = [value for name, value in scope.get("headers", ()) if name == b"authorization"]
         return cls(
-            await urls.source(enrollment, scope),
-            tuple(chain),
+            source,
+            peers.presented(enrollment.endpoints.settings, scope),
             headers[0].decode("latin-1") if headers else "",
             tls.get("channel_bindings", tuple),
         )

@@ -42,10 +42,11 @@ def commands(endpoint: Endpoint, base: Bases) -> list[Command]:
             "Enrol with strongSwan",
             url,
             (
+                f"pki --estca --url {base.https} --cacert platform-ca.pem --caout ca.pem --outform pem",
                 "pki --gen --type ecdsa --size 256 --outform pem > device.key",
                 "pki --req --in device.key --type ecdsa --dn CN=device-1 --outform pem > device.req",
-                f"pki --est --url {base.https} --in device.req --cacert platform-ca.pem --cacert issuing.pem "
-                f"--cacert root.pem{_user(endpoint)} --outform pem > device.pem",
+                f"pki --est --url {base.https} --in device.req --cacert platform-ca.pem "
+                f"$(printf -- '--cacert %s ' ca*.pem){_user(endpoint)} --outform pem > device.pem",
             ),
         )
         if endpoint.name == DEFAULT_LABEL
