@@ -14,6 +14,8 @@ from tests.enrollment.acme.conftest import DIRECTORY, House, problem
 from tests.support.acme_client import certificate_request, encoded
 from tests.support.authority import OPERATOR, openssl
 
+from intaglio.authority.cas.edit import edit_ca
+from intaglio.authority.cas.values import CaChanges
 from intaglio.core import clock
 from intaglio.core.clock import rfc3339
 from intaglio.db.engine import Database
@@ -325,6 +327,19 @@ async def test_other_keys_and_requests_are_refused(house: House) -> None:
     problem(await client.post(order["finalize"], {"csr": "x="}), "malformed", 400)
     problem(await client.post(order["finalize"], {}), "malformed", 400)
     problem(await client.post(order["finalize"]), "malformed", 400)
+
+
+async def test_what_the_ca_refuses_is_a_matter_of_the_request(house: House) -> None:
+    await house.endpoint()
+    client = await house.client()
+    order = await house.ready_order(client, "www.example.com")
+    sizes = {"action": "block", "rsa": 3072, "ecc": 256}
+    authority = house.enrollment.authority
+    await edit_ca(authority, OPERATOR, "demo~issuing", CaChanges(options={"minimum_keysize": sizes}))
+    small = certificate_request(["www.example.com"], key=rsa.generate_private_key(65537, 2048))
+    problem(await client.finalize(order, small), "badCSR", 400)
+    assert (await client.post(order["url"])).json()["status"] == "ready"
+    assert (await client.finalize(order, certificate_request(["www.example.com"]))).json()["status"] == "valid"
 
 
 async def test_the_key_of_another_account_is_not_certified(house: House) -> None:

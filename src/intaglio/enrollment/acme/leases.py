@@ -26,7 +26,9 @@ T = TypeVar("T")
 #: For how long a process is believed to be alive after it was last heard of.
 LEASE: Final = timedelta(seconds=15)
 _RENEWAL: Final = 4.0  # seconds
-_AT_A_TIME: Final = 64  # validations and finalizations of one process; others wait, under their leases
+#: How many of each kind one process does at a time; others wait, under their leases. Validations wait for others, and
+#: must not hold up who has proven everything.
+_AT_A_TIME: Final = {models.authorization: 256, models.order: 32}
 
 Work = Callable[[], Awaitable[T]]
 
@@ -43,7 +45,7 @@ class Running:
         self._database = database
         self._holder = holder
         self._tasks: dict[tuple[Table, UUID], asyncio.Task[Any]] = {}
-        self._room = asyncio.Semaphore(_AT_A_TIME)
+        self._room = {table: asyncio.Semaphore(most) for table, most in _AT_A_TIME.items()}
         self._keeper: asyncio.Task[None] | None = None
 
     def start(self, table: Table, row_id: UUID, work: Work[T]) -> asyncio.Task[T | None]:
@@ -55,7 +57,7 @@ class Running:
         known = self._tasks.get(key)
         if known is not None:
             return known
-        task = asyncio.create_task(self._run(work, row_id), name=f"acme-{row_id}")
+        task = asyncio.create_task(self._run(work, table, row_id), name=f"acme-{row_id}")
         self._tasks[key] = task
         task.add_done_callback(lambda _: self._tasks.pop(key, None))
         if self._keeper is None or self._keeper.done():
@@ -74,8 +76,8 @@ class Running:
         except IntaglioError as error:  # they run out by themselves
             log.warning("ACME leases were not given back", reason=error.detail)
 
-    async def _run(self, work: Work[T], row_id: UUID) -> T | None:
-        async with self._room:
+    async def _run(self, work: Work[T], table: Table, row_id: UUID) -> T | None:
+        async with self._room[table]:
             try:
                 return await work()
             except IntaglioError as error:  # taken up again when the lease has run out

@@ -67,14 +67,18 @@ async def take_over(acme: Acme) -> int:
         for row, account, endpoint_id in validations:
             endpoint = places.get(endpoint_id)
             if endpoint is not None and endpoint.enabled:
-                links = Links(f"{base}/acme/{endpoint.tenant}/{endpoint.ca}/{endpoint.profile}")
+                links = _links(base, endpoint)
                 await challenges.resume(acme, tx, row["id"], account, endpoint, links)
         orders = await _take(tx, acme, _O, _O.c.state == "processing")
         for row, account, endpoint_id in orders:
             endpoint = places.get(endpoint_id)
             if endpoint is not None and endpoint.enabled:
-                finalization.resume(acme, tx, AcmeOrder.of(row), account, endpoint)
+                finalization.resume(acme, tx, AcmeOrder.of(row), account, endpoint, _links(base, endpoint))
     return len(validations) + len(orders)
+
+
+def _links(base: str, endpoint: Endpoint) -> Links:
+    return Links(f"{base}/acme/{endpoint.tenant}/{endpoint.ca}/{endpoint.profile}")
 
 
 async def clean(enrollment: Enrollment) -> None:
