@@ -13,12 +13,12 @@ import re
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
 import httpx
-from sqlalchemy import or_, select, update
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from intaglio.core.errors import IntaglioError, Unavailable
@@ -44,6 +44,8 @@ from intaglio.platform.outgoing import guard_of, http_client
 log = get_logger(__name__)
 
 LONGEST: Final = 255
+#: How long the transaction that used a one-time challenge may repeat it: less than transactions are remembered.
+REPEATED_WITHIN: Final = timedelta(days=14)
 _DERIVED = re.compile(r"([0-9]{9,11})-([0-9a-f]{64})")
 _WEBHOOK_SECONDS = 5.0
 _LARGEST_ANSWER = 4096
@@ -135,10 +137,10 @@ async def _stored(tx: Transaction, endpoint: Endpoint, digest: bytes, transactio
     if row is None or not (found := StoredCredential.of(row)).is_usable(tx.now):
         return None
     if found.kind == "one-time":
-        mine = update(models.credential).where(
-            c.id == found.id, or_(c.transaction.is_(None), c.transaction == transaction)
-        )
-        if await tx.scalar(mine.values(transaction=transaction, used_at=tx.now).returning(c.id)) is None:
+        again = and_(c.transaction == transaction, c.used_at > tx.now - REPEATED_WITHIN)
+        mine = update(models.credential).where(c.id == found.id, or_(c.transaction.is_(None), again))
+        first = func.coalesce(c.used_at, tx.now)
+        if await tx.scalar(mine.values(transaction=transaction, used_at=first).returning(c.id)) is None:
             return None
     return found
 
@@ -186,7 +188,11 @@ async def _spent_by(
             "created_at": tx.now,
         }
         await tx.execute(upsert(table).values(**values).on_conflict_do_nothing())
-        query = select(table.c.transaction).where(table.c.endpoint_id == endpoint.id, table.c.digest == digest)
+        query = select(table.c.transaction).where(
+            table.c.endpoint_id == endpoint.id,
+            table.c.digest == digest,
+            table.c.created_at > tx.now - REPEATED_WITHIN,
+        )
         return bool(await tx.scalar(query) == transaction)
 
 
@@ -221,7 +227,7 @@ async def _webhook_allows(
                 return False
             if answer.status_code == 200:
                 return json.loads(await _text(answer)).get("allow") is True
-    except (httpx.HTTPError, IntaglioError, ValueError, AttributeError) as error:
+    except (httpx.HTTPError, IntaglioError, ValueError, AttributeError, RecursionError) as error:
         log.warning("a webhook for challenges did not answer", endpoint=endpoint.address, reason=str(error))
     raise Unavailable(
         "Nobody can say at the moment whether the challenge is right.",

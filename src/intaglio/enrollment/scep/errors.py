@@ -49,10 +49,10 @@ def fail_info(error: IntaglioError) -> FailInfo:
 
 
 def content_unreadable() -> InvalidInput:
-    """The refusal of a message whose content cannot be decrypted, or is no request.
+    """The refusal of a message whose content cannot be decrypted, cannot be read, or is not signed by its own key.
 
-    One error for both, in the same words: whoever could tell them apart could find out by trial what the messages of
-    others say, and these hold challenge passwords.
+    One error for all, in the same words: whoever could tell them apart could find out by trial, changing what he
+    overheard, what the messages of others say, and these hold challenge passwords.
     """
     return InvalidInput(
         "The message cannot be decrypted, or what is in it cannot be read.",

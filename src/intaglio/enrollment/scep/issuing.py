@@ -14,6 +14,8 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from sqlalchemy import select
 
 from intaglio.authority import certificates
@@ -24,6 +26,7 @@ from intaglio.core.clock import monotonic
 from intaglio.core.errors import Forbidden, InvalidInput, NotFound, Refused, Unauthenticated, Unavailable
 from intaglio.enrollment import challenges, pipeline
 from intaglio.enrollment.context import Enrollment
+from intaglio.enrollment.credentials import credential_unknown
 from intaglio.enrollment.endpoints import canonical_profile
 from intaglio.enrollment.scep.errors import content_unreadable
 from intaglio.enrollment.scep.messages import Envelope, MessageType
@@ -90,9 +93,9 @@ async def issue(
     _require_usages(await _profile(enrollment, endpoint), asked)
     if asked.is_renewal:
         return await _renew(office, asked)
-    applicant = await _authenticate(enrollment, asked)
+    applicant, once = await _authenticate(enrollment, asked)
     wish = wish_of(asked.request)
-    return await _apply(office, asked, applicant, await _enter(office, asked, wish), wish)
+    return await _apply(office, asked, applicant, await _enter(office, asked, wish), wish, once=once)
 
 
 async def _read(
@@ -102,18 +105,30 @@ async def _read(
     try:
         request = parse_request(content)
     except InvalidInput as error:
-        raise content_unreadable() if error.code == "csr-unparsable" else error from None
+        raise error if _is_authentic(content) else content_unreadable() from None
     existing = None
     if not certificate.is_self_issued:
         existing = await pipeline.presented(enrollment, endpoint, certificate.der)
     return Asked(endpoint, envelope, certificate, existing, request, source)
 
 
+def _is_authentic(content: bytes) -> bool:
+    """Whether a request that is refused is one that its key signed, and no message of somebody else that was changed.
+    Only then may the refusal say what is wrong with it."""
+    try:
+        return x509.load_der_x509_csr(content).is_signature_valid
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+
+
 # ---- the first certificate -------------------------------------------------------------------------------------------
 
 
-async def _authenticate(enrollment: Enrollment, asked: Asked) -> Applicant:
-    """Who asks for a first certificate. Raises Unauthenticated, Refused, RateLimited, Unavailable."""
+async def _authenticate(enrollment: Enrollment, asked: Asked) -> tuple[Applicant, bool]:
+    """Who asks for a first certificate, and whether there is never to be a second one for the same.
+
+    Raises Unauthenticated, Refused, RateLimited, Unavailable.
+    """
     request, options = asked.request, asked.options
     if asked.certificate.spki != request.spki and asked.existing is None and not options.relayed_requests:
         raise Refused(
@@ -124,7 +139,7 @@ async def _authenticate(enrollment: Enrollment, asked: Asked) -> Applicant:
         )
     if not request.challenge_password:
         if options.empty_challenge:
-            return asked.applicant("none")
+            return asked.applicant("none"), False
         raise Unauthenticated(
             "The request has no challenge password.",
             code="scep-challenge-missing",
@@ -139,12 +154,13 @@ async def _authenticate(enrollment: Enrollment, asked: Asked) -> Applicant:
         source=asked.source,
     )
     redeemed.bound.require(request.subject, request.san)
-    return asked.applicant("challenge")
+    return asked.applicant("challenge"), redeemed.kind in ("one-time", "derived")
 
 
 def _transaction_of(asked: Asked) -> str:
-    """What a one-time challenge is bound to: the transaction and the key that signs it."""
-    return f"{asked.envelope.transaction.hex()}:{key_digest(asked.certificate.spki).hex()}"
+    """What a one-time challenge is bound to: the transaction, the key that signs it, and what it asks for."""
+    signer, wish = key_digest(asked.certificate.spki), wish_of(asked.request)
+    return f"{asked.envelope.transaction.hex()}:{signer.hex()}:{wish.hex()}"
 
 
 # ---- renewal ---------------------------------------------------------------------------------------------------------
@@ -227,9 +243,12 @@ async def _apply(
     entry: Entry,
     wish: bytes,
     previous: StoredCertificate | None = None,
+    *,
+    once: bool = False,
 ) -> bytes | Waiting:
     """The certificate (DER): that of before when it was asked for before and is still good. Who asks at the same moment
-    as somebody else, on another connection, waits for what comes of that."""
+    as somebody else, on another connection, waits for what comes of that. With ``once`` there is none after the first,
+    not even when that was revoked."""
     application = Application(
         asked.endpoint,
         applicant,
@@ -243,6 +262,8 @@ async def _apply(
     while entry.repeated:
         if (found := await _of_before(office, asked, entry)) is not None:
             return found
+        if once and entry.certificate_id is not None:
+            raise credential_unknown()
         if entry.mine:
             break
         if monotonic() > give_up:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from intaglio.authority import certificates, crls
 from intaglio.authority.directory import CaView
-from intaglio.core.errors import Forbidden, NotFound
+from intaglio.core.errors import Forbidden, InvalidInput, NotFound
 from intaglio.enrollment import pipeline
 from intaglio.enrollment.approvals import request_unknown
 from intaglio.enrollment.context import Enrollment
+from intaglio.enrollment.scep.errors import content_unreadable
 from intaglio.enrollment.scep.issuing import Issuing, certified
 from intaglio.enrollment.scep.messages import Envelope, read_issuer_and_serial, read_issuer_and_subject
 from intaglio.enrollment.values import Endpoint, Waiting
 from intaglio.x509.certificates import CertificateInfo
 from intaglio.x509.names import Name
+
+T = TypeVar("T")
 
 
 async def poll(
@@ -22,7 +28,7 @@ async def poll(
 
     Raises NotFound (``request-unknown``), StateConflict (``scep-transaction-taken``), Refused (rejected, expired).
     """
-    read_issuer_and_subject(content)
+    _readable(read_issuer_and_subject, content)
     found = await office.transactions.find(endpoint, envelope.transaction, certificate.spki)
     if found is None:
         raise request_unknown(envelope.name)
@@ -37,9 +43,9 @@ async def poll(
 
 async def find_certificate(enrollment: Enrollment, endpoint: Endpoint, ca: CaView, content: bytes) -> bytes:
     """A certificate of the CA by issuer and serial number. Raises NotFound, Forbidden."""
+    issuer, serial = _readable(read_issuer_and_serial, content)
     if not endpoint.options.get_certificates:
         raise Forbidden("Certificates are not handed out here.", code="scep-operation-off")
-    issuer, serial = read_issuer_and_serial(content)
     _require_issuer(ca, issuer)
     async with enrollment.database.read() as view:
         return (await certificates.get(view, ca, serial)).der
@@ -48,9 +54,9 @@ async def find_certificate(enrollment: Enrollment, endpoint: Endpoint, ca: CaVie
 async def find_crl(enrollment: Enrollment, endpoint: Endpoint, ca: CaView, content: bytes) -> bytes:
     """The CRL on which a certificate would stand; the newest of the CA's key of now for one that it did not issue, such
     as its own. Raises NotFound, Forbidden."""
+    issuer, serial = _readable(read_issuer_and_serial, content)
     if not endpoint.options.get_crls:
         raise Forbidden("CRLs are not handed out here.", code="scep-operation-off")
-    issuer, serial = read_issuer_and_serial(content)
     async with enrollment.database.read() as view:
         try:
             _require_issuer(ca, issuer)
@@ -64,6 +70,15 @@ async def find_crl(enrollment: Enrollment, endpoint: Endpoint, ca: CaView, conte
     if crl is None:
         raise NotFound(f'CA "{ca.full_id}" publishes no CRL.', code="scep-certificate-unknown")
     return crl.der
+
+
+def _readable(read: Callable[[bytes], T], content: bytes) -> T:
+    """What was decrypted, read before anything else is said about it. Raises InvalidInput
+    (``scep-content-unreadable``)."""
+    try:
+        return read(content)
+    except InvalidInput:
+        raise content_unreadable() from None
 
 
 def _require_issuer(ca: CaView, issuer: Name) -> None:

@@ -176,8 +176,14 @@ class _Exchange:
         """The answer and its outcome. Raises the refusal."""
         envelope, enrollment = self._envelope, self._scep.enrollment
         certificate = self._verified()
-        content = await self._content()
         kind = envelope.message_type
+        if kind not in _OPERATIONS:  # before it is decrypted: nothing may be said about that
+            raise InvalidInput(
+                f"There is no message of type {kind}.",
+                code="scep-message-type",
+                remedy="Send PKCSReq, RenewalReq, CertPoll, GetCert or GetCRL.",
+            )
+        content = await self._content()
         if kind in (MessageType.PKCS_REQ, MessageType.RENEWAL_REQ):
             outcome = await issue(self._scep.issuing, self._endpoint, envelope, certificate, content, source)
             return await self._granted(outcome, certificate)
@@ -187,14 +193,8 @@ class _Exchange:
         if kind == MessageType.GET_CERT:
             found = await queries.find_certificate(enrollment, self._endpoint, self._office.ca, content)
             bag = certificates_only([found])
-        elif kind == MessageType.GET_CRL:
-            bag = certificates_only([], [await queries.find_crl(enrollment, self._endpoint, self._office.ca, content)])
         else:
-            raise InvalidInput(
-                f"There is no message of type {kind}.",
-                code="scep-message-type",
-                remedy="Send PKCSReq, RenewalReq, CertPoll, GetCert or GetCRL.",
-            )
+            bag = certificates_only([], [await queries.find_crl(enrollment, self._endpoint, self._office.ca, content)])
         return await self._success(bag, certificate), "answered"
 
     async def refusal(self, error: IntaglioError) -> bytes:

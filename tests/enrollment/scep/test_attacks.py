@@ -1,0 +1,86 @@
+"""What somebody tries who listens to others, or has a challenge, or a certificate, that is good for something else."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from tests.enrollment.scep.conftest import CHALLENGE, Desk
+from tests.enrollment.scep.test_enrolling import revoke
+from tests.support.scep_client import Reply, rsa_key
+
+from intaglio.core import clock
+from intaglio.enrollment.challenges import derived
+from intaglio.enrollment.scep.messages import MessageType
+from intaglio.x509.cms.enveloped import read_enveloped
+from intaglio.x509.cms.enveloping import envelop
+
+ENCRYPTED = [
+    MessageType.PKCS_REQ,
+    MessageType.RENEWAL_REQ,
+    MessageType.CERT_POLL,
+    MessageType.GET_CERT,
+    MessageType.GET_CRL,
+    99,
+]
+
+
+def changed(enveloped: bytes, encrypted: bytes) -> bytes:
+    """A message of somebody else with another ciphertext of the same length under the same content key."""
+    return enveloped.replace(read_enveloped(enveloped).encrypted, encrypted)
+
+
+def told(reply: Reply) -> tuple[str, str | None, str | None]:
+    return reply.status, reply.fail_info, reply.text
+
+
+@pytest.mark.parametrize("kind", ENCRYPTED)
+async def test_nobody_learns_whether_a_changed_message_of_another_was_padded_well(
+    desk: Desk, kind: MessageType | int
+) -> None:
+    """A padding oracle would read the challenge password in a message that somebody overheard."""
+    victim, attacker = desk.device(rsa_key(1)), desk.device(rsa_key(2))
+    overheard = envelop(victim.request(challenge=CHALLENGE), (await attacker.office())[0])
+    encrypted = read_enveloped(overheard).encrypted
+    # The last block decrypts to the padding: one changed bit before it destroys that, one far before it the content.
+    bad_padding = encrypted[:-17] + bytes([encrypted[-17] ^ 0x80]) + encrypted[-16:]
+    good_padding = encrypted[:-40] + bytes([encrypted[-40] ^ 0x80]) + encrypted[-39:]
+    garbage = bytes([encrypted[0] ^ 0x80]) + encrypted[1:]
+    found = {
+        told(await attacker.send(await attacker.message(changed(overheard, each), kind, encrypt=False)))
+        for each in (bad_padding, good_padding, garbage)
+    }
+    assert len(found) == 1, found
+    assert found.pop()[0] == "2"
+
+
+async def test_a_one_time_challenge_gives_one_certificate_and_no_other(desk: Desk) -> None:
+    challenge, device = await desk.credential("one-time"), desk.device(rsa_key(1))
+    assert (await device.enrol(challenge, transaction=b"one")).status == "0"
+    for other in ({"subject": "CN=another"}, {"dns": ["another.example"]}):
+        assert (await device.enrol(challenge, transaction=b"one", **other)).fail_info == "2"
+
+
+async def test_a_derived_challenge_gives_one_certificate_and_no_other(desk: Desk) -> None:
+    secret, device = (await desk.credential("derived")).encode(), desk.device(rsa_key(1))
+    good = derived(secret, desk.endpoint.name, clock.now() + timedelta(hours=1))
+    assert (await device.enrol(good, transaction=b"one")).status == "0"
+    assert (await device.enrol(good, transaction=b"one", subject="CN=another")).fail_info == "2"
+
+
+async def test_a_one_time_challenge_is_not_repeated_once_its_certificate_was_revoked(desk: Desk) -> None:
+    """Whoever overheard the message could send it again, with the challenge of somebody whose key was stolen."""
+    challenge, device = await desk.credential("one-time"), desk.device(rsa_key(1))
+    message = await device.message(device.request(challenge=challenge))
+    first = (await device.send(message)).certificate
+    await revoke(desk, first.serial)
+    assert (await device.send(message)).fail_info == "2"
+
+
+async def test_a_one_time_challenge_is_not_repeated_for_ever(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    challenge, device = await desk.credential("one-time"), desk.device(rsa_key(1))
+    message = await device.message(device.request(challenge=challenge))
+    assert (await device.send(message)).status == "0"
+    later = clock.now() + timedelta(days=15)
+    monkeypatch.setattr(clock, "now", lambda: later)
+    assert (await device.send(message)).fail_info == "2"
