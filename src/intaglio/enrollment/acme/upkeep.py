@@ -60,6 +60,8 @@ async def run_acme_upkeep(enrollment: Enrollment) -> None:
 async def take_over(acme: Acme) -> int:
     """Take up validations and orders whose lease has run out. Returns how many."""
     places = {each.id: each for each in await acme.enrollment.endpoints.all(Protocol.ACME)}
+    if not places:
+        return 0
     base = urls.bases(acme.enrollment.settings, await acme.live()).https
     async with acme.enrollment.database.transaction() as tx:
         waiting = _Z.c.status == "pending", _Z.c.method.is_not(None)
