@@ -18,6 +18,7 @@ from cryptography.x509.oid import NameOID
 from tests.support.foreign import ForeignCa, key_pem
 from tests.support.pki import NewName, Pki, admin, ok
 from tests.support.product import eventually
+from tests.support.shown_commands import type_shown
 
 from intaglio.core import clock
 
@@ -216,6 +217,13 @@ def test_nobody_revokes_the_certificate_of_somebody_else(desk: Desk, new_name: N
     mine = ("-cert", "new.pem", "-key", "new.key", *desk.trusting)
     said = desk.cmp("rr", *mine, "-oldcert", "victim.pem", "-revreason", 1, good=False)
     assert "notAuthorized" in said, said
+
+
+def test_the_commands_that_are_shown_work_as_they_stand(desk: Desk, tmp_path: Path) -> None:
+    titles = ("First certificate, by a shared secret", "Update of the key", "From a PKCS #10 request", "Revocation")
+    type_shown(desk.pki, f"cmp/{desk.name}", titles, {"REFERENCE": desk.reference, "SECRET": desk.secret}, tmp_path)
+    assert desk.state(desk.certificate("next.pem")) == "active"
+    assert desk.state(desk.certificate("device.pem")) == "revoked"
 
 
 def test_general_messages_are_answered(desk: Desk) -> None:
@@ -436,6 +444,62 @@ def test_the_profiles_of_cmp_say_what_a_key_is_for(
     assert {name for name in names if getattr(found, name)} == usage
     purposes = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert list(purposes) == [x509.ExtendedKeyUsageOID.CLIENT_AUTH]
+
+
+# ---- other clients, other ways ---------------------------------------------------------------------------------------
+
+
+def test_bouncy_castle_enrols_confirms_and_updates(desk: Desk, new_name: NewName) -> None:
+    classpath = ":".join(f"/usr/share/java/bc{part}.jar" for part in ("pkix", "prov", "util"))
+    source = Path(__file__).with_name("java") / "Enrolment.java"
+    run("javac", "-d", desk.folder, "-cp", classpath, source)
+    name = new_name("java")
+    told = run(
+        "java", "-XX:TieredStopAtLevel=1", "-cp", f"{classpath}:{desk.folder}", "Enrolment", desk.url, desk.reference,
+        desk.secret, name,
+    )  # fmt: skip
+    assert told.splitlines() == [f"initial CN={name}", f"updated CN={name}"]
+
+
+def test_cmp_is_spoken_over_tls_too(desk: Desk, new_name: NewName) -> None:
+    name = new_name("device")
+    desk.key()
+    url = desk.pki.product.url("enroll", f"/cmp/{desk.name}/{desk.pki.issuing}/{PROFILE}")
+    desk.cmp(
+        "ir", *desk.by_secret, "-newkey", "new.key", "-subject", f"/CN={name}", "-certout", "new.pem",
+        "-tls_used", "-tls_trusted", desk.pki.anchor_file, "-tls_host", "localhost", url=url,
+    )  # fmt: skip
+    assert common_name(desk.certificate()) == name
+
+
+@pytest.mark.parametrize("kind", ["pkcs12", "jks", "pkcs7"])
+def test_the_vendors_that_are_trusted_come_from_a_store_of_any_kind(
+    new_desk: MakeDesk, new_name: NewName, tmp_path: Path, kind: str
+) -> None:
+    serial = new_name("gnb", "")
+    Vendor.make(tmp_path, serial)
+    store = tmp_path / f"trust.{kind}"
+    if kind == "pkcs7":
+        run("openssl", "crl2pkcs7", "-nocrl", "-certfile", tmp_path / "vendor-ca.pem", "-out", store)
+        pem = run("openssl", "pkcs7", "-print_certs", "-in", store)
+    else:
+        options = ("-keystore", store, "-storepass", "changeit", "-storetype", kind)
+        run("keytool", "-importcert", "-noprompt", "-alias", "vendor", "-file", tmp_path / "vendor-ca.pem", *options)
+        pem = run("keytool", "-list", "-rfc", *options)
+    desk = new_desk(options={"trusted": [pem]})
+    desk.key("operator.key")
+    desk.cmp(
+        "ir", *_AS_VENDOR, *desk.trusting, "-newkey", "operator.key", "-subject", f"/CN={serial}",
+        "-certout", "operator.pem",
+    )  # fmt: skip
+    assert common_name(desk.certificate("operator.pem")) == serial
+
+
+def run(*command: object) -> str:
+    """Output of a program that succeeds."""
+    done = subprocess.run(list(map(str, command)), capture_output=True, check=False, timeout=_PATIENCE)
+    assert done.returncode == 0, (done.stdout + done.stderr).decode(errors="replace")
+    return done.stdout.decode()
 
 
 def approve_when_there(http: Any, desk: Desk) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from tests.support.pki import Issued, Pki
 from tests.support.product import Product, eventually
 from tests.support.programs import attempt, run
 from tests.support.requests import request
+from tests.support.shown_commands import type_shown
 
 USER, PASSWORD = "router-7", "correct-horse-battery"
 PROFILES = (
@@ -294,6 +295,12 @@ def test_the_urls_that_are_listed_answer(est: Pki) -> None:
         for address in row["urls"]:
             path = address.partition("://")[2].partition("/")[2]
             assert curl(est, f"https://localhost:{port}/{path}/cacerts")[0] == 200
+
+
+def test_the_commands_that_are_shown_work_as_they_stand(est: Pki, tmp_path: Path) -> None:
+    titles = ("CA certificates", "Enrol with OpenSSL and curl", "Renew with OpenSSL and curl", "Enrol with strongSwan")
+    type_shown(est, "est/default", titles, {"USER:PASSWORD": f"{USER}:{PASSWORD}"}, tmp_path)
+    x509.load_pem_x509_certificate((tmp_path / "device.pem").read_bytes()).verify_directly_issued_by(est.issuer)
 
 
 def strongswan_request(folder: Path, name: str) -> Path:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import pkcs7
 from tests.support.pki import PLAIN, Issued, NewName, Pki, admin, ok
 from tests.support.product import Product, eventually
+from tests.support.shown_commands import type_shown
 
 PROFILE = "scep-digital-signature-key-encipherment"
 PATIENCE = 60.0
@@ -233,6 +234,20 @@ def test_certmonger_enrols_and_takes_a_new_key(desk: Desk, new_name: NewName, tm
     )
     assert _names(first) == _names(second) == [host]
     assert first.public_key() != second.public_key()
+
+
+# ---- commands to copy ------------------------------------------------------------------------------------------------
+
+
+def test_the_commands_that_are_shown_work_as_they_stand(desk: Desk, old_desk: Desk, tmp_path: Path) -> None:
+    """Below an issuing CA with a root above it, whose certificates strongSwan writes into several files."""
+    blanks = {"CHALLENGE": desk.challenge}
+    type_shown(desk.pki, "scep/scep-ec", ("What the service can do", "strongSwan"), blanks, tmp_path)
+    enrolled = x509.load_der_x509_certificate((tmp_path / "device.crt").read_bytes())
+    enrolled.verify_directly_issued_by(desk.pki.issuer)
+    type_shown(old_desk.pki, "scep/scep-rsa", ("micromdm scepclient",), {"CHALLENGE": old_desk.challenge}, tmp_path)
+    enrolled = x509.load_pem_x509_certificate((tmp_path / "device.pem").read_bytes())
+    enrolled.verify_directly_issued_by(old_desk.pki.issuer)
 
 
 # ---- the operator ----------------------------------------------------------------------------------------------------

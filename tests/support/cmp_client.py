@@ -11,6 +11,8 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from pyasn1.codec.der import decoder, encoder
+from pyasn1_alt_modules import rfc9480
 
 from intaglio.asn1 import algorithms, cmp, crmf, der
 from intaglio.asn1.cmp import Body, CertStatus, InfoTypeAndValue, PkiHeader, PkiMessage, StatusInfo
@@ -78,7 +80,9 @@ class CmpClient:
 
     async def post(self, message: bytes) -> Answer:
         """Send a finished message."""
-        answer = cmp.read_message(await self.send(message))
+        octets = await self.send(message)
+        check_syntax(octets)
+        answer = cmp.read_message(octets)
         self.last_nonce = answer.header.sender_nonce
         check_protection(answer, None if self.secret is None else self.secret[1])
         return taken_apart(answer)
@@ -196,6 +200,13 @@ def taken_apart(message: PkiMessage) -> Answer:
         first = der.children(der.Reader(message.content).enter().read(der.SEQUENCE).content)[0]
         return _with_status(answer, cmp.read_status_info(first))
     return answer
+
+
+def check_syntax(octets: bytes) -> None:
+    """What we write has to be read by somebody who never saw our encoder, and be DER: it is written back the same."""
+    decoded, rest = decoder.decode(octets, asn1Spec=rfc9480.PKIMessage())
+    assert rest == b""
+    assert encoder.encode(decoded) == octets
 
 
 def check_protection(message: PkiMessage, secret: bytes | None) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import Table, select, text
+from sqlalchemy import Table, or_, select, text
 
 from intaglio.asn1 import der
 from intaglio.asn1.algorithms import KeyAlgorithm
@@ -108,7 +108,7 @@ async def delete_key(authority: Authority, principal: Principal, key_id: UUID) -
 async def migrate_ca_or_key(
     authority: Authority, principal: Principal, name: str, to: str, *, keep: bool = False
 ) -> list[Migrated]:
-    """Move a private key, or those of every generation of a CA and of its OCSP signers, to another place.
+    """Move a private key, or those of every generation of a CA and of its OCSP and CMP signers, to another place.
 
     ``name`` is the id of a key or ``{organization}~{ca}``. The keys of a CA that are there already are passed over.
     Raises NotFound, StateConflict (``key-is-there``), NotSupported (``key-not-exportable``), Unavailable; keys that
@@ -150,7 +150,8 @@ async def _meant(authority: Authority, name: str, to: str) -> list[UUID]:
     c = private_key.c
     async with authority.database.read() as view:
         query = select(c.id).where(c.destroyed_at.is_(None), c.provider != to)
-        mine = c.id.in_(wanted) | c.label.startswith(f"ocsp:{ca.full_id}/g", autoescape=True)
+        signers = [c.label.startswith(f"{what}:{ca.full_id}/g", autoescape=True) for what in ("ocsp", "cmp")]
+        mine = or_(c.id.in_(wanted), *signers)
         return [row["id"] for row in await view.all(query.where(mine).order_by(c.id))]
 
 
