@@ -103,7 +103,7 @@ NEEDED: dict[Permission, set[str]] = {
         *("POST /validation/authorities", "PUT /validation/authorities/none", "DELETE /validation/authorities/none"),
         *("POST /validation/authorities/none/reset-source", "POST /validation/sources/none/check"),
         *("POST /validation/sources/none/pull", "POST /validation/credentials", f"DELETE {_CREDENTIAL}"),
-        "POST /validation/credentials/issue",
+        *("POST /validation/credentials/issue", "POST /validation/credentials/enroll", f"POST {_CREDENTIAL}/renew"),
         *("PUT /validation/directories/none", "DELETE /validation/directories/none"),
         *("POST /validation/signers", f"DELETE {_SIGNER}", f"POST {_SIGNER}/certificate"),
         *(f"POST {_SIGNER}/request", f"POST {_SIGNER}/renew"),
@@ -141,6 +141,9 @@ BODIES: dict[str, dict[str, Any]] = {
     "PUT /validation/directories/none": {"name": "none", "url": "ldap://directory.example"},
     "POST /validation/signers": {"kind": "delegated", "authority": "none"},
     "POST /validation/credentials/issue": {"ca": "none~none", "subject": "CN=x"},
+    "POST /validation/credentials/enroll": {
+        "url": "https://ca.example/.well-known/est/x", "subject": "CN=x", "reference": "x", "code": "x"
+    },
     "POST /validation/credentials": {"pkcs12": "AAAA", "password": "x"},
     f"POST {_SIGNER}/certificate": {"certificate": certificates.authority("Any").pem.decode()},
     "POST /enrollment/tenants": {"name": "none"},

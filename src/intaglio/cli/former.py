@@ -236,7 +236,11 @@ def _not_offered(reason: str) -> _Translation:
 
 
 _STOP = "Services are part of the server here: have it run others only (setting `only` of `intaglio serve`), or {}."
-_EST = "Client certificates are imported here: intaglio ocsp credential import FILE. EST enrolment is not built yet."
+_ENROLL = (
+    "An authorization code is not taken as an argument, which everybody on this host can read. Use: intaglio ocsp "
+    "credential enroll URL/LABEL --subject SUBJECT --reference REFERENCE --code-file FILE"
+)
+_REENROLL = "Credentials renew themselves; for one that is to be renewed now: intaglio ocsp credential renew ID"
 
 _KEYS = (
     Former("create-key", "Make a key and a request.", ("type", "subject", "out", "pin", "token", "vendor", "yes"),
@@ -261,8 +265,8 @@ _COMMANDS: Mapping[str, tuple[Former, ...]] = {
         Former("check db", "Check the database.", (), _just("ocsp", "check", "db")),
         Former("list-certs", "List client certificates.", (), _just("ocsp", "credential", "list", "--json")),
         Former("import-p12", "Import a client certificate.", ("p12", "pin"), _import_p12),
-        Former("enroll", NOT_OFFERED, (), _not_offered(_EST)),
-        Former("reenroll", NOT_OFFERED, (), _not_offered(_EST)),
+        Former("enroll", NOT_OFFERED, (), _not_offered(_ENROLL)),
+        Former("reenroll", NOT_OFFERED, (), _not_offered(_REENROLL)),
         Former("load-oracle-wallet", NOT_OFFERED, (),
                _not_offered("The database is PostgreSQL; its TLS settings are in INTAGLIO_DATABASE_URL.")),
         Former("stop", NOT_OFFERED, (),

@@ -135,6 +135,7 @@ async def _jobs(services: Services) -> None:
     """CRLs, OCSP signers and clean-up; audit seals. Runs until cancelled."""
     from intaglio.server.upkeep import run_enrollment_upkeep, run_mtls_upkeep  # what serving processes have no use for
     from intaglio.timestamping.upkeep import run_timestamping_upkeep
+    from intaglio.validation.authorities.credential_upkeep import run_credential_upkeep
     from intaglio.validation.signers.upkeep import run_signer_upkeep
     from intaglio.validation.sources.upkeep import run_source_upkeep
 
@@ -149,6 +150,7 @@ async def _jobs(services: Services) -> None:
             group.create_task(run_enrollment_upkeep(services))
             group.create_task(run_timestamping_upkeep(services.timestamps))
             group.create_task(run_source_upkeep(services.validation))
+            group.create_task(run_credential_upkeep(services.validation))
             group.create_task(run_signer_upkeep(services.validation))
     finally:
         stop.set()

@@ -163,7 +163,7 @@ status_credential = Table(
     metadata,
     required("id", Uuid, primary_key=True),
     required("private_key_id", Uuid, ForeignKey("private_key.id")),
-    required("origin", String),  # pkcs12, issued
+    required("origin", String),  # pkcs12, issued, est
     required("certificate", Octets),
     required("chain", Octets),  # concatenated DER, issuer first
     required("subject", String),
@@ -172,6 +172,7 @@ status_credential = Table(
     required("not_after", Moment),
     optional("issuing_ca_id", Uuid, ForeignKey("ca.id")),
     optional("replaces", Uuid),
+    required("est", Json, server_default="{}"),  # url and anchors of the server it came from
     required("created_by", String),
     required("created_at", Moment),
     optional("deleted_at", Moment),

@@ -16,15 +16,17 @@ from intaglio.core.errors import InvalidInput
 from intaglio.core.principal import Permission
 from intaglio.server.management.access import Asked, Asker, Given
 from intaglio.server.management.lists import Items, page
-from intaglio.validation.authorities import credentials, directories, issued_credentials, service
+from intaglio.validation.authorities import credentials, directories, est_credentials, issued_credentials, service
 from intaglio.validation.authorities.checks import Problem
 from intaglio.validation.authorities.directories import DirectorySpec
+from intaglio.validation.authorities.est_credentials import EstServer
 from intaglio.validation.authorities.values import Authority, AuthoritySpec
 from intaglio.validation.context import Validation
 from intaglio.validation.sources import service as source_service
 from intaglio.validation.sources.freshness import State
 from intaglio.validation.status_profiles import PROFILES
 from intaglio.x509.certificates import pem
+from intaglio.x509.names import Name
 
 router = APIRouter(prefix="/validation", tags=["validation"])
 
@@ -209,7 +211,7 @@ class GatewayCredential(BaseModel):
     not_before: datetime = Field(alias="notBefore")
     not_after: datetime = Field(alias="notAfter")
     latest: bool
-    origin: str = Field(description="pkcs12, or issued by one of our CAs and renewed by itself.")
+    origin: str = Field(description="pkcs12; or issued by one of our CAs, or est: both are renewed by themselves.")
     renew_at: datetime | None = Field(description="When it is renewed by itself; null: it is not.")
     created_by: str
     created_at: datetime
@@ -226,7 +228,7 @@ class GatewayCredential(BaseModel):
                 "pem": pem(found.certificate),
                 "notBefore": found.not_before,
                 "notAfter": found.not_after,
-                "renew_at": issued_credentials.renew_at(found) if found.issuing_ca_id else None,
+                "renew_at": issued_credentials.renew_at(found) if found.renews_itself else None,
             }
         )
 
@@ -247,6 +249,29 @@ class CredentialWish(BaseModel):
 
     ca: str = Field(max_length=100, description="Our CA that certifies it: ORGANIZATION~ID.")
     subject: str = Field(max_length=1_000, description="Such as CN=validation,O=Example; gateways know clients by it.")
+
+
+class EstWish(BaseModel):
+    """A client certificate to be had by EST."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str = Field(max_length=1_000, description="Such as https://ca.example/.well-known/est/LABEL.")
+    server_ca: str = Field(
+        default="", max_length=100_000, description="CAs of the server (PEM); empty: those that this host trusts."
+    )
+    subject: str = Field(max_length=1_000, description="Such as CN=validation,O=Example; gateways know clients by it.")
+    reference: str = Field(min_length=1, max_length=200, pattern="^[^:]+$", description="Reference number or user.")
+    code: SecretStr = Field(min_length=1, max_length=1_000, description="Authorization code or password.")
+
+
+class EstRenewal(BaseModel):
+    """Where a credential is renewed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str | None = Field(default=None, max_length=1_000, description="null: where it came from.")
+    server_ca: str = Field(default="", max_length=100_000, description="CAs of that server (PEM).")
 
 
 class Profile(BaseModel):
@@ -401,6 +426,24 @@ async def import_gateway_credential(validation: Used, asker: Asker, body: Creden
 async def issue_gateway_credential(validation: Used, asker: Asker, body: CredentialWish) -> GatewayCredential:
     """Have one of our CAs certify a client. It is renewed after two thirds of its life, by itself."""
     return GatewayCredential.of(await issued_credentials.issue(validation, asker, body.ca, body.subject))
+
+
+@router.post("/credentials/enroll", status_code=201)
+async def enroll_gateway_credential(validation: Used, asker: Asker, body: EstWish) -> GatewayCredential:
+    """Have an EST server certify a client. It is renewed there after two thirds of its life, by itself."""
+    server = EstServer.of(body.url, body.server_ca)
+    subject = Name.parse(body.subject)
+    made = await est_credentials.enroll(validation, asker, server, subject, body.reference, body.code)
+    return GatewayCredential.of(made)
+
+
+@router.post("/credentials/{credential}/renew", status_code=201)
+async def renew_gateway_credential(
+    validation: Used, asker: Asker, credential: UUID, body: EstRenewal
+) -> GatewayCredential:
+    """Renew a credential by EST with itself, now; its successor."""
+    server = None if body.url is None else EstServer.of(body.url, body.server_ca)
+    return GatewayCredential.of(await est_credentials.renew(validation, asker, credential, server))
 
 
 @router.delete("/credentials/{credential}", status_code=204)

@@ -6,7 +6,7 @@ The private keys are in the keystore and never come out of it but into a TLS con
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -36,7 +36,9 @@ _MOST = 1_000
 
 @dataclass(frozen=True)
 class Credential:
-    """A client credential; ``latest`` marks the one that is used where none is named."""
+    """A client credential; ``latest`` marks the one that is used where none is named, ``est`` is the server (URL and
+    anchors) that one came from by EST."""
+
 
     id: UUID
     private_key_id: UUID
@@ -49,9 +51,15 @@ class Credential:
     not_after: datetime
     issuing_ca_id: UUID | None
     replaces: UUID | None
+    est: Mapping[str, str]
     created_by: str
     created_at: datetime
     latest: bool = False
+
+    @property
+    def renews_itself(self) -> bool:
+        """Whether it has a successor in time."""
+        return self.issuing_ca_id is not None or bool(self.est)
 
 
 async def listing(validation: Validation, principal: Principal) -> list[Credential]:
@@ -82,17 +90,22 @@ async def import_pkcs12(
     others = [read_certificate(each) for each in content.chain_ders]
     _check(certificate, others, spki(content.private_key.public_key()))
     async with validation.database.transaction() as tx:
-        known = await load_all(tx)
-        if len(known) >= _MOST:
-            raise StateConflict(f"There are at most {_MOST} credentials.", code="too-many", remedy="Delete old ones.")
-        if any(each.certificate == certificate.der for each in known):
+        if any(each.certificate == certificate.der for each in await require_room(tx)):
             raise StateConflict("This credential has been imported already.", code="already-exists")
         if certificate.not_after <= tx.now:
             raise Refused(f"The certificate expired on {certificate.not_after:%Y-%m-%d}.", code="credential-expired")
         label = f"status-credential:{certificate.subject.rfc4514}"[:200]
         signer = await validation.keystore.adopt(tx, content.private_key, label, principal=principal)
-        chain = _chain(certificate, others)
+        chain = chain_of(certificate, others)
         return await store(tx, principal, signer.key_id, certificate, chain, origin="pkcs12")
+
+
+async def require_room(view: Transaction) -> list[Credential]:
+    """All credentials, the latest first. Raises StateConflict (``too-many``) when there must not be one more."""
+    known = await load_all(view)
+    if len(known) >= _MOST:
+        raise StateConflict(f"There are at most {_MOST} credentials.", code="too-many", remedy="Delete old ones.")
+    return known
 
 
 async def remove(validation: Validation, principal: Principal, credential_id: UUID) -> None:
@@ -128,6 +141,7 @@ async def store(
     origin: str,
     issuing_ca_id: UUID | None = None,
     replaces: UUID | None = None,
+    est: Mapping[str, str] | None = None,
 ) -> Credential:
     """Keep a certificate whose key is in the keystore; it is the latest from now on."""
     credential_id = new_id()
@@ -144,12 +158,13 @@ async def store(
             not_after=certificate.not_after,
             issuing_ca_id=issuing_ca_id,
             replaces=replaces,
+            est=dict(est or {}),
             created_by=principal.name,
             created_at=tx.now,
         )
     )
     made = await load_one(tx, credential_id)
-    _note(tx, principal, "import" if origin == "pkcs12" else "issue", made)
+    _note(tx, principal, {"pkcs12": "import", "est": "enroll"}.get(origin, "issue"), made)
     return made
 
 
@@ -193,6 +208,11 @@ def _check(certificate: CertificateInfo, others: Sequence[CertificateInfo], key:
         )
     if certificate.spki != key:
         raise InvalidInput("The private key does not belong to the certificate.", code="key-mismatch")
+    require_client(certificate)
+
+
+def require_client(certificate: CertificateInfo) -> None:
+    """Raise Refused (``not-a-client-certificate``) for a certificate that TLS clients do not show."""
     if certificate.is_ca or (certificate.eku is not None and not {ext.CLIENT_AUTH} & set(certificate.eku)):
         raise Refused(
             "The certificate is not one of a TLS client.",
@@ -201,7 +221,7 @@ def _check(certificate: CertificateInfo, others: Sequence[CertificateInfo], key:
         )
 
 
-def _chain(certificate: CertificateInfo, others: Sequence[CertificateInfo]) -> list[bytes]:
+def chain_of(certificate: CertificateInfo, others: Sequence[CertificateInfo]) -> list[bytes]:
     """The issuers of a certificate among others, in their order, without the root."""
     issuing = {each.subject.key: each for each in others if each.is_ca and not each.is_self_issued}
     chain: list[bytes] = []
@@ -234,5 +254,5 @@ async def load_one(view: Transaction, credential_id: UUID) -> Credential:
 def _credential(row: Row, *, latest: bool) -> Credential:
     names = ("id", "private_key_id", "origin", "certificate", "subject", "serial", "not_before", "not_after")
     chain = tuple(each.der for each in der.children(row["chain"], 20))
-    values = {name: row[name] for name in (*names, "issuing_ca_id", "replaces", "created_by", "created_at")}
+    values = {name: row[name] for name in (*names, "issuing_ca_id", "replaces", "est", "created_by", "created_at")}
     return Credential(**values, chain=chain, latest=latest)

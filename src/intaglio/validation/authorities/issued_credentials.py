@@ -15,10 +15,8 @@ from intaglio.asn1.algorithms import KeyAlgorithm
 from intaglio.authority import internal_profiles, issuance, locks
 from intaglio.authority.access import require_ca
 from intaglio.authority.directory import CaView
-from intaglio.core.errors import IntaglioError
 from intaglio.core.logging import get_logger
 from intaglio.core.principal import SYSTEM, Permission, Principal
-from intaglio.core.troubles import Troubles
 from intaglio.db.engine import Transaction
 from intaglio.profiles.engine import IssuanceInput
 from intaglio.validation import models
@@ -32,7 +30,6 @@ log = get_logger(__name__)
 
 _C = models.status_credential
 _ALGORITHM = KeyAlgorithm.ECDSA_P256
-_troubles = Troubles(interval=3_600)
 
 
 async def issue(validation: Validation, principal: Principal, ca: str, subject: str) -> Credential:
@@ -47,40 +44,20 @@ async def issue(validation: Validation, principal: Principal, ca: str, subject: 
         return await _issue(validation, tx, principal, found, Name.parse(subject), replaces=None)
 
 
-async def renew_due(validation: Validation) -> int:
-    """Renew the credentials that have lived two thirds of their life, and destroy the keys of those that ended and
-    have a successor. Returns how many were renewed; one that cannot be renewed holds up none of the others."""
-    async with validation.database.read() as view:
-        known = await credentials.load_all(view)
-        replaced = {each.replaces for each in known}
-    due = [each for each in known if each.issuing_ca_id and each.id not in replaced and view.now >= renew_at(each)]
-    ended = [each for each in known if each.issuing_ca_id and each.id in replaced and each.not_after <= view.now]
-    renewed = 0
-    for each in due:
-        try:
-            renewed += await _renew(validation, each.id)
-        except IntaglioError as error:
-            if _troubles.worth_reporting(each.id):
-                log.error("a client credential cannot be renewed", subject=each.subject, reason=str(error))
-    for each in ended:
-        async with validation.database.transaction() as tx:
-            await credentials.forget(validation, tx, SYSTEM, each)
-    return renewed
-
-
 def renew_at(credential: Credential) -> datetime:
     """When two thirds of the life of a credential are over."""
     return credential.not_before + (credential.not_after - credential.not_before) * 2 / 3
 
 
-async def _renew(validation: Validation, credential_id: UUID) -> bool:
+async def renew_one(validation: Validation, credential: Credential) -> bool:
+    """Renew a credential that is due, unless another process has."""
     snapshot = await validation.authority.current()
     async with validation.database.transaction() as tx:
-        if not await locks.try_lock(tx, "status-credential", credential_id):
+        if not await locks.try_lock(tx, "status-credential", credential.id):
             return False
-        if await tx.scalar(select(_C.c.id).where(_C.c.replaces == credential_id, _C.c.deleted_at.is_(None))):
+        if await tx.scalar(select(_C.c.id).where(_C.c.replaces == credential.id, _C.c.deleted_at.is_(None))):
             return False  # another process was quicker
-        found = await credentials.load_one(tx, credential_id)
+        found = await credentials.load_one(tx, credential.id)
         ca = snapshot.cas[found.issuing_ca_id] if found.issuing_ca_id else None
         if ca is None:
             return False

@@ -22,7 +22,7 @@ from intaglio.core.identifiers import new_id
 from intaglio.core.logging import get_logger
 from intaglio.core.troubles import Troubles
 from intaglio.db.engine import Transaction
-from intaglio.validation.authorities import issued_credentials, reading
+from intaglio.validation.authorities import reading
 from intaglio.validation.authorities.values import Authority, CrlOptions, GatewayOptions
 from intaglio.validation.context import Validation
 from intaglio.validation.sources import freshness, importing, leases, metrics
@@ -95,7 +95,6 @@ class SourceReader:
         if monotonic() - self._pruned > _PRUNE_SECONDS:
             async with database.transaction() as tx:
                 await importing.prune_changes(tx)
-            await issued_credentials.renew_due(self._validation)
             if not await _forget_entries(self._validation):  # else the next turn goes on
                 self._pruned = monotonic()
 
