@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import NamedTuple
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
 from uuid import UUID
-
-from sqlalchemy import select
 
 from intaglio.core import clock
 from intaglio.db.engine import Database
 from intaglio.db.gathered import Gathered
-from intaglio.enrollment import models
 from intaglio.enrollment.credentials import StoredCredential
 from intaglio.enrollment.limits import stored_name
+from intaglio.enrollment.own_statements import OwnStatements
 
 
 @dataclass(frozen=True)
@@ -34,11 +32,21 @@ class _Question(NamedTuple):
     most: int
 
 
+_LOOK: Final = """
+SELECT q.n, c.*, k.count AS failures, k.expires_at AS failures_end
+FROM unnest(%(endpoints)s::uuid[], %(digests)s::bytea[], %(names)s::text[])
+     WITH ORDINALITY AS q(endpoint, digest, name, n)
+LEFT JOIN enrollment_credential AS c ON c.endpoint_id = q.endpoint AND c.digest = q.digest AND c.kind <> 'spent'
+LEFT JOIN enrollment_counter AS k ON k.name = q.name AND k.expires_at > %(now)s
+ORDER BY q.n
+"""
+
+
 class ChallengeLookups:
     """The challenges of all endpoints. ``key`` is that of the installation for their digests, once it was read."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self._statements = OwnStatements(database)
         self._looking = Gathered(self._look)
         self.key: bytes | None = None
 
@@ -46,26 +54,25 @@ class ChallengeLookups:
         """What is known of a challenge, asked for by somebody whose failures are counted under that name."""
         return await self._looking.do(_Question(endpoint_id, digest, stored_name(failures), most))
 
+    async def close(self) -> None:
+        """Give the connection back."""
+        await self._statements.close()
+
     async def _look(self, questions: Sequence[_Question]) -> list[Looked]:
-        c, n, now = models.credential.c, models.counter.c, clock.now()
-        known = select(models.credential).where(
-            c.digest.in_({each.digest for each in questions}),
-            c.endpoint_id.in_({each.endpoint_id for each in questions}),
-            c.kind != "spent",
-        )
-        counted = select(models.counter).where(n.name.in_({each.failures for each in questions}), n.expires_at > now)
-        async with self._database.read() as view:
-            rows = await view.all(known)
-            counters = {row["name"]: row for row in await view.all(counted)}
-        usable = {
-            (found.endpoint_id, bytes(row["digest"])): found
-            for row in rows
-            if (found := StoredCredential.of(row)).is_usable(now)
+        now = clock.now()
+        asked = {
+            "endpoints": [each.endpoint_id for each in questions],
+            "digests": [each.digest for each in questions],
+            "names": [each.failures for each in questions],
+            "now": now,
         }
-        answers = []
-        for each in questions:
-            counter = counters.get(each.failures)
-            full = counter is not None and counter["count"] >= each.most
-            wait = counter["expires_at"] - now if counter is not None and full else None
-            answers.append(Looked(usable.get((each.endpoint_id, each.digest)), wait))
-        return answers
+        rows = await self._statements.all(_LOOK, asked)
+        return [_looked(row, each.most, now) for row, each in zip(rows, questions, strict=True)]
+
+
+def _looked(row: Mapping[str, Any], most: int, now: datetime) -> Looked:
+    found = None if row["id"] is None else StoredCredential.of(row)
+    full = row["failures"] is not None and row["failures"] >= most
+    return Looked(
+        found if found is not None and found.is_usable(now) else None, row["failures_end"] - now if full else None
+    )

@@ -73,7 +73,9 @@ class Enrollment:
         """What is asked about challenges."""
         from intaglio.enrollment.challenge_lookups import ChallengeLookups
 
-        return ChallengeLookups(self.database)
+        made = ChallengeLookups(self.database)
+        self.on_close.append(made.close)
+        return made
 
     @cached_property
     def passwords(self) -> KnownPasswords:

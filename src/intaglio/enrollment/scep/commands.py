@@ -19,18 +19,11 @@ def commands(endpoint: Endpoint, base: Bases) -> list[Command]:
                 f"pki --scepca --url {plain} --caout ca.crt --raout ra.crt",
                 "pki --gen --type rsa --size 2048 > key.der",
                 f"pki --scep --url {plain} --in key.der --dn 'CN=device' --san device.example.com \\",
-                "    --password CHALLENGE --cacert-enc ra.crt --cacert-sig ra.crt --cacert ca.crt --cacert ca-1.crt \\",
-                "    > device.crt",
+                "    --password CHALLENGE --cacert-enc ra.crt --cacert-sig ra.crt \\",
+                "    $(printf -- '--cacert %s ' ca*.crt) > device.crt",
             ),
         ),
-        Command(
-            "micromdm scepclient (where the options legacy=des and legacy=sha1 are set)",
-            plain,
-            (
-                f"scepclient -server-url {plain} -challenge CHALLENGE -cn device \\",
-                "    -private-key key.pem -certificate device.pem",
-            ),
-        ),
+        *_scepclient(endpoint, plain),
         Command(
             "certmonger",
             plain,
@@ -42,7 +35,18 @@ def commands(endpoint: Endpoint, base: Bases) -> list[Command]:
         Command(
             "Cisco IOS",
             plain,
-            (f"crypto pki trustpoint {name}", f" enrollment url {plain}", " password CHALLENGE"),
+            (
+                f"crypto pki trustpoint {name}",
+                f" enrollment url {plain}",
+                " subject-name CN=router.example.com",
+                " hash sha256",
+                " revocation-check crl",
+                f" rsakeypair {name} 2048",
+                " password CHALLENGE",
+                " auto-enroll 80 regenerate",
+                f"crypto pki authenticate {name}",
+                f"crypto pki enroll {name}",
+            ),
         ),
     ]
 
@@ -54,7 +58,7 @@ def _scepclient(endpoint: Endpoint, url: str) -> list[Command]:
     fingerprint = f"$(curl -s '{url}?operation=GetCACert' | openssl pkcs7 -inform DER -print_certs |"
     return [
         Command(
-            "micromdm scepclient (where the options legacy=des and legacy=sha1 are set)",
+            "micromdm scepclient",
             url,
             (
                 f"fingerprint={fingerprint}",

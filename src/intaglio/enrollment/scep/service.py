@@ -70,6 +70,7 @@ class Scep:
         self._enrollment = enrollment
         self._authorities = RegistrationAuthorities(enrollment)
         self.issuing = Issuing(enrollment, Transactions(enrollment.database))
+        enrollment.on_close.append(self.issuing.transactions.close)
 
     async def capabilities(self, endpoint: Endpoint) -> Sequence[str]:
         """What the endpoint can do, a keyword each. Raises Unavailable. Source: RFC 8894 section 3.5.2."""

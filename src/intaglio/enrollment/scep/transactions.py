@@ -19,13 +19,15 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import delete, select, text
+from sqlalchemy import delete, select
 
+from intaglio.core import clock
 from intaglio.core.errors import IntaglioError, StateConflict
 from intaglio.core.logging import get_logger
 from intaglio.db.engine import Database, Transaction
 from intaglio.db.gathered import Gathered
 from intaglio.enrollment.approvals import KEPT, WAITS
+from intaglio.enrollment.own_statements import OwnStatements
 from intaglio.enrollment.scep.models import transaction as table
 from intaglio.enrollment.values import Endpoint
 from intaglio.x509.requests import CertificateRequest
@@ -38,17 +40,15 @@ HELD: Final = timedelta(seconds=30)
 #: Seconds in which outcomes are gathered before they are written.
 _NOTED_WITHIN: Final = 0.02
 
-_QUICKLY = "WITH quick AS (SELECT set_config('synchronous_commit', 'off', true))"
 # One that is somebody else's is not changed, and so not returned; one that asks for the same keeps what it has.
-_ENTER = text(
-    f"""
-{_QUICKLY}
+_ENTER: Final = """
+WITH quick AS (SELECT set_config('synchronous_commit', 'off', true))
 INSERT INTO scep_transaction AS t
     (endpoint_id, digest, signer, wish, key, holder, held_until, created_at, seen_at)
-SELECT i.endpoint_id, i.digest, i.signer, i.wish, i.key, i.key, CAST(:held_until AS timestamptz),
-       CAST(:now AS timestamptz), CAST(:now AS timestamptz)
-FROM quick, unnest(CAST(:endpoint_id AS uuid[]), CAST(:digest AS bytea[]), CAST(:signer AS bytea[]),
-                   CAST(:wish AS bytea[]), CAST(:key AS text[])) AS i(endpoint_id, digest, signer, wish, key)
+SELECT i.endpoint_id, i.digest, i.signer, i.wish, i.key, i.key, %(held_until)s::timestamptz, %(now)s::timestamptz,
+       %(now)s::timestamptz
+FROM quick, unnest(%(endpoint_id)s::uuid[], %(digest)s::bytea[], %(signer)s::bytea[], %(wish)s::bytea[],
+                   %(key)s::text[]) AS i(endpoint_id, digest, signer, wish, key)
 ON CONFLICT (endpoint_id, digest) DO UPDATE SET
     seen_at = excluded.seen_at,
     wish = excluded.wish,
@@ -61,17 +61,14 @@ ON CONFLICT (endpoint_id, digest) DO UPDATE SET
                       ELSE excluded.held_until END
 WHERE t.signer = excluded.signer
 RETURNING endpoint_id, digest, key, holder, certificate_id, created_at
-"""  # noqa: S608 - composed of constants only
-)
-_NOTE = text(
-    f"""
-{_QUICKLY}
+"""
+_NOTE: Final = """
+WITH quick AS (SELECT set_config('synchronous_commit', 'off', true))
 UPDATE scep_transaction AS t SET holder = NULL, held_until = NULL, certificate_id = i.certificate_id
-FROM quick, unnest(CAST(:endpoint_id AS uuid[]), CAST(:digest AS bytea[]), CAST(:holder AS text[]),
-                   CAST(:certificate_id AS uuid[])) AS i(endpoint_id, digest, holder, certificate_id)
+FROM quick, unnest(%(endpoint_id)s::uuid[], %(digest)s::bytea[], %(holder)s::text[], %(certificate_id)s::uuid[])
+    AS i(endpoint_id, digest, holder, certificate_id)
 WHERE t.endpoint_id = i.endpoint_id AND t.digest = i.digest AND t.holder = i.holder
-"""  # noqa: S608 - composed of constants only
-)
+"""
 
 
 @dataclass(frozen=True)
@@ -95,6 +92,7 @@ class Transactions:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._statements = OwnStatements(database)
         self._entering = Gathered(self._enter)
         self._to_note: list[Mapping[str, Any]] = []
         self._noting: asyncio.Task[None] | None = None
@@ -158,20 +156,24 @@ class Transactions:
             raise taken()
         return row["key"], row["certificate_id"]
 
-    async def _enter(self, items: Sequence[Mapping[str, Any]]) -> list[Mapping[Any, Any] | None]:
+    async def close(self) -> None:
+        """Write what is to be noted, and give the connection back."""
+        if self._noting is not None:
+            await asyncio.gather(self._noting, return_exceptions=True)
+        await self._statements.close()
+
+    async def _enter(self, items: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any] | None]:
         # A statement may touch a row only once; a message that came twice at the same moment takes another.
-        found: list[Mapping[Any, Any] | None] = [None] * len(items)
-        left = list(range(len(items)))
-        async with self._database.transaction() as tx:
-            while left:
-                first = {(items[i]["endpoint_id"], items[i]["digest"]): i for i in reversed(left)}
-                # In one order everywhere, so that two processes never wait for each other.
-                chosen = sorted((items[i] for i in first.values()), key=lambda item: item["digest"])
-                parameters = {name: [item[name] for item in chosen] for name in chosen[0]}
-                rows = await tx.all(_ENTER, {**parameters, "now": tx.now, "held_until": tx.now + HELD})
-                for row in rows:
-                    found[first[row["endpoint_id"], row["digest"]]] = row
-                left = [i for i in left if i not in first.values()]
+        found: list[Mapping[str, Any] | None] = [None] * len(items)
+        left, now = list(range(len(items))), clock.now()
+        while left:
+            first = {(items[i]["endpoint_id"], items[i]["digest"]): i for i in reversed(left)}
+            # In one order everywhere, so that two processes never wait for each other.
+            chosen = sorted((items[i] for i in first.values()), key=lambda item: item["digest"])
+            parameters: dict[str, Any] = {name: [item[name] for item in chosen] for name in chosen[0]}
+            for row in await self._statements.all(_ENTER, {**parameters, "now": now, "held_until": now + HELD}):
+                found[first[row["endpoint_id"], row["digest"]]] = row
+            left = [i for i in left if i not in first.values()]
         return found
 
     async def _write_notes(self) -> None:
@@ -180,8 +182,7 @@ class Transactions:
                 await asyncio.sleep(_NOTED_WITHIN)
                 items, self._to_note = self._to_note, []
                 items.sort(key=lambda item: item["digest"])
-                async with self._database.transaction() as tx:
-                    await tx.execute(_NOTE, {name: [item[name] for item in items] for name in items[0]})
+                await self._statements.all(_NOTE, {name: [item[name] for item in items] for name in items[0]})
         except IntaglioError as error:
             log.warning("what came of SCEP requests was not noted", count=len(items), reason=str(error))
         finally:
