@@ -222,7 +222,7 @@ def test_nobody_revokes_the_certificate_of_somebody_else(desk: Desk, new_name: N
 def test_the_commands_that_are_shown_work_as_they_stand(desk: Desk, tmp_path: Path) -> None:
     titles = ("First certificate, by a shared secret", "Update of the key", "From a PKCS #10 request", "Revocation")
     type_shown(desk.pki, f"cmp/{desk.name}", titles, {"REFERENCE": desk.reference, "SECRET": desk.secret}, tmp_path)
-    assert desk.state(desk.certificate("next.pem")) == "active"
+    assert desk.state(desk.certificate("next.pem")) == "valid"
     assert desk.state(desk.certificate("device.pem")) == "revoked"
 
 

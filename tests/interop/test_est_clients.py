@@ -38,7 +38,8 @@ def est(product: Product) -> Pki:
                         "--option", "subject_template=CN=,O=Demo", "--option", "request_key=P-256")  # fmt: skip
     assert "/.well-known/est" in shown
     product.run(*create, "--profile", PROFILES[1], "--name", "devices", "--option", "authentication=certificate",
-                "--option", "certificate_names=any", "--option", "revoke_renewed=true")  # fmt: skip
+                "--option", f"trusted=@{pki.issuing_file}", "--option", "certificate_names=any",
+                "--option", "revoke_renewed=true")  # fmt: skip
     product.run(*create, "--profile", PROFILES[2], "--name", "approved", "--approval", "manual")
     product.run(*create, "--profile", PROFILES[3], "--name", "linked", "--option", "link_to_connection=required")
     (pki.folder / "secret").write_text(PASSWORD)

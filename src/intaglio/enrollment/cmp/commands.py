@@ -44,7 +44,12 @@ def commands(endpoint: Endpoint, base: Bases) -> list[Command]:
         Command(
             "From a PKCS #10 request",
             url,
-            (f"{server} -cmd p10cr \\", "    -ref REFERENCE -secret pass:SECRET -csr device.csr -certout device.pem"),
+            (
+                "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -keyout device.key \\",
+                "    -subj /CN=device -out device.csr",
+                f"{server} -cmd p10cr \\",
+                "    -ref REFERENCE -secret pass:SECRET -csr device.csr -certout device.pem",
+            ),
         ),
         Command(
             "Revocation",
