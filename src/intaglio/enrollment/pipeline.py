@@ -261,6 +261,12 @@ def _proven(application: Application) -> ProvenRequest:
         application.previous,
         "p12" if application.generated else "csr",
         {"endpoint": endpoint.address},
+        {
+            "channel": endpoint.protocol.value,
+            "endpoint": endpoint.address,
+            "tenant": endpoint.tenant,
+            "method": application.applicant.method,
+        },
     )
 
 
