@@ -248,3 +248,27 @@ def test_a_bound_credential_asks_only_for_its_names() -> None:
         with pytest.raises(Refused) as refusal:
             bound.require(subject, names)
         assert refusal.value.code == "name-not-allowed"
+
+
+async def test_who_tries_many_users_has_to_wait_too(
+    enrollment: Enrollment, new_endpoint: NewEndpointAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credentials, "MOST_FAILURES_OF_A_SOURCE", 3)
+    endpoint = await new_endpoint("est")
+    for number in range(3):
+        with pytest.raises(Unauthenticated):
+            await credentials.password(enrollment, endpoint, f"user-{number}", "guess", SOURCE)
+    with pytest.raises(RateLimited):
+        await credentials.password(enrollment, endpoint, "user-9", "guess", SOURCE)
+    with pytest.raises(Unauthenticated):
+        await credentials.password(enrollment, endpoint, "user-9", "guess", "198.51.100.1")
+
+
+@pytest.mark.parametrize("common_name", ["www.bank.example", " www.bank.example ", "192.0.2.1", "root@bank.example"])
+def test_a_bound_credential_does_not_get_other_names_by_way_of_the_common_name(common_name: str) -> None:
+    bound = Bound(sans=(("dns", "phone.example"),))
+    bound.require(Name.build([("CN", "phone.example")]), None)
+    bound.require(Name.build([("CN", "A phone, in a drawer")]), None)
+    with pytest.raises(Refused) as refusal:
+        bound.require(Name.build([("CN", common_name)]), GeneralNames.build([("dns", "phone.example")]))
+    assert refusal.value.code == "name-not-allowed"

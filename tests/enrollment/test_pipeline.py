@@ -6,10 +6,13 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import select
 from tests.enrollment.conftest import NewEndpointAt
 from tests.support.authority import OPERATOR
 from tests.support.requests import request
 
+from intaglio.audit.models import audit_record
+from intaglio.authority import upkeep as authority_upkeep
 from intaglio.authority.certificates import RevocationReason
 from intaglio.core import clock
 from intaglio.core.errors import Forbidden, NotFound, RateLimited, Refused, StateConflict
@@ -45,6 +48,13 @@ async def test_a_request_becomes_a_recorded_certificate(enrollment: Enrollment, 
     assert stored is not None
     assert (stored.channel, stored.requester, stored.status) == ("est", "device-1", "valid")
     assert stored.properties["endpoint"] == endpoint.address
+    async with enrollment.database.read() as view:
+        found = await view.one_or_none(select(audit_record).where(audit_record.c.action == "certificate.issue")
+                                       .order_by(audit_record.c.seq.desc()).limit(1))  # fmt: skip
+    assert found is not None
+    assert (found["actor_kind"], found["actor"], found["source"]) == ("applicant", "device-1", "192.0.2.7")
+    told = {"channel": "est", "endpoint": endpoint.address, "tenant": "main", "method": "password"}
+    assert told.items() <= found["detail"].items()
 
 
 async def test_a_certificate_of_somebody_else_is_not_known(
@@ -139,6 +149,21 @@ async def test_a_request_waits_until_somebody_approves_it(enrollment: Enrollment
     assert (await granted(enrollment, wish(endpoint, csr))).certificate == made.certificate
     shown = await request_administration.show_request(enrollment, OPERATOR, first.request_id)
     assert (shown.request.state, shown.request.certificate_id) == ("issued", made.id)
+
+
+async def test_one_approval_is_good_for_one_certificate(
+    enrollment: Enrollment, new_endpoint: NewEndpointAt
+) -> None:
+    endpoint, csr = await new_endpoint("est", approval="manual"), request()
+    waiting = await pipeline.apply(enrollment, wish(endpoint, csr))
+    assert isinstance(waiting, Waiting)
+    await request_administration.approve_request(enrollment, OPERATOR, waiting.request_id)
+    made = await granted(enrollment, wish(endpoint, csr))
+    await pipeline.revoke(enrollment, endpoint, DEVICE, made.serial, RevocationReason.KEY_COMPROMISE)
+    with clock.frozen(clock.now() + authority_upkeep.IDEMPOTENCY_RETENTION + timedelta(hours=1)):
+        await authority_upkeep.prune(enrollment.authority)
+        again = await granted(enrollment, wish(endpoint, csr))
+    assert (again.certificate, again.chain) == (made.certificate, made.chain)
 
 
 async def test_a_poll_that_names_nothing_but_the_transaction_gets_the_certificate(

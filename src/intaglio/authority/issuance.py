@@ -38,7 +38,7 @@ class Order:
     """What was decided to be issued: by which CA, with which profile, and from what.
 
     ``previous_id`` is the certificate that this one follows; with ``renewal`` that one has to be valid still when the
-    new one is recorded.
+    new one is recorded. ``facts`` are what the audit record says besides.
     """
 
     ca: CaView
@@ -47,6 +47,7 @@ class Order:
     previous_id: UUID | None = None
     properties: Mapping[str, Any] = field(default_factory=dict)
     renewal: bool = False
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,7 @@ async def _sign(
         "subject": issued.subject,
         "profile": order.profile.id,
         "not_after": clock.rfc3339(prepared.not_after),
+        **order.facts,
     }
     if prepared.warnings:
         facts["warnings"] = list(prepared.warnings)

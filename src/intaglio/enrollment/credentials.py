@@ -10,18 +10,18 @@ import hashlib
 import hmac
 import secrets
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
-from sqlalchemy import case, or_, select, update
+from sqlalchemy import and_, case, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from intaglio.core.clock import monotonic
-from intaglio.core.errors import Refused, Unauthenticated
+from intaglio.core.errors import InvalidInput, Refused, Unauthenticated
 from intaglio.core.secrets import MasterKey
 from intaglio.db.engine import Transaction
 from intaglio.enrollment import models
@@ -29,13 +29,15 @@ from intaglio.enrollment.context import Enrollment
 from intaglio.enrollment.limits import source_network
 from intaglio.enrollment.values import Applicant, Endpoint
 from intaglio.identity import passwords
-from intaglio.x509.general_names import GeneralNames
+from intaglio.x509.general_names import GeneralName, GeneralNames
 from intaglio.x509.names import Name
 
 CredentialKind = Literal["password", "mac", "eab", "challenge", "one-time", "derived", "webhook", "spent"]
 SharedKind = Literal["mac", "eab"]
 
 MOST_FAILURES: Final = 10
+#: Whoever tries one password of many users is stopped too; behind one address there may be many devices.
+MOST_FAILURES_OF_A_SOURCE: Final = 100
 FAILURE_PERIOD: Final = timedelta(minutes=10)
 _REMEMBERED_SECONDS = 300.0
 _MOST_REMEMBERED = 4096
@@ -45,7 +47,8 @@ _DIGEST_KEY = "challenge-digest"
 class Bound(BaseModel):
     """What a credential may ask for; what is empty is not limited.
 
-    ``subject`` (RFC 4514) is compared as a name; of ``sans`` (type, value) a request may have some or all.
+    ``subject`` (RFC 4514) is compared as a name; of ``sans`` (type, value) a request may have some or all. Without
+    ``subject`` they are also all that its common name may be, for profiles copy that into the alternative names.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,11 +62,15 @@ class Bound(BaseModel):
         """Raise Refused (``name-not-allowed``) for names that the credential is not for."""
         if self.subject is not None and Name.parse(self.subject).key != subject.key:
             raise _not_bound(f'the subject "{subject.rfc4514[:200]}"')
-        if self.sans and san is not None:
-            allowed = {entry.der for entry in GeneralNames.build(self.sans).entries}
-            for entry in san.entries:
-                if entry.der not in allowed:
-                    raise _not_bound(f'the name "{entry.text[:200]}"')
+        if not self.sans:
+            return
+        allowed = {entry.der for entry in GeneralNames.build(self.sans).entries}
+        claimed = [] if san is None else list(san.entries)
+        if self.subject is None:
+            claimed += [entry for each in subject.common_names for entry in _names_in(each)]
+        for entry in claimed:
+            if entry.der not in allowed:
+                raise _not_bound(f'the name "{entry.text[:200]}"')
 
 
 @dataclass(frozen=True)
@@ -119,8 +126,9 @@ async def find_password(
     enrollment: Enrollment, endpoint: Endpoint, user: str, given: str, source: str
 ) -> StoredCredential:
     """Like :func:`password`: the credential itself."""
-    failures = f"password:{endpoint.id}:{user[:80]}:{source_network(source)}"
-    await enrollment.limits.require_below(failures, MOST_FAILURES)
+    network = source_network(source)
+    of_user, of_source = f"password:{endpoint.id}:{network}:{user[:80]}", f"passwords:{endpoint.id}:{network}"
+    await enrollment.limits.require_all_below({of_user: MOST_FAILURES, of_source: MOST_FAILURES_OF_A_SOURCE})
     async with enrollment.database.read() as view:
         found = await find(view, endpoint, "password", user)
         usable = found is not None and (found.not_after is None or view.now < found.not_after)
@@ -130,7 +138,7 @@ async def find_password(
         assert found is not None
         return found
     if not await passwords.matches(verifier, SecretStr(given)) or found is None or verifier is None:
-        await enrollment.limits.take(failures, MOST_FAILURES, FAILURE_PERIOD)
+        await enrollment.limits.note(of_user, of_source, period=FAILURE_PERIOD)
         raise credential_unknown()
     known.remember(endpoint.id, user, verifier, given)
     return found
@@ -192,19 +200,26 @@ async def spend(tx: Transaction, credential_id: UUID) -> None:
         )
 
 
-async def spend_for(tx: Transaction, credential: StoredCredential, transaction: str) -> None:
-    """Use a credential that may be used so many times; the last transaction that did may repeat itself for nothing.
+async def spend_for(
+    tx: Transaction, credential: StoredCredential, transaction: str, *, again_within: timedelta
+) -> None:
+    """Use a credential that may be used so many times; the last transaction that did may repeat itself for nothing,
+    ``again_within`` of its first use.
 
     Raises Unauthenticated (``credential-unknown``).
     """
     if credential.uses_left is None:
         return
     c = models.credential.c
-    again = c.transaction.is_not_distinct_from(transaction)
+    again = and_(c.transaction.is_not_distinct_from(transaction), c.used_at > tx.now - again_within)
     statement = (
         update(models.credential)
         .where(c.id == credential.id, or_(again, c.uses_left > 0))
-        .values(uses_left=case((again, c.uses_left), else_=c.uses_left - 1), transaction=transaction, used_at=tx.now)
+        .values(
+            uses_left=case((again, c.uses_left), else_=c.uses_left - 1),
+            transaction=transaction,
+            used_at=case((again, c.used_at), else_=tx.now),
+        )
     )
     if await tx.scalar(statement.returning(c.id)) is None:
         raise credential_unknown()
@@ -267,6 +282,16 @@ def credential_unknown() -> Unauthenticated:
         code="credential-unknown",
         remedy="Check name and secret; ask an administrator of the endpoint for a new one.",
     )
+
+
+def _names_in(common_name: str) -> Sequence[GeneralName]:
+    """The alternative name that a common name could become."""
+    for kind in ("ip", "email", "dns"):
+        try:
+            return GeneralNames.build([(kind, common_name)]).entries
+        except InvalidInput:
+            continue
+    return ()
 
 
 def _not_bound(what: str) -> Refused:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+from collections.abc import Mapping
 from datetime import timedelta
 
 from sqlalchemy import case, delete, select
@@ -34,10 +35,22 @@ class Limits:
 
     async def require_below(self, name: str, most: int) -> None:
         """Raise RateLimited when ``most`` events of the name were counted in the period that has not ended yet."""
+        await self.require_all_below({name: most})
+
+    async def require_all_below(self, limits: Mapping[str, int]) -> None:
+        """The same for several names at once."""
+        most = {stored_name(name): number for name, number in limits.items()}
         async with self._database.read() as view:
-            row = await view.one_or_none(select(counter).where(counter.c.name == stored_name(name)))
-        if row is not None and row["count"] >= most and row["expires_at"] > view.now:
-            raise too_many(row["expires_at"] - view.now)
+            rows = await view.all(select(counter).where(counter.c.name.in_(most)))
+        for row in rows:
+            if row["count"] >= most[row["name"]] and row["expires_at"] > view.now:
+                raise too_many(row["expires_at"] - view.now)
+
+    async def note(self, *names: str, period: timedelta) -> None:
+        """Count one event of each name, without a limit."""
+        async with self._database.transaction() as tx:
+            for name in sorted(names):  # always in this order, so that nobody waits for somebody who waits for him
+                await count_one(tx, name, period)
 
     async def forget(self, name: str) -> None:
         """Begin anew with a name."""

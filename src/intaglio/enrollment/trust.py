@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from OpenSSL import crypto
 
@@ -15,6 +16,7 @@ from intaglio.core.errors import InvalidInput, Unauthenticated
 from intaglio.x509.certificates import CertificateInfo, read_certificate
 
 MAX_CERTIFICATES = 20
+UNTRUSTED: Final = "certificate-untrusted"
 _LONGEST_REASON = 200
 
 
@@ -48,7 +50,7 @@ def untrusted(why: str) -> Unauthenticated:
     """The refusal of a certificate that nobody here vouches for."""
     return Unauthenticated(
         f"The certificate is not accepted: {why[:_LONGEST_REASON]}.",
-        code="certificate-untrusted",
+        code=UNTRUSTED,
         remedy="Come with a certificate of a CA that the endpoint trusts, and with the certificates between.",
     )
 

@@ -15,7 +15,7 @@ from uuid import UUID
 from intaglio.asn1.algorithms import KeyAlgorithm
 from intaglio.authority.directory import Snapshot
 from intaglio.authority.issuance import Idempotency, Issued, Order
-from intaglio.core.errors import InvalidInput
+from intaglio.core.errors import InvalidInput, Refused
 from intaglio.gateway.callers import Caller
 from intaglio.gateway.enrollment import check_properties
 from intaglio.gateway.keys import check_key_size
@@ -36,6 +36,7 @@ class ProvenRequest:
     what the profile would give. ``mode`` says who made the key; whether it may be made here is for the endpoint to
     decide, so a profile that does not know the mode is used all the same. ``previous`` is the certificate that is
     renewed, which has to be valid still when the new one is recorded.
+    ``facts`` are what the audit record says besides.
     """
 
     profile: str
@@ -49,6 +50,7 @@ class ProvenRequest:
     previous: UUID | None = None
     mode: Mode = "csr"
     properties: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
 
     def digest(self, ca_id: str) -> bytes:
         """SHA-256 over what is asked for, from whom."""
@@ -107,6 +109,12 @@ def _order(
     access.role.require(kind, "request")
     ca = access.ca
     profile = ca.profile(wanted.profile)
+    if profile.kind != "end-entity":  # whatever a profile says of its channels: no applicant becomes a CA
+        raise Refused(
+            f'Profile "{profile.id}" makes certificates of the kind {profile.kind}, which no applicant gets.',
+            code="profile-not-for-enrolment",
+            remedy="Choose another profile: intaglio profile list.",
+        )
     check_properties(profile, wanted.properties)
     sizes = {"the gateway": gateway.settings(snapshot).minimum_keysize, f"CA {ca.full_id}": ca.options.minimum_keysize}
     warnings = check_key_size(wanted.key_algorithm, sizes)
@@ -123,7 +131,7 @@ def _order(
         clamp_validity=True,
     )
     renewal = wanted.previous is not None
-    return Order(ca, profile, order, wanted.previous, wanted.properties, renewal=renewal), warnings
+    return Order(ca, profile, order, wanted.previous, wanted.properties, renewal=renewal, facts=wanted.facts), warnings
 
 
 def _subject(profile: CertificateProfile, wanted: ProvenRequest) -> Name:

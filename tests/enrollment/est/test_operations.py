@@ -170,9 +170,31 @@ async def test_an_endpoint_for_certificates_asks_nobody_for_a_password(est: Est)
         assert "www-authenticate" not in refused.headers
 
 
+async def test_a_revoked_certificate_is_a_refusal_though_a_password_would_help(est: Est) -> None:
+    endpoint = await est.endpoint()
+    old = await est.enrolled(request("CN=device"))
+    est.chain = [octets(old)]
+    serial = old.serial_number.to_bytes(20, "big")
+    somebody = Applicant("somebody", "none", "")
+    await pipeline.revoke(est.enrollment, endpoint, somebody, serial, RevocationReason.KEY_COMPROMISE)
+    refused = await est("simpleenroll", request("CN=device"), login=None)
+    assert (refused.status_code, refused.text.partition(":")[0]) == (401, "certificate-revoked")
+    assert est.enrollment.refusals is not None
+    assert est.enrollment.refusals.waiting == 1
+    assert (await est("simpleenroll", request("CN=device"))).status_code == 200
+
+
+async def test_a_certificate_of_nobody_known_does_not_hinder_a_password(est: Est) -> None:
+    await est.endpoint()
+    est.chain = [Issuer("somebody", at=clock.now()).device()]
+    asked = await est("simpleenroll", request(), login=None)
+    assert (asked.status_code, "www-authenticate" in asked.headers) == (401, True)
+    assert (await est("simpleenroll", request())).status_code == 200
+
+
 async def test_both_means_both(est: Est) -> None:
     await est.endpoint("birth", profile="est-non-repudiation")
-    await est.endpoint(options={"authentication": "both", "certificate_names": "any"})
+    await est.endpoint(options={"authentication": "both", "certificate_names": "any", "trusted": [await est.issuer()]})
     csr = request("CN=device")
     born = await est.enrolled(csr, "birth/simpleenroll")
     assert (await est("simpleenroll", csr)).text.partition(":")[0] == "client-certificate-required"

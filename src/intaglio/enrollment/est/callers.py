@@ -21,6 +21,8 @@ from intaglio.x509.general_names import GeneralNames
 from intaglio.x509.names import Name
 
 _LONGEST_AUTHORIZATION = 2048
+#: Extended key usages of clients: clientAuth, and any.
+_CLIENTS = frozenset({"1.3.6.1.5.5.7.3.2", "2.5.29.37.0"})
 #: A first request without credentials is how Basic begins, and no failure of anybody.
 FIRST_CONTACT = "authentication-required"
 
@@ -68,6 +70,11 @@ class Known:
     credential: StoredCredential | None
     certified: Certified | None
 
+    @property
+    def is_holder(self) -> bool:
+        """Whether the certificate that he renews is his: he showed it, or his password is for nobody else's name."""
+        return self.certified is not None or (self.credential is not None and self.credential.bound.subject is not None)
+
     def require_names(self, endpoint: Endpoint, subject: Name, san: GeneralNames | None) -> None:
         """Raise Refused (``name-not-allowed``) for names that he may not ask for."""
         if self.credential is not None:
@@ -89,6 +96,8 @@ async def identify(enrollment: Enrollment, endpoint: Endpoint, call: Call) -> Kn
         try:
             return _known(call, None, await certified(enrollment, endpoint, call))
         except Unauthenticated as error:
+            if error.code != trust.UNTRUSTED:
+                raise
             # A client that shows whatever certificate it has may still know a password.
             raise _first_contact(error.detail) from None
     credential = await _password(enrollment, endpoint, call)
@@ -102,7 +111,7 @@ async def identify_for_renewal(enrollment: Enrollment, endpoint: Endpoint, call:
     options = endpoint.options
     if options.renewal_without_certificate and call.authorization and options.authentication != "certificate":
         return _known(call, await _password(enrollment, endpoint, call), None)
-    shown = await certified(enrollment, endpoint, call)
+    shown = await certified(enrollment, endpoint, call, renewing=True)
     if not shown.own:
         raise Unauthenticated(
             "The certificate is of another CA than the one to renew.",
@@ -113,8 +122,14 @@ async def identify_for_renewal(enrollment: Enrollment, endpoint: Endpoint, call:
     return _known(call, credential, shown)
 
 
-async def certified(enrollment: Enrollment, endpoint: Endpoint, call: Call) -> Certified:
-    """The client certificate, once it counts. Raises Unauthenticated."""
+async def certified(
+    enrollment: Enrollment, endpoint: Endpoint, call: Call, *, renewing: bool = False
+) -> Certified:
+    """The client certificate, once it counts: one of this CA and profile, else one of a CA that the endpoint trusts.
+
+    What the CA has certified for another purpose, a web server say, says nothing about who may enrol here, unless the
+    CA is trusted by name. ``renewing``: any certificate of the CA, which then decides. Raises Unauthenticated.
+    """
     if not call.chain:
         raise Unauthenticated(
             "A TLS client certificate is needed.",
@@ -127,9 +142,12 @@ async def certified(enrollment: Enrollment, endpoint: Endpoint, call: Call) -> C
     except InvalidInput:
         raise trust.untrusted("it cannot be read") from None
     own = stored is not None and stored.ca_id == endpoint.ca_id
-    if not own:
+    if not own or not (renewing or stored is None or stored.profile == endpoint.profile):
         anchors = [each.der for text in endpoint.options.trusted for each in read_certificates(text)]
+        if own and not anchors:
+            raise trust.untrusted("it is of another profile, and the endpoint trusts no CA for all of them")
         trust.verify(call.chain, anchors, clock.now())
+        _require_client(info)
     _require_current(info, stored)
     return Certified(info, stored, own)
 
@@ -167,6 +185,13 @@ def _known(call: Call, credential: StoredCredential | None, shown: Certified | N
         name = shown.info.subject.rfc4514 or "; ".join(shown.info.san.text if shown.info.san else ())
         call.applicant = Applicant(name[:500], "certificate", call.source)
     return Known(call.applicant, credential, shown)
+
+
+def _require_client(info: CertificateInfo) -> None:
+    """Raise Unauthenticated for a certificate that is for something else than clients. Source: RFC 5280 section
+    4.2.1.12."""
+    if info.eku is not None and not _CLIENTS.intersection(info.eku):
+        raise trust.untrusted("it is not for TLS clients (clientAuth)")
 
 
 def _require_current(info: CertificateInfo, stored: StoredCertificate | None) -> None:

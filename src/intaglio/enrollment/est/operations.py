@@ -11,9 +11,10 @@ from starlette.responses import Response
 
 from intaglio.authority.certificates import StoredCertificate
 from intaglio.authority.directory import CaView
+from intaglio.authority.upkeep import IDEMPOTENCY_RETENTION
 from intaglio.core import clock
 from intaglio.core.errors import Forbidden, NotFound, Refused, StateConflict
-from intaglio.enrollment import credentials, pipeline
+from intaglio.enrollment import approvals, credentials, pipeline
 from intaglio.enrollment.context import Enrollment
 from intaglio.enrollment.est import callers, encoding
 from intaglio.enrollment.est.attributes import csr_attributes
@@ -23,6 +24,8 @@ from intaglio.x509.certificates import CertificateInfo, read_certificate
 from intaglio.x509.cms.signing import certificates_only
 from intaglio.x509.requests import CertificateRequest, parse_request
 
+#: How long a request may be repeated for nothing: less than answers are kept.
+_REPEATED_WITHIN = IDEMPOTENCY_RETENTION / 2
 NO_CONTENT = 204
 WAITING = 202
 
@@ -57,7 +60,7 @@ async def certify(
     """The certificate for a request of somebody who is known, or that it waits."""
     require_linked(endpoint, call, request)
     known.require_names(endpoint, request.subject, request.san)
-    await use_up(enrollment, known, request.der)
+    await use_up(enrollment, endpoint, known, request.der)
     application = Application(
         endpoint,
         known.applicant,
@@ -83,7 +86,7 @@ async def renew(enrollment: Enrollment, endpoint: Endpoint, call: Call, body: by
             code="certificate-other-profile",
             remedy="Renew it at the endpoint of its profile.",
         )
-    await use_up(enrollment, known, request.der)
+    await use_up(enrollment, endpoint, known, request.der)
     names = () if info.san is None else tuple((each.type, each.der) for each in info.san.entries)
     application = Application(
         endpoint,
@@ -96,7 +99,7 @@ async def renew(enrollment: Enrollment, endpoint: Endpoint, call: Call, body: by
         note=f"renews {old.serial_hex}",
     )
     found = await pipeline.apply(enrollment, application)
-    if isinstance(found, Granted) and endpoint.options.revoke_renewed:
+    if isinstance(found, Granted) and endpoint.options.revoke_renewed and known.is_holder:
         await pipeline.supersede(enrollment, endpoint, known.applicant, old.serial)
     return answer(found)
 
@@ -118,11 +121,14 @@ def read_request(body: bytes) -> CertificateRequest:
     return parse_request(encoding.decode(body))
 
 
-async def use_up(enrollment: Enrollment, known: Known, request: bytes) -> None:
-    """Count the use of a password that may be used so many times; a request that is repeated counts once."""
+async def use_up(enrollment: Enrollment, endpoint: Endpoint, known: Known, request: bytes) -> None:
+    """Count the use of a password that may be used so many times; a request that is repeated counts once, for as long
+    as it gets the same certificate."""
     if known.credential is not None and known.credential.uses_left is not None:
+        within = approvals.WAITS * 2 if endpoint.approval == "manual" else _REPEATED_WITHIN
         async with enrollment.database.transaction() as tx:
-            await credentials.spend_for(tx, known.credential, hashlib.sha256(request).hexdigest())
+            transaction = hashlib.sha256(request).hexdigest()
+            await credentials.spend_for(tx, known.credential, transaction, again_within=within)
 
 
 def once(known: Known, request: bytes) -> str | None:

@@ -33,8 +33,8 @@ class EstOptions(EndpointOptions):
     )
     trusted: Annotated[tuple[str, ...], Field(max_length=20), AfterValidator(_certificates)] = Field(
         default=(),
-        description="Certificates (PEM) of further CAs, such as those of manufacturers, whose certificates clients may "
-        "enrol with; those of the CA itself always count.",
+        description="Certificates (PEM) of CAs, such as those of manufacturers, whose certificates clients may enrol "
+        "with. Those of the endpoint's own CA and profile always count; its other profiles if it is listed.",
     )
     certificate_names: Literal["own", "any"] = Field(
         default="own",

@@ -14,10 +14,10 @@ from starlette.responses import Response
 from intaglio.asn1 import algorithms, der
 from intaglio.asn1.algorithms import KeyAlgorithm, PrivateKey
 from intaglio.core.errors import Forbidden, InvalidInput, NotSupported, Refused
-from intaglio.enrollment import pipeline
+from intaglio.enrollment import credentials, pipeline
 from intaglio.enrollment.context import Enrollment
 from intaglio.enrollment.est import callers, encoding, operations
-from intaglio.enrollment.est.callers import Call
+from intaglio.enrollment.est.callers import Call, Known
 from intaglio.enrollment.values import Application, Endpoint, Granted
 from intaglio.gateway.keys import generate_key
 from intaglio.x509.certificates import CertificateInfo, read_certificate
@@ -54,7 +54,7 @@ async def generate(enrollment: Enrollment, endpoint: Endpoint, call: Call, body:
             code="server-keys-need-automatic-approval",
             remedy="Use simpleenroll.",
         )
-    await operations.use_up(enrollment, known, request.der)
+    await _use_up(enrollment, known)
     key = await generate_key(_algorithm(endpoint, request), enrollment.gateway.key_generation)
     granted = await pipeline.apply(
         enrollment,
@@ -70,6 +70,13 @@ async def generate(enrollment: Enrollment, endpoint: Endpoint, call: Call, body:
     )
     assert isinstance(granted, Granted), "requests of this endpoint do not wait"
     return _answer(key, granted, recipient)
+
+
+async def _use_up(enrollment: Enrollment, known: Known) -> None:
+    """Count the use of a password: every answer has another key and certificate, also to a request that is repeated."""
+    if known.credential is not None and known.credential.uses_left is not None:
+        async with enrollment.database.transaction() as tx:
+            await credentials.spend(tx, known.credential.id)
 
 
 def _algorithm(endpoint: Endpoint, request: CertificateRequest) -> KeyAlgorithm:
