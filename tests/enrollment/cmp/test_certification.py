@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -15,6 +17,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC
 from sqlalchemy import select
 from tests.enrollment.cmp.conftest import Desk, NewDesk
+from tests.support.authority import OPERATOR, issuing_wish
 from tests.support.cmp_client import CmpClient, certificate_request, check_protection, taken_apart
 from tests.support.foreign import ForeignCa
 from tests.support.requests import request
@@ -24,9 +27,15 @@ from intaglio.asn1.algorithms import KeyAlgorithm
 from intaglio.asn1.cmp import Body, InfoTypeAndValue, Status
 from intaglio.asn1.signature_schemes import signature_scheme
 from intaglio.authority import models
+from intaglio.authority.cas.create import create_issuing
+from intaglio.authority.certificates import RevocationReason
 from intaglio.core import clock
 from intaglio.enrollment import pipeline
+from intaglio.enrollment.cmp import signers
+from intaglio.enrollment.cmp.context import Cmp
 from intaglio.enrollment.cmp.macs import password_based_mac, pbmac1
+from intaglio.enrollment.context import Enrollment
+from intaglio.enrollment.values import Applicant
 from intaglio.x509.certificates import CertificateInfo, read_certificate
 from intaglio.x509.cms.enveloped import read_enveloped
 from intaglio.x509.cms.identifiers import ENVELOPED_DATA, SIGNED_DATA, content_info
@@ -413,3 +422,51 @@ async def test_the_profile_that_a_client_expects_is_compared(new_desk: NewDesk) 
     assert (await client.ask(Body.IR, content, information=expecting("cmp-digital-signature"))).certificate is not None
     refused = await client.begin().ask(Body.IR, content, information=expecting("another"))
     assert refused.failures == {"badRequest"}
+
+
+# ---- CAs of other kinds ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ca_key", "signer_key", "confirms_with"),
+    [
+        (KeyAlgorithm.RSA_3072, KeyAlgorithm.RSA_2048, "sha256"),
+        (KeyAlgorithm.ECDSA_P384, KeyAlgorithm.ECDSA_P384, "sha384"),
+        (KeyAlgorithm.ED25519, KeyAlgorithm.ED25519, "sha512"),
+        (KeyAlgorithm.ML_DSA_65, KeyAlgorithm.ML_DSA_65, "sha512"),
+    ],
+    ids=lambda value: str(value),
+)
+async def test_a_ca_of_any_kind_answers_in_its_own_kind(
+    enrollment: Enrollment, new_desk: NewDesk, ca_key: KeyAlgorithm, signer_key: KeyAlgorithm, confirms_with: str
+) -> None:
+    wish = issuing_wish("other", key_algorithm=ca_key, profiles=["cmp-digital-signature"])
+    await create_issuing(enrollment.authority, OPERATOR, "demo", wish)
+    desk = await new_desk(ca="demo~other", name="other")
+    key = ec.generate_private_key(ec.SECP256R1())
+    client = desk.client()
+    answer = await client.request(key=key)
+    digest = hashlib.new(confirms_with, answer.certificate or b"").digest()
+    assert (await client.confirm(answer, cert_hash=digest)).body is Body.PKICONF
+    certificate = x509.load_der_x509_certificate(answer.certificate or b"")
+    signed = await desk.client(certificate=certificate, key=key, implicit=True).request(Body.CR)
+    assert read_certificate(signed.message.certificates[0]).key_algorithm is signer_key
+
+
+async def test_a_signer_that_was_revoked_is_replaced(new_desk: NewDesk) -> None:
+    desk = await new_desk()
+    refused = CmpClient(desk.send)
+    first = (await refused.request()).message.certificates[0]
+    serial = read_certificate(first).serial
+    reason = RevocationReason.KEY_COMPROMISE
+    await pipeline.revoke(desk.enrollment, desk.endpoint, Applicant("admin", "none", ""), serial, reason)
+    desk.cmp = Cmp(desk.enrollment)
+    second = (await refused.request()).message.certificates[0]
+    assert read_certificate(second).serial != serial
+
+
+async def test_two_processes_make_one_signer(new_desk: NewDesk) -> None:
+    desk = await new_desk()
+    ca = (await desk.enrollment.authority.current()).ca("demo~issuing")
+    found = await asyncio.gather(*(signers.ensure_signer(desk.enrollment.authority, ca) for _ in range(4)))
+    assert len({each.id for each in found}) == 1
