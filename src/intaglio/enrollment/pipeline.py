@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from intaglio.asn1 import algorithms
+from intaglio.authority import certificates
 from intaglio.authority.certificates import RevocationReason, StoredCertificate
 from intaglio.core.errors import IntaglioError, InvalidInput, StateConflict
 from intaglio.core.logging import get_logger
@@ -170,15 +172,26 @@ def served(protocol: Protocol, endpoint: Endpoint | None, operation: str, outcom
 async def _continue(enrollment: Enrollment, endpoint: Endpoint, request: approvals.WaitingRequest) -> Granted | Waiting:
     if request.state == "pending":
         return Waiting(request.id, approvals.RETRY_AFTER)
-    if request.state != "issued":
-        request.require_approved()
-        await _count(enrollment, endpoint)
+    if request.certificate_id is not None:
+        return await _issued_before(enrollment, endpoint, request.certificate_id)
+    request.require_approved()
+    await _count(enrollment, endpoint)
     application = approvals.keyed(request.restored(endpoint), request)
     granted = await _issue(enrollment, application, _proven(application))
-    if request.state != "issued":
-        async with enrollment.database.transaction() as tx:
-            await approvals.note_issued(tx, request, granted.id)
+    async with enrollment.database.transaction() as tx:
+        await approvals.note_issued(tx, request, granted.id)
     return granted
+
+
+async def _issued_before(enrollment: Enrollment, endpoint: Endpoint, certificate_id: UUID) -> Granted:
+    """What came of a request. It is not asked of the gateway again, which forgets after a while what it has answered:
+    one approval is good for one certificate."""
+    ca = (await enrollment.gateway.snapshot()).ca(endpoint.ca)
+    async with enrollment.database.read() as view:
+        found = await certificates.get_by_id(view, ca, certificate_id)
+    return Granted(
+        found.id, found.der, ca.chain, found.serial, found.subject, found.not_before, found.not_after
+    )
 
 
 async def _count(enrollment: Enrollment, endpoint: Endpoint) -> None:
