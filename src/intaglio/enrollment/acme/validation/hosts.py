@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from pathlib import Path
 
 from intaglio.core.errors import Refused
 from intaglio.core.outgoing import Guard, not_allowed
@@ -11,6 +12,7 @@ from intaglio.enrollment.acme.validation.values import ValidationFailed
 from intaglio.transport.resolver import LookupFailed, Resolver
 
 _MOST_ADDRESSES = 4
+_HOSTS_FILE = Path("/etc/hosts")
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,10 @@ class Hosts:
             raise ValidationFailed("dns", f"{host} has no address.") from error
 
     async def _find(self, host: str, port: int) -> list[str]:
-        if self.resolver is None or _is_address(host):
+        if _is_address(host):
             return await self.guard.resolve(host, port)
+        if self.resolver is None:
+            return await self._find_as_this_host(host, port)
         found = await self.resolver.addresses(host)
         if not found:
             raise LookupFailed("it has no A or AAAA record")
@@ -44,6 +48,26 @@ class Hosts:
         if not admitted:
             raise not_allowed(host)
         return admitted
+
+
+    async def _find_as_this_host(self, host: str, port: int) -> list[str]:
+        """A name of a certificate is absolute: the domains that this host searches (``search`` in resolv.conf, those of
+        a cluster first of all) must not answer for it. Its file of hosts may."""
+        try:
+            return await self.guard.resolve(f"{host}.", port)
+        except OSError:
+            if host not in _written_down():
+                raise
+        return await self.guard.resolve(host, port)
+
+
+def _written_down() -> set[str]:
+    """The names in the file of hosts, in lower case."""
+    try:
+        lines = _HOSTS_FILE.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return set()
+    return {name.lower() for line in lines for name in line.partition("#")[0].split()[1:]}
 
 
 def _is_address(text: str) -> bool:

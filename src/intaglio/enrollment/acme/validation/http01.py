@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 import h11
 
+from intaglio.core.outgoing import connect_to
 from intaglio.enrollment.acme.validation.hosts import Hosts
 from intaglio.enrollment.acme.validation.options import ValidationOptions
 from intaglio.enrollment.acme.validation.values import Target, ValidationFailed
@@ -25,7 +26,6 @@ _MOST_OCTETS = 4096  # a key authorization has fewer than 200; some servers add 
 _MOST_HEAD = 16384
 _MOST_URL = 2000
 _USER_AGENT = "Intaglio-ACME-validation/1"
-_CONNECTING = 5.0  # seconds for one of several addresses
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,8 @@ async def _fetch_in_time(hosts: Hosts, options: ValidationOptions, url: str) -> 
 
 async def _fetch(hosts: Hosts, options: ValidationOptions, url: str) -> _Answer:
     parts, host, port = _taken_apart(options, url)
-    reader, writer = await _connect(await hosts.addresses(host, port), port, parts.scheme == "https", host)
+    tls, name = (_trusting(), host) if parts.scheme == "https" else (None, None)
+    reader, writer = await connect_to(await hosts.addresses(host, port), port, tls=tls, server_hostname=name)
     try:
         connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MOST_HEAD)
         asked = parts.path + (f"?{parts.query}" if parts.query else "")
@@ -125,22 +126,6 @@ def _taken_apart(options: ValidationOptions, url: str) -> tuple[SplitResult, str
     if port not in (80, 443, options.http_port):
         raise ValidationFailed("connection", f"{url[:200]} is not followed: only the ports 80 and 443 are.")
     return parts, host, port
-
-
-async def _connect(
-    addresses: list[str], port: int, secure: bool, host: str
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection to the first address that answers."""
-    tls, name = (_trusting(), host) if secure else (None, None)
-    for address in addresses[:-1]:
-        try:
-            async with asyncio.timeout(_CONNECTING):
-                return await asyncio.open_connection(address, port, ssl=tls, server_hostname=name)
-        except ssl.SSLError:
-            raise  # somebody answered
-        except OSError:
-            continue
-    return await asyncio.open_connection(addresses[-1], port, ssl=tls, server_hostname=name)
 
 
 @cache

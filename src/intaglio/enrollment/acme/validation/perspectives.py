@@ -14,19 +14,23 @@ from typing import Any
 
 import httpx
 
+from intaglio.core.errors import Refused
+from intaglio.core.outgoing import Guard
 from intaglio.enrollment.acme.validation.options import ValidationOptions
 from intaglio.enrollment.acme.validation.values import Target, ValidationFailed
+from intaglio.platform.outgoing import http_client
 
 _MOST_OCTETS = 4096
 _SECONDS = 30.0
 
 
-async def agree(options: ValidationOptions, target: Target) -> None:
-    """Return when enough perspectives see the challenge met. Raises ValidationFailed (unauthorized)."""
+async def agree(options: ValidationOptions, target: Target, guard: Guard) -> None:
+    """Return when enough perspectives see the challenge met; ``guard`` says at which addresses they may be. Raises
+    ValidationFailed (unauthorized)."""
     needed = min(options.perspectives_needed or len(options.perspectives), len(options.perspectives))
     body = _body(options, target)
     tls = ssl.create_default_context()
-    async with httpx.AsyncClient(verify=tls, timeout=_SECONDS, follow_redirects=False, trust_env=False) as client:
+    async with http_client(guard, tls, timeout=_SECONDS) as client:
         objections = await asyncio.gather(*(_ask(client, str(url), body) for url in options.perspectives))
     agreed = sum(each is None for each in objections)
     if agreed < needed:
@@ -60,7 +64,7 @@ async def _ask(client: httpx.AsyncClient, url: str, body: dict[str, Any]) -> str
             if answer.status_code != 200:
                 return f"one answers {answer.status_code}"
             said = json.loads(read)
-    except (httpx.HTTPError, TimeoutError):
+    except (httpx.HTTPError, Refused, TimeoutError):
         return "one cannot be reached"
     except (ValueError, RecursionError):
         return "one answers no JSON"

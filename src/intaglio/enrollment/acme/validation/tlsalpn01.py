@@ -15,6 +15,7 @@ from OpenSSL import SSL, crypto
 
 from intaglio.asn1 import der
 from intaglio.core.errors import InvalidInput
+from intaglio.core.outgoing import connect_to
 from intaglio.enrollment.acme.validation.hosts import Hosts
 from intaglio.enrollment.acme.validation.options import ValidationOptions
 from intaglio.enrollment.acme.validation.values import Target, ValidationFailed
@@ -22,7 +23,6 @@ from intaglio.x509.certificates import CertificateInfo, read_certificate
 
 ALPN: Final = b"acme-tls/1"
 ACME_IDENTIFIER: Final = "1.3.6.1.5.5.7.1.31"
-_CONNECTING = 5.0  # seconds for one of several addresses
 _MOST_OCTETS = 1 << 17  # of a handshake
 
 
@@ -34,7 +34,7 @@ async def prove(hosts: Hosts, options: ValidationOptions, target: Target) -> Non
     addresses = await hosts.addresses(target.value, options.tls_port)
     try:
         async with asyncio.timeout(options.tls_timeout):
-            reader, writer = await _connect(addresses, options.tls_port)
+            reader, writer = await connect_to(addresses, options.tls_port)
             try:
                 await _Handshake(target).run(reader, writer)
             finally:
@@ -43,16 +43,6 @@ async def prove(hosts: Hosts, options: ValidationOptions, target: Target) -> Non
         raise ValidationFailed("connection", f"{where} did not answer within {options.tls_timeout:g} s.") from None
     except OSError:
         raise ValidationFailed("connection", f"{where} cannot be reached.") from None
-
-
-async def _connect(addresses: list[str], port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    for address in addresses[:-1]:
-        try:
-            async with asyncio.timeout(_CONNECTING):
-                return await asyncio.open_connection(address, port)
-        except OSError:
-            continue
-    return await asyncio.open_connection(addresses[-1], port)
 
 
 class _Handshake:

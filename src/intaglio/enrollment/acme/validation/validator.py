@@ -18,6 +18,7 @@ class Validator:
 
     def __init__(self, options: ValidationOptions, guard: Guard) -> None:
         self._options = options
+        self._guard = guard
         self._resolver = Resolver(
             options.nameservers, timeout=options.dns_timeout, require_dnssec=options.require_dnssec
         )
@@ -36,7 +37,7 @@ class Validator:
                         target.value, wildcard=target.wildcard, method=target.method, account_uri=target.account_uri
                     )
                 if self._options.perspectives:
-                    await perspectives.agree(self._options, target)
+                    await perspectives.agree(self._options, target, self._guard)
         except TimeoutError:
             raise ValidationFailed(
                 "connection", f"The validation of {target.value} took longer than {self._options.total_timeout:g} s."
