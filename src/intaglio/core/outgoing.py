@@ -14,7 +14,7 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
@@ -85,16 +85,25 @@ class Guard:
         Raises Refused (``address-not-allowed``), OSError (ssl.SSLError, TimeoutError). Time is the caller's to limit.
         """
         name = None if tls is None else server_hostname or host
-        addresses = await self.resolve(host, port)
-        for address in addresses[:-1]:
-            try:
-                async with asyncio.timeout(_ONE_ADDRESS):
-                    return await asyncio.open_connection(address, port, ssl=tls, server_hostname=name)
-            except ssl.SSLError:
-                raise  # somebody answered
-            except OSError:
-                continue
-        return await asyncio.open_connection(addresses[-1], port, ssl=tls, server_hostname=name)
+        return await connect_to(await self.resolve(host, port), port, tls=tls, server_hostname=name)
+
+
+async def connect_to(
+    addresses: Sequence[str], port: int, *, tls: ssl.SSLContext | None = None, server_hostname: str | None = None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to the first of the addresses, all judged before, that answers.
+
+    Raises OSError (ssl.SSLError, TimeoutError). Time is the caller's to limit.
+    """
+    for address in addresses[:-1]:
+        try:
+            async with asyncio.timeout(_ONE_ADDRESS):
+                return await asyncio.open_connection(address, port, ssl=tls, server_hostname=server_hostname)
+        except ssl.SSLError:
+            raise  # somebody answered
+        except OSError:
+            continue
+    return await asyncio.open_connection(addresses[-1], port, ssl=tls, server_hostname=server_hostname)
 
 
 #: The guard where no network is listed.
