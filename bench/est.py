@@ -15,7 +15,7 @@ CONNECTIONS = 16
 #: Both loads in turn, so that what else the machine does meets both alike.
 ROUNDS, SECONDS = 5, 2.0
 PROFILE = "est-digital-signature"
-CA = "bench~devices"
+CA = "bench~machines"
 
 
 def measure() -> Figure:
@@ -57,7 +57,7 @@ def measure() -> Figure:
 def device(product: Installation) -> dict[str, str]:
     """An endpoint for devices with a certificate, and the TLS files of one."""
     product.run(
-        "ca", "create", "issuing", CA, "--issuer", "root", "--subject", "CN=Devices,O=Bench", "--key", "P-256",
+        "ca", "create", "issuing", CA, "--issuer", "root", "--subject", "CN=Machines,O=Bench", "--key", "P-256",
         "--profile", PROFILE, "--administrator", "alice", "--save-passwords",
     )  # fmt: skip
     options = ("--option", "authentication=certificate", "--option", "certificate_names=any")

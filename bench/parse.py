@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from bench import cmp as cmp_bench
+from bench import est as est_bench
 from bench import load
 from bench.figure import Figure
 from bench.installation import Installation, installation
 from intaglio.asn1 import cmp, crmf
+from intaglio.enrollment.est import encoding
+from intaglio.x509.requests import parse_request
 
 SHARE = 0.10
 OCTETS = 4096
 MESSAGES = 3_000
 SECONDS = 3.0
+_SECRET = "a password of enough length"
 
 
 @dataclass(frozen=True)
@@ -68,10 +78,30 @@ def _read_cmp(message: bytes) -> object:
     return crmf.read_cert_req_messages(cmp.read_message(message).content)
 
 
-def _names() -> list[str]:
+def _est(product: Installation) -> tuple[list[bytes], bytes]:
+    est_bench.device(product)
+    product.run("enroll", "endpoint", "set", "est/default", "--option", "authentication=password")
+    (product.work / "secret").write_text(_SECRET)
+    product.run("enroll", "credential", "create", "est/default", "--name", "device", "--secret-file", "secret")
+    login = base64.b64encode(f"device:{_SECRET}".encode()).decode()
+    names = [x509.DNSName(name) for name in _names(OCTETS * 3 // 4)]
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    request = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256()).public_bytes(Encoding.DER)
+    body = base64.b64encode(request)
+    path = "/.well-known/est/simpleenroll"
+    made = load.http_request("POST", path, "localhost", body, f"application/pkcs10\r\nAuthorization: Basic {login}")
+    return [made], body
+
+
+def _read_est(message: bytes) -> object:
+    return parse_request(encoding.decode(message), prove_possession=False)
+
+
+def _names(octets: int = OCTETS) -> list[str]:
     """As many names as fill a message."""
-    return [f"interface-{number:03}.device.bench.test" for number in range((OCTETS - 450) // 33)]
+    return [f"interface-{number:03}.device.bench.test" for number in range((octets - 450) // 33)]
 
 
 #: Every protocol adds its line.
-CASES = (Case("cmp", _cmp, _read_cmp),)
+CASES = (Case("cmp", _cmp, _read_cmp), Case("est", _est, _read_est, "enroll"))
