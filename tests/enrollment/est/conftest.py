@@ -20,6 +20,7 @@ from intaglio.enrollment.context import Enrollment
 from intaglio.enrollment.credential_administration import NewCredential, create_credential
 from intaglio.enrollment.est.routes import routes
 from intaglio.enrollment.values import Endpoint
+from intaglio.x509.certificates import pem
 
 USER, PASSWORD = "router-7", "correct-horse-battery"
 
@@ -61,6 +62,10 @@ class Est:
             if body is None:
                 return await client.get(path)
             return await client.post(path, content=base64.b64encode(body), auth=login)
+
+    async def issuer(self) -> str:
+        """The certificate of the CA, as an operator lists it."""
+        return pem((await self.enrollment.authority.current()).ca("demo~issuing").certificate.der)
 
     async def enrolled(self, csr: bytes, operation: str = "simpleenroll", **more: Any) -> x509.Certificate:
         """The certificate that an operation gives."""

@@ -6,12 +6,12 @@ import base64
 import binascii
 import hashlib
 import hmac
+from datetime import timedelta
 
 from starlette.responses import Response
 
 from intaglio.authority.certificates import StoredCertificate
 from intaglio.authority.directory import CaView
-from intaglio.authority.upkeep import IDEMPOTENCY_RETENTION
 from intaglio.core import clock
 from intaglio.core.errors import Forbidden, NotFound, Refused, StateConflict
 from intaglio.enrollment import approvals, credentials, pipeline
@@ -24,8 +24,8 @@ from intaglio.x509.certificates import CertificateInfo, read_certificate
 from intaglio.x509.cms.signing import certificates_only
 from intaglio.x509.requests import CertificateRequest, parse_request
 
-#: How long a request may be repeated for nothing: less than answers are kept.
-_REPEATED_WITHIN = IDEMPOTENCY_RETENTION / 2
+#: How long a request may be repeated for nothing: less than answers are kept (``authority.upkeep``).
+REPEATED_WITHIN = timedelta(hours=12)
 NO_CONTENT = 204
 WAITING = 202
 
@@ -125,7 +125,7 @@ async def use_up(enrollment: Enrollment, endpoint: Endpoint, known: Known, reque
     """Count the use of a password that may be used so many times; a request that is repeated counts once, for as long
     as it gets the same certificate."""
     if known.credential is not None and known.credential.uses_left is not None:
-        within = approvals.WAITS * 2 if endpoint.approval == "manual" else _REPEATED_WITHIN
+        within = approvals.WAITS * 2 if endpoint.approval == "manual" else REPEATED_WITHIN
         async with enrollment.database.transaction() as tx:
             transaction = hashlib.sha256(request).hexdigest()
             await credentials.spend_for(tx, known.credential, transaction, again_within=within)
