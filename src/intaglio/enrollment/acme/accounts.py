@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import insert, select, update
 
-from intaglio.audit.record import record
+from intaglio.audit import record
+from intaglio.audit.models import AUDIT
 from intaglio.core.errors import InvalidInput, Unauthenticated
 from intaglio.core.identifiers import new_id
 from intaglio.db.engine import Row, Transaction
@@ -167,9 +168,15 @@ def require_current_terms(call: Call) -> None:
 
 def audit(tx: Transaction, endpoint: Endpoint, who: Applicant, action: str, row_id: UUID, **facts: Any) -> None:
     """Record a change of an account, an order or an authorization."""
-    name = f"{endpoint.address}/{row_id}"
-    kind = action.partition(".")[0]
-    record(tx, who.principal, action, kind, name, organization=endpoint.organization, **facts)
+    tx.append(AUDIT, audit_row(tx.now, endpoint, who, action, row_id, **facts))
+
+
+def audit_row(
+    at: datetime, endpoint: Endpoint, who: Applicant, action: str, row_id: UUID, **facts: Any
+) -> dict[str, Any]:
+    """The values of such a record."""
+    kind, name = action.partition(".")[0], f"{endpoint.address}/{row_id}"
+    return record.row(at, who.principal, action, kind, name, organization=endpoint.organization, **facts)
 
 
 async def _insert(

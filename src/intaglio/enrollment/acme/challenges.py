@@ -17,14 +17,14 @@ from intaglio.core.errors import IntaglioError, TimedOut, Unavailable
 from intaglio.core.logging import get_logger
 from intaglio.db.engine import Transaction
 from intaglio.enrollment.acme import models
-from intaglio.enrollment.acme.accounts import audit
+from intaglio.enrollment.acme.accounts import audit, audit_row
 from intaglio.enrollment.acme.authorizations import RETRY_AFTER, Authorization, load, look_up
 from intaglio.enrollment.acme.call import Account, Answer, Call, Links
 from intaglio.enrollment.acme.context import Acme, options_of
 from intaglio.enrollment.acme.errors import Malformed, ResourceUnknown, problem
 from intaglio.enrollment.acme.leases import held_until
 from intaglio.enrollment.acme.options import later
-from intaglio.enrollment.acme.statements import TAKE_UP
+from intaglio.enrollment.acme.statements import PROVE, TAKE_UP, audit_parameters
 from intaglio.enrollment.acme.validation import Target, ValidationFailed
 from intaglio.enrollment.limits import count_one
 from intaglio.enrollment.values import Applicant, Endpoint
@@ -33,6 +33,7 @@ log = get_logger(__name__)
 
 _Z: Final = models.authorization
 _HOUR: Final = timedelta(hours=1)
+_VALIDATE: Final = "acme-authorization.validate"
 _ANY_NUMBER: Final = 2**31 - 1
 
 
@@ -81,7 +82,7 @@ def _start(acme: Acme, endpoint: Endpoint, links: Links, account: Account, taken
     async def work() -> None:
         await _validate(acme, endpoint, links, account, taken)
 
-    acme.running.start(_Z, taken.id, work)
+    acme.running.start(_Z, taken.id, account.id, work)
 
 
 async def _validate(acme: Acme, endpoint: Endpoint, links: Links, account: Account, taken: Authorization) -> None:
@@ -113,31 +114,27 @@ async def _validate(acme: Acme, endpoint: Endpoint, links: Links, account: Accou
 async def _decide(
     acme: Acme, endpoint: Endpoint, account: Account, taken: Authorization, failure: IntaglioError | None
 ) -> None:
-    options = options_of(endpoint)
     applicant = Applicant(f"acme:{account.id}", "account", "")
     facts: dict[str, Any] = {"identifier": taken.covers.text, "method": taken.method}
+    if failure is None:
+        now = clock.now().replace(microsecond=0)
+        expires_at = later(now, options_of(endpoint).authorization_lifetime)
+        record = audit_parameters(audit_row(now, endpoint, applicant, _VALIDATE, taken.id, **facts))
+        await acme.statements.one(PROVE, now, expires_at, taken.id, acme.holder, *record)
+        return  # or it was deactivated meanwhile, or is in the hands of another process
+    facts |= {"reason": failure.detail, "outcome": "failed"}
     async with acme.enrollment.database.transaction() as tx:
-        values: dict[str, Any] = {"holder": None, "held_until": None}
-        if failure is None:
-            expires_at = later(tx.now, options.authorization_lifetime)
-            values |= {"status": "valid", "validated_at": tx.now, "expires_at": expires_at}
-        else:
-            values |= {"status": "invalid", "error": _problem(failure, taken)}
         done = await tx.scalar(
             update(_Z)
             .where(_Z.c.id == taken.id, _Z.c.status == "pending", _Z.c.holder == acme.holder)
-            .values(**values)
+            .values(status="invalid", error=_problem(failure, taken), holder=None, held_until=None)
             .returning(_Z.c.id)
         )
-        if done is None:  # deactivated meanwhile, or in the hands of another process
+        if done is None:
             return
-        if failure is None:
-            audit(tx, endpoint, applicant, "acme-authorization.validate", taken.id, **facts)
-            return
-        if options.rates.failures_per_name is not None:
+        if options_of(endpoint).rates.failures_per_name is not None:
             await count_one(tx, _failures(endpoint, account.id, taken), _HOUR)
-        facts |= {"reason": failure.detail, "outcome": "failed"}
-        audit(tx, endpoint, applicant, "acme-authorization.validate", taken.id, **facts)
+        audit(tx, endpoint, applicant, _VALIDATE, taken.id, **facts)
 
 
 def _problem(failure: IntaglioError, taken: Authorization) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final, LiteralString
 
 from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
 
 from intaglio.core.errors import TimedOut
 from intaglio.db.engine import Database, OwnConnection, translated_errors
@@ -38,6 +39,21 @@ WHERE id = %b AND status = 'pending' AND method IS NULL AND expires_at > %b AND 
 )
 RETURNING *
 """
+#: Write down that control was proven (now, until when; authorization, holder), with its audit record (its values in the
+#: order of the columns). The journal is locked for one statement only; see ``db.journal``.
+PROVE: Final = """
+WITH proven AS (
+    UPDATE acme_authorization
+    SET status = 'valid', validated_at = %b, expires_at = %b, holder = NULL, held_until = NULL
+    WHERE id = %b AND status = 'pending' AND holder = %b RETURNING id
+), head AS (
+    UPDATE journal_head SET audit_seq = audit_seq + 1 WHERE id = 1 AND EXISTS (SELECT FROM proven) RETURNING audit_seq
+)
+INSERT INTO audit_record (seq, at, actor_kind, actor, action, object_kind, object, outcome, organization, detail,
+    correlation_id, source)
+SELECT audit_seq, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b FROM head
+RETURNING seq
+"""
 #: Take an order that is ready (request, source, holder, until when; order, now, now).
 TAKE_ORDER: Final = """
 UPDATE acme_order SET state = 'processing', request = %b, source = %b, holder = %b, held_until = %b
@@ -57,6 +73,14 @@ RETURNING *
 _CONNECTIONS: Final = 3
 
 Row = Mapping[str, Any]
+
+
+def audit_parameters(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The values of an audit record (``audit.record.row``) in the order in which statements want them."""
+    return (
+        row["at"], row["actor_kind"], row["actor"], row["action"], row["object_kind"], row["object"], row["outcome"],
+        row["organization"], Jsonb(row["detail"]), row["correlation_id"], row["source"],
+    )  # fmt: skip
 
 
 class Statements:
