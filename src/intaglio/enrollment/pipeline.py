@@ -166,7 +166,7 @@ def refused(
 
 def served(protocol: Protocol, endpoint: Endpoint | None, operation: str, outcome: str, seconds: float) -> None:
     """Count an answered request; ``outcome`` is granted, waiting, answered, refused or failed."""
-    metrics.note(protocol, "" if endpoint is None else endpoint.name, operation, outcome, seconds)
+    metrics.note(protocol, endpoint, operation, outcome, seconds)
 
 
 async def _continue(enrollment: Enrollment, endpoint: Endpoint, request: approvals.WaitingRequest) -> Granted | Waiting:
