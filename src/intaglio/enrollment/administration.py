@@ -128,15 +128,16 @@ async def create_endpoint(enrollment: Enrollment, principal: Principal, wish: Ne
     Needs ``enrollment.manage``, and the organization of the CA. Raises InvalidInput (``endpoint-name``,
     ``endpoint-options-invalid``, ``network-invalid``), NotFound (``ca-unknown``, ``profile-unknown``,
     ``tenant-unknown``), Refused (``ca-not-for-enrolment``, ``channel-not-allowed``, ``profile-not-for-enrolment``),
-    StateConflict (``endpoint-exists``).
+    StateConflict (``endpoint-exists``), and what the options of the protocol raise that do not fit the CA.
     """
     principal.require(Permission.ENROLLMENT_MANAGE)
-    options = read_options(wish.protocol, wish.options).model_dump(mode="json")
+    options = read_options(wish.protocol, wish.options)
     networks = tuple(networks_of(wish.networks))
     snapshot = await enrollment.authority.current()
     async with enrollment.database.transaction() as tx:
         ca = await require_ca(tx, snapshot, principal, wish.ca, Permission.ENROLLMENT_MANAGE)
         profile = require_offered(ca, wish.profile, wish.protocol)
+        options.require_fit(ca)
         tenant_id = await _tenant(tx, principal, wish.tenant)
         name = _checked_name(wish.protocol, wish.name or f"{ca.name}-{profile.id}")
         await _require_free(tx, wish.protocol, name, tenant_id, ca, profile.id, wish.tenant)
@@ -151,7 +152,7 @@ async def create_endpoint(enrollment: Enrollment, principal: Principal, wish: Ne
             "approval": wish.approval,
             "networks": list(networks),
             "hourly_limit": wish.hourly_limit,
-            "options": options,
+            "options": options.model_dump(mode="json"),
             "version": 1,
             "created_by": principal.name,
             "created_at": tx.now,
@@ -211,8 +212,10 @@ async def change_endpoint(
 ) -> Endpoint:
     """Change an endpoint; counts on every process at once. Needs ``enrollment.manage``.
 
-    Raises NotFound, StateConflict (``version-moved``), InvalidInput.
+    Raises NotFound, StateConflict (``version-moved``), InvalidInput, and what the options of the protocol raise that do
+    not fit the CA.
     """
+    snapshot = await enrollment.authority.current()
     async with enrollment.database.transaction() as tx:
         found = await require_endpoint(tx, principal, protocol, name, Permission.ENROLLMENT_MANAGE, lock=True)
         if version is not None and version != found.version:
@@ -223,6 +226,8 @@ async def change_endpoint(
             )
         before, after = facts_of(found), _changed(found, changes)
         changed = {key: [before[key], after[key]] for key in after if before[key] != after[key]}
+        if "options" in changed:
+            read_options(protocol, after["options"]).require_fit(snapshot.ca(found.ca))
         if changed:
             table = models.endpoint
             values = {key: after[key] for key in ("enabled", "approval", "networks", "hourly_limit", "options")}
@@ -301,6 +306,8 @@ def require_offered(ca: CaView, profile_id: str, protocol: Protocol) -> Certific
             remedy=f"Profiles of this CA for {protocol}: {', '.join(fitting) or 'none'}.",
             target="profile",
         )
+    if profile.id in PROTOCOLS[protocol].reserved:
+        raise _no_protocol_profile(profile, f"is called like something else in the URLs of {protocol}")
     if profile.kind != "end-entity":
         raise _no_protocol_profile(profile, f"makes certificates of the kind {profile.kind}")
     wanted = [*profile.required_variables, *(each.name for each in profile.requested_properties if each.required)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
@@ -16,6 +16,9 @@ from intaglio.core.errors import Forbidden
 from intaglio.core.principal import Principal
 from intaglio.profiles.engine import RequestedValidity
 from intaglio.x509.requests import CertificateRequest, RequestedExtension
+
+if TYPE_CHECKING:
+    from intaglio.authority.directory import CaView
 
 
 class Protocol(StrEnum):
@@ -43,6 +46,9 @@ class EndpointOptions(BaseModel):
     """Base of the options that an endpoint of one protocol has."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def require_fit(self, ca: CaView) -> None:
+        """Raise NotFound, StateConflict or Refused when an endpoint of this CA cannot be so."""
 
 
 @dataclass(frozen=True)

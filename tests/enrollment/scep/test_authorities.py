@@ -18,6 +18,7 @@ from intaglio.asn1.algorithms import KeyAlgorithm
 from intaglio.authority.cas.renewal import rekey_ca
 from intaglio.authority.models import certificate as certificates
 from intaglio.core import clock
+from intaglio.core.errors import NotFound, StateConflict
 from intaglio.core.troubles import Troubles
 from intaglio.enrollment.scep import models, registration, upkeep
 from intaglio.enrollment.scep.options import RaOptions
@@ -111,10 +112,19 @@ async def test_two_keys_sign_and_decrypt_apart(desk: Desk) -> None:
 async def test_its_certificates_may_come_from_a_profile_of_the_ca(desk: Desk) -> None:
     await desk.change(options={"ra": {"profile": "scep-digital-signature-key-encipherment"}})
     assert (await desk.device().enrol(CHALLENGE)).status == "0"
-    await desk.change(options={"ra": {"profile": "scep-non-repudiation"}})
-    answer = await desk.device().get("GetCACert")
-    assert answer.status_code == 503
-    assert "keyEncipherment" in answer.text
+
+
+async def test_a_profile_that_is_not_for_registration_authorities_is_refused_when_it_is_chosen(
+    desk: Desk, new_desk: Call
+) -> None:
+    unfit = {"ra": {"profile": "scep-non-repudiation"}}
+    with pytest.raises(StateConflict, match="lack the key usage keyEncipherment"):
+        await desk.change(options=unfit)
+    with pytest.raises(StateConflict, match="lack the key usage keyEncipherment"):
+        await new_desk(profile="scep-digital-signature", options=unfit)
+    with pytest.raises(NotFound, match="nope"):
+        await desk.change(options={"ra": {"profile": "nope"}})
+    assert (await desk.device().enrol(CHALLENGE)).status == "0"
 
 
 async def test_a_revoked_one_is_replaced(desk: Desk) -> None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
 from intaglio.asn1.algorithms import KeyAlgorithm
+from intaglio.core.errors import StateConflict
 from intaglio.enrollment.values import EndpointOptions
+from intaglio.profiles.model import CertificateProfile
 from intaglio.x509.cms.identifiers import AES_CBC, SHA_2, CipherName, DigestName
+
+if TYPE_CHECKING:
+    from intaglio.authority.directory import CaView
 
 RaKeyAlgorithm = Literal[KeyAlgorithm.RSA_2048, KeyAlgorithm.RSA_3072, KeyAlgorithm.RSA_4096]
 Legacy = Literal["3des", "des", "sha1"]
 _LONGEST_GRACE: Final = 3650
+_USAGES: Final = ("digitalSignature", "keyEncipherment")
 _LEGACY_CIPHERS: Final[Mapping[str, CipherName]] = {"3des": "3des-cbc", "des": "des-cbc"}
 
 
@@ -45,6 +51,25 @@ class RaOptions(EndpointOptions):
         le=3650,
         description="Validity of its certificates; renewed after two thirds. The old key decrypts until its end.",
     )
+
+    def fitting_profile(self, ca: CaView, usages: Sequence[str] = _USAGES) -> CertificateProfile | None:
+        """The profile of its certificates at a CA; None: the platform's own.
+
+        Raises NotFound, StateConflict (``scep-ra-profile-unfit``: it lacks some of the key usages).
+        """
+        if self.profile is None:
+            return None
+        found = ca.profile(self.profile)
+        missing = [usage for usage in usages if usage not in found.key_usage]
+        if missing:
+            raise StateConflict(
+                f'Certificates of profile "{found.id}" lack the key usage {" and ".join(missing)}, which a '
+                "registration authority needs.",
+                code="scep-ra-profile-unfit",
+                remedy="Use a profile with digitalSignature and keyEncipherment, or leave it to the platform.",
+                target="options/ra/profile",
+            )
+        return found
 
 
 class ScepOptions(EndpointOptions):
@@ -104,6 +129,9 @@ class ScepOptions(EndpointOptions):
         if len(set(self.legacy)) != len(self.legacy):
             raise ValueError("an old algorithm is listed twice")
         return self
+
+    def require_fit(self, ca: CaView) -> None:
+        self.ra.fitting_profile(ca)
 
     @property
     def ciphers(self) -> frozenset[CipherName]:

@@ -243,19 +243,8 @@ async def _certify(
 
 
 def _profile(ca: CaView, options: RaOptions, usages: tuple[str, ...]) -> tuple[CertificateProfile, Any]:
-    if options.profile is None:
-        return internal_profiles.registration_authority(usages), "platform"
-    profile = ca.profile(options.profile)
-    missing = [usage for usage in usages if usage not in profile.key_usage]
-    if missing:
-        raise StateConflict(
-            f'Certificates of profile "{profile.id}" lack the key usage {" and ".join(missing)}, which a registration '
-            "authority needs.",
-            code="scep-ra-profile-unfit",
-            remedy="Use a profile with digitalSignature and keyEncipherment, or leave it to the platform.",
-            target="options/ra/profile",
-        )
-    return profile, "scep"
+    chosen = options.fitting_profile(ca, usages)
+    return (internal_profiles.registration_authority(usages), "platform") if chosen is None else (chosen, "scep")
 
 
 def _subject(ca: CaView) -> Name:
