@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,17 +10,20 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
+from tests.support.cmp_client import CmpClient
 from tests.support.foreign import ForeignCa, key_pem
-from tests.support.pki import NewName, Pki, admin, ok
-from tests.support.product import eventually
+from tests.support.pki import PLAIN, NewName, Pki, admin, ok
+from tests.support.product import NewProduct, eventually
 from tests.support.shown_commands import type_shown
 
+from intaglio.asn1.cmp import Body
 from intaglio.core import clock
 
 PROFILE = "cmp-digital-signature"
@@ -518,3 +522,27 @@ def decide_when_there(http: Any, desk: Desk, decision: str, body: dict[str, str]
     eventually(there, what="the request is listed")
     ok(http.post(f"/enrollment/requests/{found[0]['id']}/{decision}", json=body))
     return found[0]
+
+
+def test_a_transaction_survives_the_restart_of_the_server(new_product: NewProduct) -> None:
+    product = new_product()
+    product.run("init")
+    product.start()
+    pki = Pki.create(product, "again", profiles=[PROFILE])
+    with admin(product) as http:
+        ok(http.post("/enrollment/endpoints", json={
+            "protocol": "cmp", "ca": pki.issuing, "profile": PROFILE, "name": "default",
+        }))  # fmt: skip
+        wish = {"kind": "mac", "name": "device", "secret": "a shared secret of enough length"}
+        ok(http.post("/enrollment/endpoints/cmp/default/credentials", json=wish))
+
+    async def send(message: bytes) -> bytes:
+        url, headers = product.url("public", "/.well-known/cmp"), {"content-type": "application/pkixcmp"}
+        async with httpx.AsyncClient(timeout=_PATIENCE, trust_env=False, verify=PLAIN) as http:
+            return (await http.post(url, content=message, headers=headers)).content
+
+    client = CmpClient(send, secret=("device", b"a shared secret of enough length"))
+    answer = asyncio.run(client.request())
+    product.stop()
+    product.start()
+    assert asyncio.run(client.confirm(answer)).body is Body.PKICONF

@@ -220,6 +220,15 @@ async def test_the_old_certificate_is_revoked_only_once_the_update_is_confirmed(
     assert (before.status, after.status) == ("valid", "revoked")
 
 
+async def test_an_update_that_revokes_has_to_be_confirmed_whatever_the_client_wants(new_desk: NewDesk) -> None:
+    desk = await new_desk(options={"revoke_renewed": True})
+    key = ec.generate_private_key(ec.SECP256R1())
+    holder = desk.client(certificate=await desk.client().enrol(key=key), key=key, implicit=True)
+    answer = await holder.request(Body.KUR)
+    assert answer.message.header.info("1.3.6.1.5.5.7.4.13") is None
+    assert (await holder.confirm(answer)).body is Body.PKICONF
+
+
 async def test_an_update_of_somebody_elses_certificate_is_refused(new_desk: NewDesk) -> None:
     desk = await new_desk()
     victim = await desk.client().enrol(subject="CN=victim")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from datetime import timedelta
+from random import Random
 from typing import Any
 
 import pytest
@@ -114,6 +115,21 @@ async def test_an_answer_is_no_question(new_desk: NewDesk) -> None:
     desk = await new_desk()
     answer = await desk.client().ask(Body.PKICONF, der.null())
     assert answer.failures == {"badRequest"}
+
+
+async def test_nothing_that_is_sent_is_too_much(new_desk: NewDesk) -> None:
+    desk = await new_desk()
+    random, content = Random(20261121), certificate_request(dns=["device.example"])[0]
+    key = ec.generate_private_key(ec.SECP256R1())
+    holder = desk.client(certificate=await desk.client().enrol(key=key), key=key)
+    for number in range(150):
+        whole = bytearray((holder if number % 2 else desk.client()).message(Body.IR, content))
+        for _ in range(random.randint(1, 3)):
+            whole[random.randrange(len(whole))] = random.randrange(256)
+        cut = random.choice((len(whole), random.randrange(len(whole))))
+        reply = await respond(desk.cmp, desk.endpoint, bytes(whole[:cut]), f"192.0.2.{number}")
+        answer = cmp.read_message(reply.body)
+        assert answer.protection is not None
 
 
 # ---- protection ------------------------------------------------------------------------------------------------------

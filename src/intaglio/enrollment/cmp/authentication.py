@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from intaglio.asn1 import algorithms
 from intaglio.asn1.cmp import Body, Failure, PkiMessage
+from intaglio.authority.certificates import StoredCertificate
 from intaglio.authority.directory import CaView
 from intaglio.core.effort import costly
 from intaglio.core.errors import IntaglioError, InvalidInput, Unauthenticated
@@ -31,6 +32,7 @@ from intaglio.enrollment.values import Applicant, Endpoint
 from intaglio.x509.certificates import CertificateInfo, read_certificate
 
 _NOBODYS_SECRET = bytes(32)
+_LONGEST_NAME = 400  # characters of a subject that are recorded
 #: Messages that end a transaction which took a use of its secret when it began.
 _FINISHING = frozenset({Body.CERTCONF, Body.POLLREQ})
 
@@ -147,7 +149,8 @@ async def _by_certificate(
     else:
         _check_foreign(endpoint, message.certificates, certificate, now)
     fingerprint = certificate.fingerprint.hex()
-    applicant = Applicant(certificate.subject.rfc4514 or fingerprint, "certificate", source)
+    name = certificate.subject.rfc4514[:_LONGEST_NAME] or fingerprint
+    applicant = Applicant(name, "certificate", source)
     identity = hashlib.sha256(b"certificate" + certificate.fingerprint).digest()
     return Sender(
         applicant,
@@ -155,6 +158,7 @@ async def _by_certificate(
         certificate=certificate,
         stored=stored,
         registration_authority=fingerprint in options.registration_authorities,
+        may_enrol=stored is None or _is_for_enrolling(endpoint, message.certificates, certificate, stored, now),
     )
 
 
@@ -192,6 +196,24 @@ def _check_usage(options: CmpOptions, certificate: CertificateInfo) -> None:
             Failure.SIGNER_NOT_TRUSTED,
             "The certificate that protects the message is not for signatures (digitalSignature).",
         )
+
+
+def _is_for_enrolling(
+    endpoint: Endpoint,
+    others: Sequence[bytes],
+    certificate: CertificateInfo,
+    stored: StoredCertificate,
+    now: datetime,
+) -> bool:
+    """Whether a certificate of our CA says who may enrol here: one of the profile of the endpoint, or any if the CA is
+    among those that the endpoint trusts. What it certified for another purpose, a web server say, does not."""
+    if stored.profile == endpoint.profile:
+        return True
+    try:
+        _check_foreign(endpoint, others, certificate, now)
+    except CmpRefusal:
+        return False
+    return True
 
 
 def _check_foreign(

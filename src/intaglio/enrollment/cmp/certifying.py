@@ -41,10 +41,14 @@ async def certify(exchange: Exchange) -> Answer:
         wish = await read_wish(exchange, request)
     except IntaglioError as error:
         return refused(exchange.message.body, request_id, error)
-    previous = None if wish.previous is None else wish.previous.serial
-    encrypted = wish.proof is Proof.BY_DECRYPTION
+    implicit = _may_be_implicit(exchange, wish)
     transaction = await transactions.begin(
-        exchange, request_id, _first_state(exchange, encrypted), previous_serial=previous, encrypted=encrypted
+        exchange,
+        request_id,
+        _first_state(exchange, implicit),
+        previous_serial=None if wish.previous is None else wish.previous.serial,
+        implicit=implicit,
+        encrypted=wish.proof is Proof.BY_DECRYPTION,
     )
     try:
         return await _issue(exchange, transaction, wish)
@@ -141,10 +145,17 @@ def _application(exchange: Exchange, transaction: Transaction, wish: Wish, spki:
     )
 
 
-def _first_state(exchange: Exchange, encrypted: bool) -> State:
+def _may_be_implicit(exchange: Exchange, wish: Wish) -> bool:
+    """Whether a certificate needs no confirmation: neither as the proof that it could be decrypted, nor before the one
+    that it replaces is revoked."""
+    replaces = wish.previous is not None and exchange.options.revoke_renewed
+    return exchange.wants_implicit_confirm and wish.proof is Proof.SHOWN and not replaces
+
+
+def _first_state(exchange: Exchange, implicit: bool) -> State:
     if exchange.endpoint.approval == "manual":
         return "waiting"
-    return "closed" if exchange.wants_implicit_confirm and not encrypted else "unconfirmed"
+    return "closed" if implicit else "unconfirmed"
 
 
 def _is_modified(wish: Wish, certificate: bytes) -> bool:

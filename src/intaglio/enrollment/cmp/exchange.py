@@ -30,8 +30,9 @@ class Sender:
     """Who protected a message, and how.
 
     With a MAC: ``secret`` and ``mac``. With a signature: ``certificate``, and what our CA has recorded of it
-    (``stored``) when it is one of its own. ``registration_authority``: he may act for others. ``identity`` is the same
-    for all messages that the same party protects.
+    (``stored``) when it is one of its own. ``registration_authority``: he may act for others. ``may_enrol``: his
+    certificate is one by which certificates are given here. ``identity`` is the same for all messages that the same
+    party protects.
     """
 
     applicant: Applicant
@@ -41,6 +42,7 @@ class Sender:
     certificate: CertificateInfo | None = None
     stored: StoredCertificate | None = None
     registration_authority: bool = False
+    may_enrol: bool = True
 
     @property
     def is_known(self) -> bool:

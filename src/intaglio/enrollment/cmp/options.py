@@ -50,8 +50,8 @@ class CmpOptions(EndpointOptions):
     trusted: tuple[str, ...] = Field(
         (),
         max_length=20,
-        description="Certificates (PEM) of further CAs, such as those of device vendors, whose holders may ask; those "
-        "of the CA itself always count",
+        description="Certificates (PEM) of CAs, such as those of device vendors, whose holders may ask. Those of the "
+        "endpoint's own CA and profile always count; its other profiles if it is listed",
     )
     registration_authorities: tuple[str, ...] = Field(
         (), max_length=64, description="SHA-256 fingerprints of certificates whose holders act for others"

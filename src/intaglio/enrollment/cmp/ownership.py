@@ -15,8 +15,9 @@ from intaglio.x509.names import Name
 async def owned_certificate(exchange: Exchange, issuer: bytes | None, serial: int) -> StoredCertificate:
     """The certificate of the endpoint's CA with a serial number, if the sender may have something done to it.
 
-    That is whoever protects the message with it; a registration authority; who asked for it here under the same shared
-    secret. Raises CmpRefusal: badCertId (another issuer, or never issued), notAuthorized.
+    That is whoever protects the message with it; who asked for it here under the same shared secret; a registration
+    authority, for certificates of the profile of its endpoint that no other tenant asked for.
+    Raises CmpRefusal: badCertId (another issuer, or never issued), notAuthorized.
     """
     if issuer is not None and Name.from_der(issuer).key != exchange.ca.certificate.subject.key:
         raise CmpRefusal(Failure.BAD_CERT_ID, "The certificate is not one of this CA.")
@@ -28,7 +29,7 @@ async def owned_certificate(exchange: Exchange, issuer: bytes | None, serial: in
             found = await certificates.get(view, exchange.ca, octets)
     except NotFound:
         raise CmpRefusal(Failure.BAD_CERT_ID, "This CA has issued no certificate with that serial number.") from None
-    if not _may_touch(exchange, found):
+    if not (await _may_act_on(exchange, found) if exchange.acts_for_others else _is_his(exchange, found)):
         raise CmpRefusal(
             Failure.NOT_AUTHORIZED,
             "The certificate belongs to somebody else.",
@@ -37,10 +38,17 @@ async def owned_certificate(exchange: Exchange, issuer: bytes | None, serial: in
     return found
 
 
-def _may_touch(exchange: Exchange, found: StoredCertificate) -> bool:
+async def _may_act_on(exchange: Exchange, found: StoredCertificate) -> bool:
+    """Whether a registration authority of the endpoint may have something done to a certificate."""
+    endpoint, address = exchange.endpoint, found.properties.get("endpoint")
+    if found.profile != endpoint.profile:
+        return False
+    known = await exchange.cmp.enrollment.endpoints.all()
+    return all(each.tenant == endpoint.tenant for each in known if each.address == address)
+
+
+def _is_his(exchange: Exchange, found: StoredCertificate) -> bool:
     sender = exchange.sender
-    if exchange.acts_for_others:
-        return True
     if sender.stored is not None:
         return sender.stored.id == found.id
     asked_here = found.channel == Protocol.CMP.value and found.properties.get("endpoint") == exchange.endpoint.address

@@ -15,6 +15,9 @@ from intaglio.enrollment.cmp.headers import directory_name
 from intaglio.enrollment.cmp.strength import verify_signature
 
 
+EMPTY_NAME = b"\x30\x00"
+
+
 class Proof(StrEnum):
     """SHOWN: it is proven; BY_DECRYPTION: the certificate is sent encrypted, and whoever confirms it has the key."""
 
@@ -51,6 +54,9 @@ def _check_signature(
     if proof.signed is not None:
         signed = proof.signed
         sender, spki = read_signed_input(signed)
+        if request.template.subject not in (None, EMPTY_NAME):
+            # Such a proof says nothing of the name, so it could be taken from somebody else's message.
+            raise _no_proof("The signed proof of possession leaves out the subject.", "Sign the CertRequest.")
         if spki != request.template.public_key or not _is_sender(exchange, sender):
             raise _no_proof("The signed proof of possession is about another key or sender.", "Sign the CertRequest.")
     if not verify_signature(exchange.options, key, proof.algorithm, proof.signature, signed):

@@ -69,6 +69,7 @@ async def begin(
     state: State,
     *,
     previous_serial: bytes | None = None,
+    implicit: bool = False,
     encrypted: bool = False,
     spends: bool = True,
 ) -> Transaction:
@@ -89,7 +90,7 @@ async def begin(
         "body": int(exchange.message.body),
         "request_id": request_id,
         "nonce": exchange.nonce,
-        "implicit": exchange.wants_implicit_confirm and not encrypted,
+        "implicit": implicit,
         "encrypted": encrypted,
         "serial": None,
         "previous_serial": previous_serial,

@@ -172,6 +172,12 @@ def _named(exchange: Exchange, wish: Wish) -> Wish:
             wish = replace(wish, fixed=Names(Name.parse(bound.subject), wish.asked.san))
         bound.require((wish.fixed or wish.asked).subject, wish.asked.san)
         return wish
+    if not sender.may_enrol:
+        raise CmpRefusal(
+            Failure.NOT_AUTHORIZED,
+            "The certificate that protects the message is of another profile than this endpoint offers.",
+            remedy="Use one of the profile of the endpoint; or have the CA listed among those that it trusts.",
+        )
     if sender.certificate is not None and exchange.options.names == "certificate":
         return replace(wish, fixed=Names(sender.certificate.subject, sender.certificate.san))
     return wish
