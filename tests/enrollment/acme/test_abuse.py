@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 from tests.enrollment.acme.conftest import House, Validations, problem, serving
+from tests.enrollment.acme.test_certificates import der, identifier
 from tests.support.acme_client import certificate_request
 from tests.support.authority import OPERATOR
 from tests.support.eventually import eventually
@@ -17,7 +18,7 @@ from intaglio.core import clock
 from intaglio.db.engine import Database
 from intaglio.db.listing import ListQuery
 from intaglio.enrollment import request_administration
-from intaglio.enrollment.acme import administration, upkeep
+from intaglio.enrollment.acme import administration, leases, models, upkeep
 from intaglio.enrollment.acme.validation import ValidationFailed
 
 CAA = ValidationFailed("caa", "Another CA is named.")
@@ -93,3 +94,49 @@ async def test_an_account_that_was_ended_gets_nothing_that_it_waited_for(house: 
 async def approve(house: House) -> None:
     (waiting,) = (await request_administration.list_requests(house.enrollment, OPERATOR, ListQuery())).items
     await request_administration.approve_request(house.enrollment, OPERATOR, waiting.request.id)
+
+
+async def test_slow_hosts_of_one_account_keep_no_other_account_waiting(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.endpoint()
+    monkeypatch.setitem(leases._SHARE, models.authorization, 2)
+    house.acme.running._room[models.authorization] = asyncio.Semaphore(3)
+    greedy, modest = await house.client(), await house.client()
+    names = [f"tarpit-{number}.example.com" for number in range(5)]
+    house.validations.endless.update(names)
+    order = (await greedy.order(*names)).json()
+    await greedy.answer_challenges(order)
+    await house.ready_order(modest, *WWW)
+    assert {each.value for each in house.validations.seen} == {*names[:2], *WWW}
+    house.validations.endless.clear()
+    await eventually(lambda: len(house.validations.seen) == 6)
+
+
+async def test_orders_that_replace_a_certificate_are_no_way_around_the_rates(house: House) -> None:
+    await house.endpoint(options={"rates": {"certificates_per_domain": 1}})
+    client = await house.client()
+    _, chain = await house.certificate(client, *WWW)
+    replaces = identifier(der(chain))
+    names = [f"host.site-{number}.example" for number in range(2)]
+    assert (await client.order(names[0])).status_code == 201
+    problem(await client.order(*WWW, names[0], replaces=replaces), "rateLimited", 429)
+    for _ in range(10):  # beginning anew, over and over
+        answer = await client.order(*WWW, replaces=replaces)
+        assert answer.status_code == 201, answer.text
+        await client.post(answer.json()["authorizations"][0], {"status": "deactivated"})
+    problem(await client.order(*WWW, replaces=replaces), "rateLimited", 429)
+
+
+async def test_a_common_name_that_only_looks_like_what_was_ordered_is_refused(house: House) -> None:
+    await house.endpoint()
+    client = await house.client()
+    order = await house.ready_order(client, "kiosk.example")
+    kelvin = certificate_request(["kiosk.example"], common_name="\u212aiosk.example")
+    problem(await client.finalize(order, kelvin), "badCSR", 400)
+
+
+@pytest.mark.parametrize("name", ["127.0.0.0x1", "0x7f000001", "192.0.2.0x", "1.2.3.4"])
+async def test_an_address_in_another_spelling_is_no_name(house: House, name: str) -> None:
+    await house.endpoint(options={"ip_addresses": False})
+    problem(await (await house.client()).order(name), "malformed", 400)

@@ -79,7 +79,7 @@ def resume(
         return await _resume(acme, endpoint, account, order, links)
 
     def start() -> None:
-        acme.running.start(_O, order.id, work)
+        acme.running.start(_O, order.id, account.id, work)
 
     tx.after_commit(start)
 
@@ -133,7 +133,7 @@ def _start(
     async def work() -> _Outcome:
         return await _issue(acme, endpoint, account, order, asked=asked)
 
-    return acme.running.start(_O, order.id, work)
+    return acme.running.start(_O, order.id, account.id, work)
 
 
 async def _resume(acme: Acme, endpoint: Endpoint, account: Account, order: AcmeOrder, links: Links) -> _Outcome:

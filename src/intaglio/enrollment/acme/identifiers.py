@@ -22,6 +22,8 @@ from intaglio.x509.host_names import check_dns_name
 Kind = Literal["dns", "ip"]
 _LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST_NAME: Final = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
+#: What a last label looks like that makes a name an IPv4 address in another spelling (inet_aton, WHATWG URL 3.5).
+_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _LONGEST: Final = 255
 
 
@@ -148,7 +150,7 @@ def _dns(text: str) -> str:
         well_formed = check_dns_name(name) == name and _HOST_NAME.fullmatch(name) is not None
     except InvalidInput as error:
         raise Malformed(error.detail, remedy=error.remedy) from None
-    if not well_formed:
+    if not well_formed or _NUMBER.fullmatch(name.rpartition(".")[2]):
         raise Malformed(f'"{text[:80]}" is not a host name.')
     return name
 

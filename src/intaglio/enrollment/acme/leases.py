@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from sqlalchemy import Table, update
 
@@ -29,6 +30,8 @@ _RENEWAL: Final = 4.0  # seconds
 #: How many of each kind one process does at a time; others wait, under their leases. Validations wait for others, and
 #: must not hold up who has proven everything.
 _AT_A_TIME: Final = {models.authorization: 256, models.order: 32}
+#: What one account gets of it: whose hosts answer slowly keeps nobody else from being served.
+_SHARE: Final = {models.authorization: 32, models.order: 16}
 
 Work = Callable[[], Awaitable[T]]
 
@@ -46,18 +49,21 @@ class Running:
         self._holder = holder
         self._tasks: dict[tuple[Table, UUID], asyncio.Task[Any]] = {}
         self._room = {table: asyncio.Semaphore(most) for table, most in _AT_A_TIME.items()}
+        #: By table and account, for as long as something of it is under way.
+        self._shares: WeakValueDictionary[tuple[Table, UUID], asyncio.Semaphore] = WeakValueDictionary()
         self._keeper: asyncio.Task[None] | None = None
 
-    def start(self, table: Table, row_id: UUID, work: Work[T]) -> asyncio.Task[T | None]:
+    def start(self, table: Table, row_id: UUID, account_id: UUID, work: Work[T]) -> asyncio.Task[T | None]:
         """Do ``work`` for a row whose lease was just taken, or leave it to the task that does it already.
 
-        The task gives what the work gives, None when that failed.
+        What an account wants beyond its share waits, even if nobody else has anything to do. The task gives what the
+        work gives, None when that failed.
         """
         key = table, row_id
         known = self._tasks.get(key)
         if known is not None:
             return known
-        task = asyncio.create_task(self._run(work, table, row_id), name=f"acme-{row_id}")
+        task = asyncio.create_task(self._run(work, table, row_id, account_id), name=f"acme-{row_id}")
         self._tasks[key] = task
         task.add_done_callback(lambda _: self._tasks.pop(key, None))
         if self._keeper is None or self._keeper.done():
@@ -76,8 +82,11 @@ class Running:
         except IntaglioError as error:  # they run out by themselves
             log.warning("ACME leases were not given back", reason=error.detail)
 
-    async def _run(self, work: Work[T], table: Table, row_id: UUID) -> T | None:
-        async with self._room[table]:
+    async def _run(self, work: Work[T], table: Table, row_id: UUID, account_id: UUID) -> T | None:
+        share = self._shares.get((table, account_id))
+        if share is None:
+            share = self._shares[table, account_id] = asyncio.Semaphore(_SHARE[table])
+        async with share, self._room[table]:
             try:
                 return await work()
             except IntaglioError as error:  # taken up again when the lease has run out

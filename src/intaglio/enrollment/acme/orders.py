@@ -14,6 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import insert, select, text
 
+from intaglio.authority.certificates import StoredCertificate
 from intaglio.authority.directory import CaView
 from intaglio.core import clock
 from intaglio.core.clock import rfc3339
@@ -34,7 +35,7 @@ from intaglio.enrollment.acme.errors import (
 )
 from intaglio.enrollment.acme.identifiers import Identifier, check_policy, read_identifiers
 from intaglio.enrollment.acme.options import later
-from intaglio.enrollment.acme.replacement import replaced_certificate
+from intaglio.enrollment.acme.replacement import names_of, replaced_certificate
 from intaglio.enrollment.acme.statements import AUTHORIZATIONS, ORDER
 from intaglio.enrollment.limits import count_one, too_many
 from intaglio.gateway.validity import parse_moment
@@ -43,6 +44,7 @@ Status = Literal["pending", "ready", "processing", "valid", "invalid"]
 
 _O: Final = models.order
 _COUNTED: Final = timedelta(hours=3)
+_MOST_REPLACING: Final = 10  # orders for one certificate, while they come to nothing
 _WEEK: Final = timedelta(days=7)
 PROCESSING_RETRY: Final = 2  # seconds
 APPROVAL_RETRY: Final = 30
@@ -151,11 +153,10 @@ async def new_order(call: Call) -> Answer:
     replaces = wish.get("replaces")
     replaced = None if replaces is None else await replaced_certificate(call, ca, replaces, identifiers)
     async with call.acme.enrollment.database.transaction() as tx:
-        if replaced is None:
-            await _count(tx, call, identifiers)
+        await _count(tx, call, identifiers, replaced)
         not_before, not_after = _dates(call, ca, profile, tx.now)
         if replaced is not None:
-            await _require_not_replaced(tx, replaced)
+            await _require_not_replaced(tx, replaced.id)
         proofs = await usable(tx, call.who.id, identifiers)
         missing = [each for each in identifiers if each not in proofs]
         if missing:
@@ -173,7 +174,7 @@ async def new_order(call: Call) -> Answer:
             "profile": profile,
             "not_before": not_before,
             "not_after": not_after,
-            "replaces": replaced,
+            "replaces": None if replaced is None else replaced.id,
             "created_at": tx.now,
             "expires_at": min([expires_at, *(each.expires_at for each in used)]),
             "waits": False,
@@ -264,12 +265,18 @@ def _dates(call: Call, ca: CaView, profile: str, now: datetime) -> tuple[datetim
     return not_before, not_after
 
 
-async def _count(tx: Transaction, call: Call, identifiers: tuple[Identifier, ...]) -> None:
-    """Count the order, if it comes to be. Raises RateLimited."""
+async def _count(
+    tx: Transaction, call: Call, identifiers: tuple[Identifier, ...], replaced: StoredCertificate | None
+) -> None:
+    """Count the order, if it comes to be; of one that replaces a certificate the names that it adds. Raises
+    RateLimited."""
     rates = call.options.rates
     counted = [(f"acme-order:{call.who.id}", rates.orders_per_account, _COUNTED)]
+    if replaced is not None:  # renewing is not what rates are against; beginning over and over is
+        counted = [(f"acme-replace:{replaced.id}", _MOST_REPLACING, _COUNTED)]
     if rates.certificates_per_domain is not None:
-        for domain in sorted({each.registered_domain for each in identifiers}):
+        known = set() if replaced is None else names_of(replaced)
+        for domain in sorted({each.registered_domain for each in identifiers if each not in known}):
             counted.append((f"acme-domain:{call.endpoint.id}:{domain}", rates.certificates_per_domain, _WEEK))
     for name, most, period in counted:
         if most is not None:

@@ -53,7 +53,9 @@ async def by_identifier(view: Transaction, ca: CaView, text: str) -> StoredCerti
     return found
 
 
-async def replaced_certificate(call: Call, ca: CaView, value: Any, identifiers: Sequence[Identifier]) -> UUID:
+async def replaced_certificate(
+    call: Call, ca: CaView, value: Any, identifiers: Sequence[Identifier]
+) -> StoredCertificate:
     """The certificate that an order says to replace. Raises Malformed, ResourceUnknown, Unauthorized (it is another
     account's)."""
     if not isinstance(value, str):
@@ -64,7 +66,7 @@ async def replaced_certificate(call: Call, ca: CaView, value: Any, identifiers: 
         raise Unauthorized("The certificate to be replaced is not one of this account.")
     if not names_of(found) & set(identifiers):
         raise Malformed("The order shares no name with the certificate it replaces.")
-    return found.id
+    return found
 
 
 def is_of(certificate: StoredCertificate, account_id: UUID) -> bool:

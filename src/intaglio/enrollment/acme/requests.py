@@ -57,7 +57,7 @@ def check_names(request: CertificateRequest, ordered: Sequence[Identifier]) -> N
     asked = names_in(request)
     common_name = common_name_of(request)
     named = set(ordered)
-    if common_name is not None and not _is_among(common_name, named):
+    if common_name is not None and not (common_name.isascii() and _is_among(common_name, named)):
         raise BadCsr(f'The common name "{common_name[:80]}" was not ordered.')
     if common_name is not None and not asked:
         asked = {each for each in named if each.value == common_name.lower()}
