@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Histogram
 
-from intaglio.enrollment.values import Protocol
+from intaglio.enrollment.values import Endpoint, Protocol
 
 requests = Counter(
     "intaglio_enrollment_requests",
     "Requests of enrolment protocols.",
-    ("protocol", "endpoint", "operation", "outcome"),
+    ("protocol", "tenant", "ca", "endpoint", "operation", "outcome"),
 )
 duration = Histogram(
     "intaglio_enrollment_seconds",
@@ -19,7 +19,8 @@ duration = Histogram(
 )
 
 
-def note(protocol: Protocol, endpoint: str, operation: str, outcome: str, seconds: float) -> None:
+def note(protocol: Protocol, endpoint: Endpoint | None, operation: str, outcome: str, seconds: float) -> None:
     """Count one answered request. All labels come from closed sets or from the configuration."""
-    requests.labels(protocol.value, endpoint, operation, outcome).inc()
+    where = ("", "", "") if endpoint is None else (endpoint.tenant, endpoint.ca, endpoint.name)
+    requests.labels(protocol.value, *where, operation, outcome).inc()
     duration.labels(protocol.value, operation).observe(seconds)

@@ -37,7 +37,7 @@ PROTOCOLS: Final[Mapping[Protocol, ProtocolTraits]] = {
     Protocol.ACME: ProtocolTraits("intaglio.enrollment.acme.options", "AcmeOptions"),
     Protocol.EST: ProtocolTraits("intaglio.enrollment.est.options", "EstOptions", _EST_OPERATIONS),
     Protocol.SCEP: ProtocolTraits(
-        "intaglio.enrollment.scep.options", "ScepOptions", frozenset({"mdm", "intune"}), plain_http=True
+        "intaglio.enrollment.scep.options", "ScepOptions", frozenset({"mdm", "intune", "nop"}), plain_http=True
     ),
     Protocol.CMP: ProtocolTraits("intaglio.enrollment.cmp.options", "CmpOptions", frozenset({"p"}), plain_http=True),
 }

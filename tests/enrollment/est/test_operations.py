@@ -21,7 +21,7 @@ from tests.support.requests import new_key, request
 from intaglio.asn1 import der
 from intaglio.authority.certificates import RevocationReason
 from intaglio.core import clock
-from intaglio.enrollment import pipeline
+from intaglio.enrollment import metrics, pipeline
 from intaglio.enrollment.credentials import Bound
 from intaglio.enrollment.est.routes import routes
 from intaglio.enrollment.values import Applicant
@@ -296,6 +296,16 @@ async def test_what_does_not_exist_is_not_found(est: Est) -> None:
     wrong = await est("cacerts", b"\x30\x00")
     assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET")
     assert (await est("simpleenroll")).status_code == 405
+
+
+async def test_requests_are_counted(est: Est) -> None:
+    await est.endpoint()
+    labels = ("est", "main", "demo~issuing", "default", "simpleenroll")
+    before = {outcome: metrics.requests.labels(*labels, outcome)._value.get() for outcome in ("granted", "refused")}
+    await est.enrolled(request())
+    await est("simpleenroll", b"\x30\x00")
+    after = {outcome: metrics.requests.labels(*labels, outcome)._value.get() for outcome in ("granted", "refused")}
+    assert {outcome: after[outcome] - before[outcome] for outcome in before} == {"granted": 1, "refused": 1}
 
 
 async def test_clients_that_nothing_is_asked_of_are_told_so(est: Est) -> None:

@@ -35,6 +35,11 @@ class Operation:
     method: str
     make: _Make
 
+    @property
+    def outcome(self) -> str:
+        """What came of it when it succeeded, in the metrics."""
+        return "granted" if self.method == "POST" else "answered"
+
 
 async def _ca_certificates(enrollment: Enrollment, endpoint: Endpoint, call: Call, body: bytes) -> Response:
     return await operations.ca_certificates(enrollment, endpoint)
@@ -98,11 +103,9 @@ async def _answer(enrollment: Enrollment, request: Request) -> Response:
         outcome = "failed" if error.status >= 500 else "refused"
         pipeline.served(Protocol.EST, endpoint, spoken, outcome, monotonic() - started)
         return errors.response(error, endpoint)
-    pipeline.served(Protocol.EST, endpoint, spoken, _OUTCOMES.get(made.status_code, "answered"), monotonic() - started)
+    outcome = "waiting" if made.status_code == operations.WAITING else operation.outcome
+    pipeline.served(Protocol.EST, endpoint, spoken, outcome, monotonic() - started)
     return made
-
-
-_OUTCOMES: Final = {operations.WAITING: "waiting"}
 
 
 async def _endpoint(enrollment: Enrollment, request: Request) -> Endpoint:
