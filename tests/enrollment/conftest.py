@@ -74,6 +74,18 @@ async def enrollment(
     await recorder.stop()
 
 
+@pytest_asyncio.fixture
+async def other_process(enrollment: Enrollment, watch: Watch) -> AsyncIterator[Enrollment]:
+    """What another process works with: the same database, a configuration and memories of its own."""
+    mine = enrollment.authority
+    authority = Authority(mine.settings, mine.database, mine.keystore)
+    await authority.start()
+    made = Enrollment(authority, Gateway(authority), enrollment.master_key, watch)
+    yield made
+    await made.close()
+    await authority.stop()
+
+
 @pytest.fixture
 def new_endpoint(enrollment: Enrollment) -> NewEndpointAt:
     """A function that makes an endpoint of a protocol at ``demo~issuing``."""

@@ -105,6 +105,50 @@ async def test_an_endpoint_that_is_switched_off_issues_nothing(
     assert refusal.value.code == "endpoint-disabled"
 
 
+async def test_an_endpoint_that_another_process_switched_off_issues_nothing(
+    enrollment: Enrollment, other_process: Enrollment, new_endpoint: NewEndpointAt
+) -> None:
+    endpoint = await new_endpoint("est")
+    await granted(other_process, wish(endpoint))  # it knows the endpoint now
+    off = EndpointChanges(enabled=False)
+    await administration.change_endpoint(enrollment, OPERATOR, endpoint.protocol, endpoint.name, off)
+    for key in (None, "t-1"):
+        with pytest.raises(EndpointUnknown):
+            await pipeline.apply(other_process, wish(endpoint, key=key))
+
+
+async def test_a_transaction_goes_on_in_another_process(
+    enrollment: Enrollment, other_process: Enrollment, new_endpoint: NewEndpointAt
+) -> None:
+    automatic, manual = await new_endpoint("est"), await new_endpoint("scep", approval="manual")
+    csr = request()
+    first = await granted(enrollment, wish(automatic, csr, "t-1"))
+    assert (await granted(other_process, wish(automatic, csr, "t-1"))).certificate == first.certificate
+    waiting = await pipeline.apply(enrollment, wish(manual, csr, "t-1"))
+    assert isinstance(waiting, Waiting)
+    await request_administration.approve_request(other_process, OPERATOR, waiting.request_id)
+    made = await pipeline.collect(other_process, manual, "t-1")
+    assert isinstance(made, Granted)
+    again = await pipeline.collect(enrollment, manual, "t-1")
+    assert isinstance(again, Granted)
+    assert again.certificate == made.certificate
+
+
+async def test_a_revocation_on_another_process_counts_at_once(
+    enrollment: Enrollment, other_process: Enrollment, new_endpoint: NewEndpointAt
+) -> None:
+    endpoint = await new_endpoint("est")
+    made = await granted(enrollment, wish(endpoint))
+    for process in (enrollment, other_process, enrollment):
+        stored = await pipeline.presented(process, endpoint, made.certificate)
+        assert stored is not None
+        assert stored.status == "valid"
+    await pipeline.revoke(other_process, endpoint, DEVICE, made.serial, RevocationReason.KEY_COMPROMISE)
+    stored = await pipeline.presented(enrollment, endpoint, made.certificate)
+    assert stored is not None
+    assert (stored.status, stored.reason) == ("revoked", RevocationReason.KEY_COMPROMISE)
+
+
 async def test_requests_come_only_from_the_networks_of_the_endpoint(
     enrollment: Enrollment, new_endpoint: NewEndpointAt
 ) -> None:
