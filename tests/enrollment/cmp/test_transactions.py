@@ -30,6 +30,7 @@ from intaglio.enrollment.cmp.service import respond
 from intaglio.enrollment.credential_administration import NewCredential, create_credential
 from intaglio.enrollment.models import request
 from intaglio.enrollment.values import Granted, Protocol, Waiting
+from intaglio.x509.certificates import pem
 from intaglio.x509.extensions import REASON_CODE, extension
 
 
@@ -148,7 +149,8 @@ async def test_what_somebody_signed_is_not_repeated_at_another_endpoint(new_desk
     content, _ = certificate_request()
     message = client.message(Body.CR, content)
     assert (await client.post(message)).certificate is not None
-    other = await new_desk(profile="cmp-non-repudiation")
+    issuer = pem((await desk.enrollment.authority.current()).ca("demo~issuing").certificate.der)
+    other = await new_desk(profile="cmp-non-repudiation", options={"trusted": [issuer]})
     client.send = other.send
     assert (await client.post(message)).failures == {"transactionIdInUse"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
@@ -14,8 +15,8 @@ from intaglio.enrollment.cmp.exchange import Exchange
 from intaglio.enrollment.cmp.headers import directory_name
 from intaglio.enrollment.cmp.strength import verify_signature
 
-
-EMPTY_NAME = b"\x30\x00"
+#: Name without any attribute.
+EMPTY_NAME: Final = b"\x30\x00"
 
 
 class Proof(StrEnum):

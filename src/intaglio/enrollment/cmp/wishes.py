@@ -11,7 +11,7 @@ from intaglio.authority.certificates import StoredCertificate
 from intaglio.enrollment.cmp.errors import CmpRefusal
 from intaglio.enrollment.cmp.exchange import Exchange
 from intaglio.enrollment.cmp.ownership import owned_certificate
-from intaglio.enrollment.cmp.proofs import Proof, check_proof
+from intaglio.enrollment.cmp.proofs import EMPTY_NAME, Proof, check_proof
 from intaglio.enrollment.cmp.strength import check_key
 from intaglio.profiles.engine import RequestedValidity
 from intaglio.x509.certificates import read_certificate
@@ -22,7 +22,6 @@ from intaglio.x509.requests import parse_request
 
 #: The certReqId of a PKCS #10 request, which has none (RFC 9483 section 4.1.4).
 NO_REQUEST_ID = -1
-_EMPTY_NAME = b"\x30\x00"
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def _read_request(exchange: Exchange, request: CertRequestMessage) -> Wish:
     template = request.template
     extensions = () if template.extensions is None else read_extensions(_inside(template.extensions))
     san = next((GeneralNames.from_der(each.value) for each in extensions if each.oid == SUBJECT_ALT_NAME), None)
-    asked = Names(Name.from_der(template.subject or _EMPTY_NAME), san)
+    asked = Names(Name.from_der(template.subject or EMPTY_NAME), san)
     not_after = None if template.validity is None else template.validity[1]
     validity = None if not_after is None else RequestedValidity(not_after=not_after)
     if _wants_key(template.public_key):
@@ -128,7 +127,7 @@ def _check_template(exchange: Exchange, request: CertRequestMessage) -> None:
             Failure.BAD_CERT_TEMPLATE,
             "The template sets fields that only the CA may choose (serialNumber, signingAlg, unique identifiers).",
         )
-    if template.issuer is None or template.issuer == _EMPTY_NAME:
+    if template.issuer is None or template.issuer == EMPTY_NAME:
         return
     # OpenSSL's client names the issuer of the certificate that protects the message unless it is told another.
     certificate = exchange.sender.certificate
