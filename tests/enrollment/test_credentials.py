@@ -13,7 +13,7 @@ from tests.enrollment.conftest import NewEndpointAt
 from tests.support.authority import OPERATOR
 
 from intaglio.core import clock
-from intaglio.core.errors import IntaglioError, RateLimited, Refused, Unauthenticated
+from intaglio.core.errors import IntaglioError, InvalidInput, RateLimited, Refused, Unauthenticated
 from intaglio.core.secrets import MasterKey
 from intaglio.enrollment import challenges, credentials, models, upkeep
 from intaglio.enrollment.context import Enrollment
@@ -210,6 +210,36 @@ async def test_a_webhook_that_nobody_may_be_sent_to_lets_nobody_in(
     with pytest.raises(IntaglioError) as refusal:
         await redeem(enrollment, endpoint, "whatever-it-is")
     assert (refusal.value.status, refusal.value.code) == (503, "challenge-webhook-failed")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"url": "http://devices.example/"},
+        {"url": "https://"},
+        {"url": "https://[::1"},
+        {"url": "https://who@devices.example/"},
+        {"url": "https://devices.example/", "ca_certificate": "no certificate"},
+        {"url": "https://devices.example/", "bound": Bound(subject="no name")},
+        {"url": "https://devices.example/", "bound": Bound(sans=(("dns", "not a name"),))},
+        {"url": "https://devices.example/", "bound": Bound(sans=(("nothing", "phone.example"),))},
+    ],
+)
+async def test_a_credential_that_could_never_be_used_is_not_made(
+    enrollment: Enrollment, new_endpoint: NewEndpointAt, more: dict[str, Any]
+) -> None:
+    endpoint = await new_endpoint("scep")
+    with pytest.raises(InvalidInput):
+        await made(enrollment, endpoint, "webhook", name="mdm", **more)
+
+
+async def test_an_acme_account_is_not_bound_to_what_nobody_looks_at(
+    enrollment: Enrollment, new_endpoint: NewEndpointAt
+) -> None:
+    endpoint = await new_endpoint("acme")
+    with pytest.raises(InvalidInput) as refusal:
+        await made(enrollment, endpoint, "eab", None, bound=Bound(subject="CN=www.example.com"))
+    assert refusal.value.code == "credential-bound"
 
 
 async def test_guessing_challenges_is_limited(enrollment: Enrollment, new_endpoint: NewEndpointAt) -> None:

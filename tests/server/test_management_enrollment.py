@@ -43,6 +43,15 @@ async def test_an_endpoint_needs_no_more_than_protocol_ca_and_profile(operator: 
 
 
 @pytest.mark.usefixtures("hierarchy")
+@pytest.mark.parametrize("field", ["name", "url", "ca_certificate"])
+async def test_what_is_too_long_for_a_credential_is_refused(operator: AsyncClient, field: str) -> None:
+    await created(operator, name="web")
+    path = "/enrollment/endpoints/acme/web/credentials"
+    refused = await operator.post(path, json={"kind": "eab", field: "x" * 70_000})
+    assert refused.status_code == 400, refused.text
+
+
+@pytest.mark.usefixtures("hierarchy")
 async def test_an_endpoint_is_changed_switched_off_and_deleted(operator: AsyncClient) -> None:
     made = await created(operator, name="web", networks=["10.0.0.0/8"])
     path = "/enrollment/endpoints/acme/web"

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 from uuid import UUID
 
+import httpx
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from sqlalchemy import delete, func, insert, select
 
@@ -26,6 +27,9 @@ from intaglio.enrollment.context import Enrollment
 from intaglio.enrollment.credentials import Bound, CredentialKind, StoredCredential, digest_of, purpose_of
 from intaglio.enrollment.values import Endpoint, Protocol
 from intaglio.identity import passwords
+from intaglio.x509.certificates import read_certificates
+from intaglio.x509.general_names import GeneralNames
+from intaglio.x509.names import Name
 
 NewKind = Literal["password", "mac", "eab", "challenge", "one-time", "derived", "webhook"]
 #: What each protocol knows.
@@ -73,8 +77,8 @@ async def create_credential(
 ) -> MadeCredential:
     """Make a credential. Needs ``enrollment.manage``.
 
-    Raises NotFound, InvalidInput (``credential-kind``, ``credential-secret``, ``credential-name``), StateConflict
-    (``credential-exists``, ``too-many-credentials``).
+    Raises NotFound, InvalidInput (``credential-kind``, ``credential-secret``, ``credential-name``,
+    ``credential-bound``, ``credential-webhook``), StateConflict (``credential-exists``, ``too-many-credentials``).
     """
     async with enrollment.database.read() as view:
         found = await require_endpoint(view, principal, protocol, endpoint, Permission.ENROLLMENT_MANAGE)
@@ -181,10 +185,13 @@ def _check(endpoint: Endpoint, wish: NewCredential) -> None:
             remedy=f"Use one of: {', '.join(allowed)}.",
             target="kind",
         )
-    if (wish.kind == "webhook") != (wish.url is not None) or not (wish.url or "https://").startswith("https://"):
+    if (wish.kind == "webhook") != (wish.url is not None):
         raise InvalidInput(
             "A webhook has an HTTPS URL, and nothing else has one.", code="credential-kind", target="url"
         )
+    if wish.url is not None:
+        _check_webhook(wish.url, wish.ca_certificate)
+    _check_bound(endpoint, wish.bound)
     if wish.secret is not None and not SHORTEST_SECRET <= len(wish.secret.get_secret_value()) <= _LONGEST_SECRET:
         raise InvalidInput(
             f"A secret has {SHORTEST_SECRET} to {_LONGEST_SECRET} characters.",
@@ -192,6 +199,37 @@ def _check(endpoint: Endpoint, wish: NewCredential) -> None:
             remedy="Leave it out to have one made.",
             target="secret",
         )
+
+
+def _check_webhook(url: str, ca_certificate: str | None) -> None:
+    try:
+        parsed = httpx.URL(url)
+        if parsed.scheme != "https" or not parsed.host or parsed.userinfo or parsed.fragment:
+            raise ValueError
+    except (httpx.InvalidURL, ValueError):
+        raise InvalidInput(
+            "A webhook is asked at an HTTPS URL without user name.",
+            code="credential-webhook",
+            remedy="Write it like https://devices.example.com/check.",
+            target="url",
+        ) from None
+    if ca_certificate and not read_certificates(ca_certificate):
+        raise InvalidInput("There is no certificate in it.", code="credential-webhook", target="ca_certificate")
+
+
+def _check_bound(endpoint: Endpoint, bound: Bound) -> None:
+    """What a credential is bound to can be read, and is looked at by the protocol."""
+    if bound.subject is not None:
+        if endpoint.protocol is Protocol.ACME:  # whose certificates have no subject but their first name
+            raise InvalidInput(
+                "Accounts of ACME are bound to names, not to a subject.",
+                code="credential-bound",
+                remedy="Say which names: --san dns=www.example.com.",
+                target="bound",
+            )
+        Name.parse(bound.subject)
+    if bound.sans:
+        GeneralNames.build(bound.sans)
 
 
 def _generated(kind: NewKind) -> str:

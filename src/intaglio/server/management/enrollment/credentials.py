@@ -45,13 +45,17 @@ class CredentialWish(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     kind: NewKind
-    name: str | None = Field(default=None, description="User, key id or reference; made up when left out.")
+    name: str | None = Field(
+        default=None, max_length=200, description="User, key id or reference; made up when left out."
+    )
     secret: SecretStr | None = None
     bound: Bound = Bound()
     uses: int | None = Field(default=None, ge=1, le=1_000_000, description="null: any number.")
     not_after: datetime | None = None
-    url: str | None = Field(default=None, description="Of a webhook: where it is asked (https).")
-    ca_certificate: str | None = Field(default=None, description="Of a webhook: CA of its server (PEM).")
+    url: str | None = Field(default=None, max_length=1000, description="Of a webhook: where it is asked (https).")
+    ca_certificate: str | None = Field(
+        default=None, max_length=65536, description="Of a webhook: CA of its server (PEM)."
+    )
 
 
 @router.get(_ENDPOINT)
