@@ -15,10 +15,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from bench import cmp as cmp_bench
 from bench import est as est_bench
 from bench import load
+from bench import scep as scep_bench
 from bench.figure import Figure
 from bench.installation import Installation, installation
 from intaglio.asn1 import cmp, crmf
 from intaglio.enrollment.est import encoding
+from intaglio.enrollment.scep import messages
 from intaglio.x509.requests import parse_request
 
 SHARE = 0.10
@@ -98,10 +100,23 @@ def _read_est(message: bytes) -> object:
     return parse_request(encoding.decode(message), prove_possession=False)
 
 
+def _scep(product: Installation) -> tuple[list[bytes], bytes]:
+    requests = scep_bench.posts(product, MESSAGES // 2, _names(OCTETS // 2))
+    return requests, requests[0].partition(b"\r\n\r\n")[2]
+
+
+def _read_scep(message: bytes) -> object:
+    return messages.read_message(message).content
+
+
 def _names(octets: int = OCTETS) -> list[str]:
     """As many names as fill a message."""
     return [f"interface-{number:03}.device.bench.test" for number in range((octets - 450) // 33)]
 
 
 #: Every protocol adds its line.
-CASES = (Case("cmp", _cmp, _read_cmp), Case("est", _est, _read_est, "enroll"))
+CASES = (
+    Case("cmp", _cmp, _read_cmp),
+    Case("est", _est, _read_est, "enroll"),
+    Case("scep", _scep, _read_scep),
+)

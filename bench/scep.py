@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import httpx
 from cryptography import x509
@@ -13,7 +14,7 @@ from cryptography.x509.oid import AttributeOID, NameOID
 
 from bench import load
 from bench.figure import Figure
-from bench.installation import CA, installation
+from bench.installation import CA, Installation, installation
 from intaglio.asn1 import der
 from intaglio.core import clock
 from intaglio.enrollment.scep import messages
@@ -36,19 +37,7 @@ def measure() -> Figure:
     it is verified, decrypted, certified, committed, and its answer encrypted and signed."""
     figure = Figure("scep")
     with installation() as product:
-        product.run("ca", "edit", CA, "--add-profile", PROFILE)
-        product.run("enroll", "endpoint", "create", "-p", "scep", "--ca", CA, "--profile", PROFILE,
-                    "--name", "devices")  # fmt: skip
-        made = product.json("enroll", "credential", "create", "scep/devices", "--kind", "challenge")
-        path = f"/scep/main/{CA}/{PROFILE}"
-        answer = httpx.get(product.url("public", path), params={"operation": "GetCACert"}, trust_env=False)
-        registration = read_certificate(read_signed_data(answer.content).certificates[0])
-        requests = [
-            load.http_request(
-                "POST", f"{path}?operation=PKIOperation", "localhost", message, "application/octet-stream"
-            )
-            for message in _messages(registration, made["secret"])
-        ]
+        requests = posts(product, MESSAGES)
         product.enrolments(connections=CONNECTIONS, seconds=2)
         rest = product.enrolments(connections=CONNECTIONS, seconds=SECONDS / 2)
         result = load.run(
@@ -66,26 +55,41 @@ def measure() -> Figure:
     return figure
 
 
-def _messages(registration: CertificateInfo, challenge: str) -> list[bytes]:
+def posts(product: Installation, number: int, names: Sequence[str] = ()) -> list[bytes]:
+    """An endpoint, and requests to it, each with a message that asks for further ``names``."""
+    product.run("ca", "edit", CA, "--add-profile", PROFILE)
+    product.run("enroll", "endpoint", "create", "-p", "scep", "--ca", CA, "--profile", PROFILE, "--name", "devices")
+    made = product.json("enroll", "credential", "create", "scep/devices", "--kind", "challenge")
+    path = f"/scep/main/{CA}/{PROFILE}"
+    answer = httpx.get(product.url("public", path), params={"operation": "GetCACert"}, trust_env=False)
+    registration = read_certificate(read_signed_data(answer.content).certificates[0])
+    url = f"{path}?operation=PKIOperation"
+    return [
+        load.http_request("POST", url, "localhost", message, "application/octet-stream")
+        for message in _messages(registration, made["secret"], number, names)
+    ]
+
+
+def _messages(registration: CertificateInfo, challenge: str, count: int, names: Sequence[str]) -> list[bytes]:
     """PKCSReq of one device under ever new names, as a client encodes them."""
     key = rsa.generate_private_key(65_537, 2048)
     device = _self_signed(key)
     found = []
-    for number in range(MESSAGES):
+    for number in range(count):
         attributes = [
             attribute(messages.MESSAGE_TYPE, der.printable_string("19")),
             attribute(messages.TRANSACTION_ID, der.printable_string(os.urandom(16).hex())),
             attribute(messages.SENDER_NONCE, der.octet_string(os.urandom(16))),
         ]
-        content = envelop(_request(key, f"device-{number}.bench.test", challenge), registration)
+        content = envelop(_request(key, [f"device-{number}.bench.test", *names], challenge), registration)
         found.append(sign(content, device, key, attributes=attributes))
     return found
 
 
-def _request(key: rsa.RSAPrivateKey, name: str, challenge: str) -> bytes:
-    builder = x509.CertificateSigningRequestBuilder().subject_name(_name(name))
+def _request(key: rsa.RSAPrivateKey, names: Sequence[str], challenge: str) -> bytes:
+    builder = x509.CertificateSigningRequestBuilder().subject_name(_name(names[0]))
     builder = builder.add_attribute(AttributeOID.CHALLENGE_PASSWORD, challenge.encode())
-    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
