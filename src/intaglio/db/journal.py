@@ -11,7 +11,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, SmallInteger, Table, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    SmallInteger,
+    Table,
+    bindparam,
+    cast,
+    func,
+    insert,
+    literal,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from intaglio.core.errors import StateConflict
@@ -73,6 +86,13 @@ async def flush(connection: AsyncConnection, pending: Pending) -> dict[str, Sequ
 
     Returns the numbers given, by counter name.
     """
+    # Everybody waits for the head while this process is on its way to the database and back: notify first, and write
+    # the usual single row of a stream with the statement that takes its number.
+    channels = pending.notify | ({CONFIG_CHANNEL} if pending.configuration_changed else set())
+    for channel in sorted(channels):
+        await connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": channel})
+    if pending.rows and all(len(rows) == 1 for _, rows in pending.rows.values()):
+        return await _flush_single_rows(connection, pending)
     given: dict[str, Sequence[int]] = {}
     counts = {name: len(rows) for name, (_, rows) in pending.rows.items()}
     if counts or pending.configuration_changed:
@@ -100,9 +120,31 @@ async def flush(connection: AsyncConnection, pending: Pending) -> dict[str, Sequ
                 stream.table.insert(), [{"seq": n, **r} for n, r in zip(numbers, rows, strict=True)]
             )
             given[counter] = numbers
-    channels = set(pending.notify)
-    if pending.configuration_changed:
-        channels.add(CONFIG_CHANNEL)
-    for channel in sorted(channels):
-        await connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": channel})
     return given
+
+
+async def _flush_single_rows(connection: AsyncConnection, pending: Pending) -> dict[str, Sequence[int]]:
+    """Take the numbers and insert one row of each stream by one statement."""
+    h = journal_head.c
+    counts = {f"{name}_step": int(name in pending.rows) for name in ("event_seq", "audit_seq")}
+    steps = {name: h[name] + bindparam(f"{name}_step", type_=BigInteger) for name in ("event_seq", "audit_seq")}
+    expected = func.coalesce(cast(bindparam("expected"), BigInteger), h.epoch)
+    head = (
+        update(journal_head)
+        .where(h.id == 1, h.epoch == expected)
+        .values(**steps, epoch=h.epoch + bindparam("epoch_step", type_=BigInteger))
+        .returning(h.event_seq, h.audit_seq)
+        .cte("head")
+    )
+    statement = select(head.c.event_seq, head.c.audit_seq)
+    for stream, (row,) in pending.rows.values():
+        columns = stream.table.c
+        values = [cast(literal(value, columns[name].type), columns[name].type) for name, value in row.items()]
+        numbered = select(head.c[stream.counter], *values)
+        written = insert(stream.table).from_select(["seq", *row], numbered)
+        statement = statement.add_cte(written.cte(f"written_{stream.counter}"))
+    parameters = {**counts, "expected": pending.expected_epoch, "epoch_step": int(pending.configuration_changed)}
+    taken = (await connection.execute(statement, parameters)).one_or_none()
+    if taken is None:
+        raise EpochMoved
+    return {name: [int(getattr(taken, name))] for name in pending.rows}
