@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import select
+from structlog.testing import capture_logs
 from tests.enrollment.conftest import NewEndpointAt
 from tests.support.authority import OPERATOR
 from tests.support.requests import request
@@ -290,3 +291,12 @@ async def test_only_a_certificate_of_the_ca_can_be_revoked(
     with pytest.raises(NotFound) as refusal:
         await pipeline.revoke(enrollment, endpoint, DEVICE, b"\x01\x02", RevocationReason.KEY_COMPROMISE)
     assert refusal.value.code == "certificate-unknown"
+
+
+async def test_whoever_looks_closely_sees_how_every_request_was_answered(new_endpoint: NewEndpointAt) -> None:
+    endpoint = await new_endpoint("est")
+    with capture_logs() as lines:
+        pipeline.served(endpoint.protocol, endpoint, "cacerts", "answered", 0.0012)
+    [line] = lines
+    assert (line["log_level"], line["endpoint"], line["operation"]) == ("debug", endpoint.address, "cacerts")
+    assert (line["outcome"], line["milliseconds"]) == ("answered", 1.2)

@@ -165,8 +165,17 @@ def refused(
 
 
 def served(protocol: Protocol, endpoint: Endpoint | None, operation: str, outcome: str, seconds: float) -> None:
-    """Count an answered request; ``outcome`` is granted, waiting, answered, refused or failed."""
+    """Count an answered request, and tell those who look closely; ``outcome`` is granted, waiting, answered, refused
+    or failed."""
     metrics.note(protocol, endpoint, operation, outcome, seconds)
+    log.debug(
+        "enrolment request answered",
+        protocol=protocol.value,
+        endpoint="" if endpoint is None else endpoint.address,
+        operation=operation,
+        outcome=outcome,
+        milliseconds=round(seconds * 1000, 2),
+    )
 
 
 async def _continue(enrollment: Enrollment, endpoint: Endpoint, request: approvals.WaitingRequest) -> Granted | Waiting:
