@@ -18,7 +18,6 @@ from intaglio.core.logging import get_logger
 from intaglio.enrollment import pipeline
 from intaglio.enrollment.context import Enrollment
 from intaglio.enrollment.endpoints import EndpointUnknown
-from intaglio.enrollment.protocols import PROTOCOLS
 from intaglio.enrollment.scep.errors import http_status
 from intaglio.enrollment.scep.messages import MAX_MESSAGE_OCTETS
 from intaglio.enrollment.scep.service import Scep
@@ -30,6 +29,8 @@ log = get_logger(__name__)
 _MESSAGE: Final = "application/x-pki-message"
 _CA_RA: Final = "application/x-x509-ca-ra-cert"
 _NEXT_CA: Final = "application/x-x509-next-ca-cert"
+#: Last words of URLs under which SCEP means something else, with challenges of its own.
+_VARIANTS: Final = frozenset({"mdm", "intune"})
 #: Base64 of the longest message, with line breaks.
 _LONGEST_BODY: Final = MAX_MESSAGE_OCTETS * 3 // 2
 _NOT_CACHED: Final = {"cache-control": "no-store"}
@@ -87,7 +88,7 @@ class ScepApp:
         """The endpoint of the URL. Raises EndpointUnknown."""
         place = request.path_params
         last = place.get("rest", "").strip("/").rpartition("/")[2].lower()
-        if last in PROTOCOLS[Protocol.SCEP].reserved:
+        if last in _VARIANTS:
             raise EndpointUnknown(f'The variant "{last}" of SCEP is not offered here.', target="path")
         return await self._enrollment.endpoints.at(Protocol.SCEP, place["tenant"], place["ca"], place["profile"])
 
