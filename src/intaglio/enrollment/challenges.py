@@ -227,7 +227,7 @@ async def _webhook_allows(
                 return False
             if answer.status_code == 200:
                 return json.loads(await _text(answer)).get("allow") is True
-    except (httpx.HTTPError, IntaglioError, ValueError, AttributeError, RecursionError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, IntaglioError, ValueError, AttributeError, RecursionError) as error:
         log.warning("a webhook for challenges did not answer", endpoint=endpoint.address, reason=str(error))
     raise Unavailable(
         "Nobody can say at the moment whether the challenge is right.",
