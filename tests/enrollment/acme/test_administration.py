@@ -6,6 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text
 from tests.enrollment.acme.conftest import House, problem
 from tests.support.authority import OPERATOR, tenant
 
@@ -16,6 +17,7 @@ from intaglio.core.principal import Principal
 from intaglio.db.listing import ListQuery
 from intaglio.enrollment.acme import administration
 from intaglio.enrollment.acme.validation import ValidationFailed
+from intaglio.enrollment.administration import delete_endpoint
 
 ALL = ListQuery()
 
@@ -100,3 +102,16 @@ async def test_an_expired_order_is_listed_as_invalid(house: House) -> None:
         await client.order("www.example.com")
     (view,) = (await administration.list_orders(house.enrollment, OPERATOR, ALL)).items
     assert view.status == "invalid"
+
+
+async def test_an_endpoint_is_deleted_with_its_accounts_and_leaves_its_certificates(house: House) -> None:
+    made = await house.endpoint()
+    client = await house.client()
+    await house.certificate(client, "www.example.com")
+    await delete_endpoint(house.enrollment, OPERATOR, made.protocol, made.name)
+    await house.enrollment.authority.current()
+    assert not (await administration.list_accounts(house.enrollment, OPERATOR, ALL)).items
+    assert not (await administration.list_orders(house.enrollment, OPERATOR, ALL)).items
+    problem(await client.order("www.example.com"), "malformed", 404)
+    async with house.enrollment.database.read() as view:
+        assert await view.scalar(text("SELECT count(*) FROM certificate WHERE channel = 'acme'")) == 1
