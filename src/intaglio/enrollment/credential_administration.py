@@ -204,7 +204,7 @@ def _check(endpoint: Endpoint, wish: NewCredential) -> None:
 def _check_webhook(url: str, ca_certificate: str | None) -> None:
     try:
         parsed = httpx.URL(url)
-        if parsed.scheme != "https" or not parsed.host or "[" in parsed.host or parsed.userinfo or parsed.fragment:
+        if parsed.scheme != "https" or not parsed.host or "%" in parsed.host or parsed.userinfo or parsed.fragment:
             raise ValueError
     except (httpx.InvalidURL, ValueError):
         raise InvalidInput(
