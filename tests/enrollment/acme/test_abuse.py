@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 from tests.enrollment.acme.conftest import House, Validations, problem, serving
+from tests.enrollment.acme.test_accounts import roll_over
 from tests.enrollment.acme.test_certificates import der, identifier
-from tests.support.acme_client import certificate_request
+from tests.support.acme_client import certificate_request, new_key
 from tests.support.authority import OPERATOR
 from tests.support.eventually import eventually
 
@@ -140,3 +141,19 @@ async def test_a_common_name_that_only_looks_like_what_was_ordered_is_refused(ho
 async def test_an_address_in_another_spelling_is_no_name(house: House, name: str) -> None:
     await house.endpoint(options={"ip_addresses": False})
     problem(await (await house.client()).order(name), "malformed", 400)
+
+
+async def test_a_key_registered_twice_in_one_instant_has_one_account(house: House) -> None:
+    await house.endpoint()
+    key = new_key()
+    clients = [await house.stranger(key=key) for _ in range(6)]
+    answers = await asyncio.gather(*(each.register() for each in clients))
+    assert {each.status_code for each in answers} <= {200, 201}, [each.text for each in answers]
+    assert len({each.headers["location"] for each in answers}) == 1
+
+
+async def test_of_two_accounts_that_take_one_key_in_one_instant_one_gets_it(house: House) -> None:
+    await house.endpoint()
+    clients, key = [await house.client(), await house.client()], new_key()
+    answers = await asyncio.gather(*(roll_over(each, key) for each in clients))
+    assert sorted(each.status_code for each in answers) == [200, 409], [each.text for each in answers]
