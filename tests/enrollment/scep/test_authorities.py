@@ -133,6 +133,15 @@ async def test_a_revoked_one_is_replaced(desk: Desk) -> None:
         row = update(certificates).where(certificates.c.id == made.certificate_id)
         await tx.execute(row.values(status="revoked", revoked_at=clock.now(), reason=0))
     assert await upkeep.renew_due(desk.enrollment, Troubles()) == 1
+    await desk.enrollment.authority.reload()
+    assert (await desk.device().enrol(CHALLENGE)).status == "0"
+    assert (await desk.device().enrol(CHALLENGE, recipient=made.certificate)).fail_info == "1"
+
+
+async def test_one_that_no_endpoint_wants_any_more_is_destroyed_after_its_end(desk: Desk) -> None:
+    made = await current(desk, lifetime_days=30)
+    await shift(desk, made, days=40)
+    assert await registration.destroy_old_keys(desk.enrollment.authority) == 1
 
 
 async def test_many_processes_make_one(desk: Desk) -> None:

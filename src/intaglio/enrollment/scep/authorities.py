@@ -32,10 +32,9 @@ class Office:
     all: Sequence[RegistrationAuthority]
 
     def recipient(self, content: EnvelopedData) -> RegistrationAuthority | None:
-        """The one that a message is encrypted for."""
-        return next(
-            (ra for ra in self.all if any(recipient.names(ra.certificate) for recipient in content.recipients)), None
-        )
+        """The one that a message is encrypted for. One whose certificate was revoked answers nobody."""
+        good = (ra for ra in self.all if ra.status == "valid")
+        return next((ra for ra in good if any(each.names(ra.certificate) for each in content.recipients)), None)
 
     @property
     def earlier(self) -> RegistrationAuthority | None:

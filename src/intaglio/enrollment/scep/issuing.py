@@ -117,7 +117,7 @@ def _is_authentic(content: bytes) -> bool:
     Only then may the refusal say what is wrong with it."""
     try:
         return x509.load_der_x509_csr(content).is_signature_valid
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         return False
 
 

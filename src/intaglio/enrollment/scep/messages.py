@@ -76,8 +76,8 @@ class Envelope:
 
     @property
     def name(self) -> str:
-        """The transaction, as it is shown."""
-        return self.transaction.decode("utf-8", "replace")
+        """The transaction, as it is shown and stored."""
+        return self.transaction.decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
 
     def signer_certificate(self) -> CertificateInfo:
         """The certificate that the signature names. Raises InvalidInput."""

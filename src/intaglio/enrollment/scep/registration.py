@@ -135,14 +135,14 @@ async def load_all(view: Transaction, now: datetime) -> list[RegistrationAuthori
 
 
 async def destroy_old_keys(authority: Authority) -> int:
-    """Destroy the keys of registration authorities that have ended; returns how many of these."""
+    """Destroy the keys of registration authorities that have ended; returns how many of these.
+
+    One in use has not, unless no endpoint wants it any more.
+    """
     c = models.ra.c
     async with authority.database.transaction() as tx:
         old = await tx.all(
-            select(models.ra)
-            .where(c.state == "replaced", c.not_after < tx.now - KEY_RETENTION)
-            .limit(100)
-            .with_for_update(skip_locked=True)
+            select(models.ra).where(c.not_after < tx.now - KEY_RETENTION).limit(100).with_for_update(skip_locked=True)
         )
         for row in old:
             await tx.execute(delete(models.ra).where(c.id == row["id"]))
