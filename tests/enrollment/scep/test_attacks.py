@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from tests.enrollment.scep.conftest import CHALLENGE, Desk
+from tests.enrollment.scep.conftest import CHALLENGE, Call, Desk
 from tests.enrollment.scep.test_enrolling import revoke
 from tests.support.scep_client import Reply, rsa_key
 
@@ -84,3 +84,16 @@ async def test_a_one_time_challenge_is_not_repeated_for_ever(desk: Desk, monkeyp
     later = clock.now() + timedelta(days=15)
     monkeypatch.setattr(clock, "now", lambda: later)
     assert (await device.send(message)).fail_info == "2"
+
+
+async def test_a_request_of_an_unknown_version_is_refused_as_any_other(desk: Desk) -> None:
+    device = desk.device()
+    request = device.request(challenge=CHALLENGE).replace(b"\x02\x01\x00\x30", b"\x02\x01\x16\x30", 1)
+    assert (await device.send(await device.message(request))).fail_info == "1"
+
+
+@pytest.mark.parametrize("name", [b"a\0b", b"\xff\xfe", b"\xed\xa0\x80"], ids=["nul", "no-utf8", "surrogate"])
+async def test_a_transaction_may_be_called_whatever_its_client_likes(new_desk: Call, name: bytes) -> None:
+    desk = await new_desk(approval="manual")
+    waiting = await desk.device().enrol(CHALLENGE, transaction=name)
+    assert (waiting.status, waiting.transaction) == ("3", name)
