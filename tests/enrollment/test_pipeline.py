@@ -196,6 +196,17 @@ async def test_a_request_waits_until_somebody_approves_it(enrollment: Enrollment
     assert (shown.request.state, shown.request.certificate_id) == ("issued", made.id)
 
 
+async def test_whoever_asks_several_times_at_once_waits_once(
+    enrollment: Enrollment, new_endpoint: NewEndpointAt
+) -> None:
+    endpoint, csr = await new_endpoint("est", approval="manual"), request()
+    found = await asyncio.gather(*(pipeline.apply(enrollment, wish(endpoint, csr)) for _ in range(6)))
+    (waiting,) = {each for each in found if isinstance(each, Waiting)}
+    await request_administration.approve_request(enrollment, OPERATOR, waiting.request_id)
+    made = await asyncio.gather(*(granted(enrollment, wish(endpoint, csr)) for _ in range(6)))
+    assert len({each.certificate for each in made}) == 1
+
+
 async def test_one_approval_is_good_for_one_certificate(
     enrollment: Enrollment, new_endpoint: NewEndpointAt
 ) -> None:

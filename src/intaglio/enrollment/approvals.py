@@ -14,7 +14,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from intaglio.audit.record import record
 from intaglio.core.clock import rfc3339
@@ -92,13 +93,7 @@ async def enter(tx: Transaction, application: Application, subject: str, sans: S
     key = application.key or digest.hex()
     found = await find(tx, endpoint, key, lock=True)
     if found is not None:
-        if found.digest != digest or found.applicant != application.applicant.name:
-            raise StateConflict(
-                "This transaction has asked for something else before.",
-                code="request-key-reused",
-                remedy="Begin a new transaction.",
-            )
-        return found
+        return _same(found, digest, application)
     waiting = select(func.count()).where(table.c.endpoint_id == endpoint.id, table.c.state == "pending")
     if int(await tx.scalar(waiting)) >= _MOST_WAITING:
         raise StateConflict(
@@ -125,7 +120,12 @@ async def enter(tx: Transaction, application: Application, subject: str, sans: S
         "expires_at": tx.now + WAITS,
         "reason": "",
     }
-    await tx.execute(insert(table).values(**values))
+    made = upsert(table).values(**values).on_conflict_do_nothing(index_elements=["endpoint_id", "key"])
+    if await tx.scalar(made.returning(table.c.id)) is None:  # asked by another request at the same moment
+        found = await find(tx, endpoint, key, lock=True)
+        if found is None:
+            raise StateConflict("The request was changed at this moment.", code="concurrent-change", retry_after=1)
+        return _same(found, digest, application)
     record(
         tx,
         applicant.principal,
@@ -138,6 +138,17 @@ async def enter(tx: Transaction, application: Application, subject: str, sans: S
         sans=list(sans),
     )
     return WaitingRequest.of({**values, "decided_by": None, "decided_at": None, "certificate_id": None})
+
+
+def _same(found: WaitingRequest, digest: bytes, application: Application) -> WaitingRequest:
+    """A request that was made before, if it is this one."""
+    if found.digest != digest or found.applicant != application.applicant.name:
+        raise StateConflict(
+            "This transaction has asked for something else before.",
+            code="request-key-reused",
+            remedy="Begin a new transaction.",
+        )
+    return found
 
 
 async def find(view: Transaction, endpoint: Endpoint, key: str, *, lock: bool = False) -> WaitingRequest | None:
