@@ -273,6 +273,20 @@ def test_a_one_time_challenge_is_good_once(desk: Desk, new_name: NewName, tmp_pa
     assert b"badRequest" in client.enrol(new_name(), "--password", made["secret"], good=False)
 
 
+@pytest.mark.parametrize(("title", "made"), [("strongSwan", "device.crt"), ("micromdm", "device.pem")])
+def test_the_commands_shown_for_an_endpoint_work_as_they_are(
+    old_desk: Desk, tmp_path: Path, title: str, made: str
+) -> None:
+    with admin(old_desk.pki.product) as http:
+        found = ok(http.get("/enrollment/urls")).json()["items"]
+    (shown,) = [each["commands"] for each in found if each["address"] == f"scep/{old_desk.name}"]
+    (command,) = [each for each in shown if each["title"].startswith(title)]
+    script = "\n".join(command["lines"]).replace("CHALLENGE", old_desk.challenge)
+    where = old_desk.pki.product.url("public", "")
+    run("sh", "-ec", script.replace(command["url"].partition("/scep/")[0], where), cwd=tmp_path)
+    assert (tmp_path / made).stat().st_size > 500
+
+
 # ---- a look at the bytes ---------------------------------------------------------------------------------------------
 
 
