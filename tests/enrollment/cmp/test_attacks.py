@@ -10,9 +10,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.enrollment.cmp.conftest import Desk, NewDesk
+from tests.enrollment.cmp.test_certification import registration_authority
 from tests.enrollment.conftest import NewEndpointAt
 from tests.support.authority import OPERATOR
-from tests.support.cmp_client import NULL_DN, certificate_request, taken_apart
+from tests.support.cmp_client import NULL_DN, Answer, certificate_request, taken_apart
 from tests.support.requests import new_key, request
 
 from intaglio.asn1 import algorithms, cmp, crmf, der
@@ -142,3 +143,25 @@ async def test_a_proof_of_possession_that_names_no_subject_is_not_taken_for_one_
     proof = der.tlv(0xA1, der.tlv(0xA0, der.read_tlv(signed).content) + identifier + der.bit_string(signature))
     content, _ = certificate_request(key=key, proof=proof)
     assert (await desk.client(implicit=True).ask(Body.IR, content)).failures == {"badPOP"}
+
+
+async def test_who_is_passed_on_by_a_registration_authority_has_no_more_rights_for_that(new_desk: NewDesk) -> None:
+    desk, authority = await registration_authority(new_desk)
+    victim = await desk.client().enrol(subject="CN=victim")
+    key = ec.generate_private_key(ec.SECP256R1())
+    device = desk.client(certificate=await desk.client().enrol(key=key), key=key, implicit=True)
+
+    async def passed_on(body: Body, content: bytes) -> Answer:
+        inner = device.begin().message(body, content)
+        authority.transaction_id = device.transaction_id
+        return taken_apart(cmp.read_message(await desk.send(authority.message(Body.NESTED, der.sequence(inner)))))
+
+    template = crmf.cert_template(issuer=victim.issuer.public_bytes(), serial=victim.serial_number)
+    assert (await passed_on(Body.RR, der.sequence(der.sequence(template)))).failures == {"notAuthorized"}
+    control = crmf.cert_id(victim.issuer.public_bytes(), victim.serial_number)
+    update, _ = certificate_request(controls=[("1.3.6.1.5.5.7.5.1.5", control)])
+    assert (await passed_on(Body.KUR, update)).failures == {"notAuthorized"}
+    unproven, _ = certificate_request(proof=crmf.ra_verified())
+    assert (await passed_on(Body.CR, unproven)).failures == {"badPOP"}
+    other, _ = certificate_request(subject="CN=victim")
+    assert (await passed_on(Body.CR, other)).issued.subject.rfc4514_string() == "CN=device-1"

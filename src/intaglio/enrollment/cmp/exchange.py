@@ -77,8 +77,12 @@ class Exchange:
 
     @property
     def acts_for_others(self) -> bool:
-        """Whether a registration authority stands behind the message."""
-        return self.sender.registration_authority or self.vouching is not None
+        """Whether a registration authority protects the message.
+
+        What it passes on with the protection of somebody else has the rights of that one: whoever forwards a message
+        has not read it. Source: RFC 9483 section 5.2.2.
+        """
+        return self.sender.registration_authority
 
     @property
     def wants_implicit_confirm(self) -> bool:
