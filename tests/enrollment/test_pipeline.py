@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -240,6 +242,35 @@ async def test_a_poll_that_names_nothing_but_the_transaction_gets_the_certificat
     with pytest.raises(NotFound) as refusal:
         await pipeline.collect(enrollment, endpoint, "transaction-2")
     assert refusal.value.code == "request-unknown"
+
+
+async def test_nobody_alone_fills_the_queue_of_requests_that_wait(
+    enrollment: Enrollment, new_endpoint: NewEndpointAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approvals, "_MOST_OF_SOURCE", 2)
+    endpoint = await new_endpoint("est", approval="manual")
+    first = wish(endpoint)
+    for asked in (first, wish(endpoint), first):
+        assert isinstance(await pipeline.apply(enrollment, asked), Waiting)
+    with pytest.raises(RateLimited):
+        await pipeline.apply(enrollment, wish(endpoint))
+    elsewhere = replace(wish(endpoint), applicant=replace(DEVICE, source="198.51.100.7"))
+    assert isinstance(await pipeline.apply(enrollment, elsewhere), Waiting)
+
+
+async def test_a_challenge_password_is_neither_stored_nor_shown_to_whoever_approves(
+    enrollment: Enrollment, new_endpoint: NewEndpointAt
+) -> None:
+    endpoint, secret = await new_endpoint("scep", approval="manual"), "known-to-the-whole-fleet"
+    asked = wish(endpoint, request("CN=phone", dns=["phone.example"], challenge=secret), "transaction-1")
+    waiting = await pipeline.apply(enrollment, asked)
+    assert isinstance(waiting, Waiting)
+    shown = (await request_administration.show_request(enrollment, OPERATOR, waiting.request_id)).request
+    stored = base64.b64decode(shown.application["csr"] or "") + repr(shown).encode() + repr(shown.application).encode()
+    assert secret.encode() not in stored
+    await request_administration.approve_request(enrollment, OPERATOR, waiting.request_id)
+    info = read_certificate((await granted(enrollment, asked)).certificate)
+    assert (info.subject.rfc4514, info.san and info.san.text) == ("CN=phone", ["dNSName=phone.example"])
 
 
 async def test_a_rejected_request_is_told_the_reason(enrollment: Enrollment, new_endpoint: NewEndpointAt) -> None:

@@ -24,6 +24,7 @@ from intaglio.core.identifiers import new_id
 from intaglio.core.principal import SYSTEM
 from intaglio.db.engine import Transaction
 from intaglio.enrollment import models
+from intaglio.enrollment.limits import count_one, source_network, too_many
 from intaglio.enrollment.values import Applicant, Application, Endpoint
 from intaglio.profiles.durations import Duration
 from intaglio.profiles.engine import RequestedValidity
@@ -34,6 +35,8 @@ WAITS = timedelta(days=7)
 KEPT = timedelta(days=30)
 RETRY_AFTER = 30  # seconds
 _MOST_WAITING = 10_000  # of one endpoint
+_MOST_OF_SOURCE = 1_000  # new ones from one network in a day
+_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class WaitingRequest:
 async def enter(tx: Transaction, application: Application, subject: str, sans: Sequence[str]) -> WaitingRequest:
     """The request of an application: the one that its key has, or a new one that waits from now on.
 
-    Raises StateConflict (``request-key-reused``) when the key has another wish, ``too-many-waiting``.
+    Raises StateConflict (``request-key-reused``) when the key has another wish, ``too-many-waiting``; RateLimited.
     """
     table, endpoint = models.request, application.endpoint
     stored = _stored(application)
@@ -103,6 +106,10 @@ async def enter(tx: Transaction, application: Application, subject: str, sans: S
             retry_after=3600,
         )
     applicant = application.applicant
+    # So that nobody alone fills the queue: where approval is the only hurdle, anybody may enter it.
+    count, left = await count_one(tx, f"waiting:{endpoint.id}:{source_network(applicant.source)}", _DAY)
+    if count > _MOST_OF_SOURCE:
+        raise too_many(left)
     values = {
         "id": new_id(),
         "endpoint_id": endpoint.id,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from intaglio.asn1 import algorithms
+from intaglio.asn1 import algorithms, der
 from intaglio.authority import certificates
 from intaglio.authority.certificates import RevocationReason, StoredCertificate
 from intaglio.core.errors import IntaglioError, InvalidInput, StateConflict
@@ -31,6 +31,7 @@ log = get_logger(__name__)
 _ATTEMPTS = 8
 _HOUR = timedelta(hours=1)
 _LONGEST_KEY = 200
+_CHALLENGE_PASSWORD = der.oid("1.2.840.113549.1.9.7")
 _ACTIONS = {
     RevocationReason.CERTIFICATE_HOLD: ActionType.HOLD,
     RevocationReason.REMOVE_FROM_CRL: ActionType.UNHOLD,
@@ -54,7 +55,8 @@ async def apply(enrollment: Enrollment, application: Application) -> Granted | W
     async with enrollment.database.transaction() as tx:
         subject = wanted.subject or wanted.given_subject
         names = () if wanted.san is None else tuple(wanted.san.text)
-        request = await approvals.enter(tx, application, "" if subject is None else subject.rfc4514, names)
+        shown = "" if subject is None else subject.rfc4514
+        request = await approvals.enter(tx, _without_secret(application), shown, names)
     return await _continue(enrollment, endpoint, request)
 
 
@@ -236,6 +238,26 @@ async def _issue(enrollment: Enrollment, application: Application, wanted: Prove
             warnings,
         )
     raise StateConflict("The configuration keeps changing.", code="configuration-changed", remedy="Try again.")
+
+
+def _without_secret(application: Application) -> Application:
+    """The same wish without the challenge password that a request may bring: it would be stored, and shown to whoever
+    decides."""
+    if application.csr is None or _CHALLENGE_PASSWORD not in application.csr:
+        return application
+    request = application.request or parse_request(application.csr)
+    sans = application.sans
+    if sans is None and request.san is not None:
+        sans = tuple((each.type, each.der) for each in request.san.entries)
+    return replace(
+        application,
+        csr=None,
+        request=None,
+        spki=request.spki,
+        name=request.subject.der,
+        sans=sans,
+        extensions=request.extensions,
+    )
 
 
 def _once(endpoint: Endpoint, key: str | None) -> str | None:
