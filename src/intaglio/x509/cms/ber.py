@@ -15,13 +15,13 @@ _CONSTRUCTED: Final = 0x20
 _PIECES_OF_OCTETS: Final = der.OCTET_STRING | _CONSTRUCTED
 _END_OF_CONTENTS: Final = b"\x00\x00"
 _MAX_DEPTH: Final = 24
-_MAX_ELEMENTS: Final = 20_000
+_MAX_ELEMENTS: Final = 8_000
 
 
 def to_der(data: bytes) -> bytes:
     """The one element that ``data`` consists of, with the framing of DER.
 
-    The caller has bounded the size; depth (24) and number of elements (20,000) are bounded here, and the result is
+    The caller has bounded the size; depth (24) and number of elements (8,000) are bounded here, and the result is
     hardly ever longer than ``data``. Raises InvalidInput (``invalid-der``) for what is not BER, and for trailing data.
     """
     rewriter = _Rewriter(data)

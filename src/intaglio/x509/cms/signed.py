@@ -195,6 +195,10 @@ def _verify_under(
     digest = signer.digest
     if digest is None or digest not in digests or digest not in ids.HASHES:
         raise not_allowed(f"the digest {digest or signer.digest_oid}")
+    if content_type != ids.DATA and signer.value(ids.CONTENT_TYPE) is None:
+        # Signed attributes could be passed off as content otherwise, and one kind of content as another: RFC 5652
+        # sections 5.3 and 11.1. Of plain data, which has no other kind to be taken for, old clients leave it out.
+        raise bad_signature("the type of the content is not signed")
     if signer.signed_attributes is None:
         if not _is_signed(signer, key, content, digests):
             raise bad_signature("it does not fit the content")
