@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 from intaglio.asn1 import der
 from intaglio.core.errors import InvalidInput, TooLarge
 from intaglio.x509.cms import identifiers as ids
-from intaglio.x509.cms.signed import read_signed_data
+from intaglio.x509.cms.signed import read_signed_data, verify_signer
 from intaglio.x509.cms.signing import certificates_only, sign
 
 OpenSsl = Callable[..., str]
@@ -75,6 +77,26 @@ def test_a_signature_by_somebody_else_is_refused(people: People) -> None:
     signed = sign(b"content", people["rsa"].certificate, people["rsa"].key)
     with pytest.raises(InvalidInput) as refusal:
         read_signed_data(signed).verify(people["other"].certificate)
+    assert refusal.value.code == "cms-signature-invalid"
+
+
+@pytest.mark.parametrize("typed", [False, True], ids=["no-attributes", "no-content-type"])
+def test_what_is_not_plain_data_has_its_type_signed(people: People, typed: bool) -> None:
+    """Whoever had signed attributes signed could otherwise present them as a content of his choice."""
+    person = people["ec"]
+    signer = read_signed_data(sign(b"content", person.certificate, person.key)).signer
+    assert signer.signed_attributes is not None
+    kept = der.children(der.read_tlv(signer.signed_attributes).content)
+    attributes = der.set_of(*(each.der for each in kept if der.oid(ids.CONTENT_TYPE) not in each.der))
+    content = b"content" if typed else signer.signed_attributes
+    signature = person.key.sign(attributes if typed else content, ec.ECDSA(hashes.SHA256()))
+    digest = {oid: value for oid, value in signer.attributes.items() if oid == ids.MESSAGE_DIGEST}
+    made = replace(
+        signer, signature=signature, signed_attributes=attributes if typed else None, attributes=digest if typed else {}
+    )
+    verify_signer(made, ids.DATA, content, person.certificate.spki, ids.SHA_2)
+    with pytest.raises(InvalidInput) as refusal:
+        verify_signer(made, "1.3.6.1.5.5.7.12.2", content, person.certificate.spki, ids.SHA_2)
     assert refusal.value.code == "cms-signature-invalid"
 
 
