@@ -23,7 +23,7 @@ from intaglio.enrollment.cmp.context import Cmp
 from intaglio.enrollment.cmp.errors import CmpRefusal
 from intaglio.enrollment.cmp.exchange import Sender
 from intaglio.enrollment.cmp.headers import directory_name
-from intaglio.enrollment.cmp.macs import MacAlgorithm
+from intaglio.enrollment.cmp.macs import Mac, MacAlgorithm
 from intaglio.enrollment.cmp.options import CmpOptions, read_anchors
 from intaglio.enrollment.cmp.strength import is_signature_algorithm, verify_signature
 from intaglio.enrollment.context import Enrollment
@@ -82,17 +82,18 @@ async def _by_secret(service: Cmp, endpoint: Endpoint, message: PkiMessage, sour
         if not mac.is_costly:
             mac.compute(_NOBODYS_SECRET, message.protected)  # an unknown reference takes as long as a wrong secret
         raise _wrong_mac() from None
-    if not hmac.compare_digest(await _computed(mac, secret.secret, message.protected, source), message.protection):
+    keyed = await _keyed(mac, secret.secret, source)
+    if not hmac.compare_digest(keyed.code(message.protected), message.protection):
         await service.references.failed(endpoint, source)
         raise _wrong_mac()
     identity = hashlib.sha256(b"mac" + secret.id.bytes).digest()
-    return Sender(Applicant(secret.name, "mac", source), identity, secret=secret, mac=mac)
+    return Sender(Applicant(secret.name, "mac", source), identity, secret=secret, mac=keyed)
 
 
-async def _computed(mac: MacAlgorithm, secret: bytes, data: bytes, source: str) -> bytes:
+async def _keyed(mac: MacAlgorithm, secret: bytes, source: str) -> Mac:
     if not mac.is_costly:
-        return mac.compute(secret, data)
-    return await costly.run(f"cmp:{source_network(source)}", lambda: mac.compute(secret, data))
+        return mac.under(secret)
+    return await costly.run(f"cmp:{source_network(source)}", lambda: mac.under(secret))
 
 
 def _reference(message: PkiMessage) -> str:

@@ -13,7 +13,7 @@ from intaglio.authority.certificates import StoredCertificate
 from intaglio.authority.directory import CaView
 from intaglio.core.errors import IntaglioError
 from intaglio.enrollment.cmp.context import Cmp
-from intaglio.enrollment.cmp.macs import MacAlgorithm
+from intaglio.enrollment.cmp.macs import Mac
 from intaglio.enrollment.cmp.options import CmpOptions
 from intaglio.enrollment.credentials import SharedSecret
 from intaglio.enrollment.values import Applicant, Endpoint
@@ -38,7 +38,7 @@ class Sender:
     applicant: Applicant
     identity: bytes = field(repr=False)
     secret: SharedSecret | None = field(default=None, repr=False)
-    mac: MacAlgorithm | None = field(default=None, repr=False)
+    mac: Mac | None = field(default=None, repr=False)
     certificate: CertificateInfo | None = None
     stored: StoredCertificate | None = None
     registration_authority: bool = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from intaglio.asn1 import der
@@ -82,13 +82,13 @@ class MacAlgorithm:
         """Whether deriving its key takes long enough to belong in a thread."""
         return self.iterations > COSTLY_ITERATIONS
 
-    def renewed(self) -> MacAlgorithm:
-        """The same with a salt of our own, for an answer."""
-        return replace(self, salt=secrets.token_bytes(_SALT_OCTETS))
-
     def compute(self, secret: bytes, data: bytes) -> bytes:
         """The MAC of ``data`` under a secret; takes about a millisecond per 2,000 iterations."""
-        return hmac.digest(self._key(secret), data, self.mac_hash)
+        return self.under(secret).code(data)
+
+    def under(self, secret: bytes) -> Mac:
+        """The MAC with the key that a secret gives; that is what takes the time."""
+        return Mac(self.identifier, self.mac_hash, self._key(secret))
 
     def _key(self, secret: bytes) -> bytes:
         if self.kind == "pbmac1":
@@ -97,6 +97,20 @@ class MacAlgorithm:
         for _ in range(self.iterations):
             key = digest(key).digest()
         return key
+
+
+@dataclass(frozen=True)
+class Mac:
+    """A MAC with its key. It protects a question and its answer: another salt for the answer would double the time of
+    both, and not make guessing the secret any harder for whoever sees the question."""
+
+    identifier: bytes
+    hash_name: str
+    key: bytes = field(repr=False)
+
+    def code(self, data: bytes) -> bytes:
+        """The MAC of ``data``."""
+        return hmac.digest(self.key, data, self.hash_name)
 
 
 def password_based_mac(*, iterations: int = 1_000, digest: str = "sha256", mac: str = "sha256") -> MacAlgorithm:

@@ -8,11 +8,10 @@ from datetime import datetime
 from intaglio.asn1 import cmp
 from intaglio.asn1.cmp import InfoTypeAndValue, PkiHeader
 from intaglio.authority.directory import CaView
-from intaglio.core.effort import costly
 from intaglio.enrollment.cmp.exchange import Answer, Sender
 from intaglio.enrollment.cmp.headers import VERSIONS, as_general_name
+from intaglio.enrollment.cmp.macs import Mac
 from intaglio.enrollment.cmp.signers import ResponseSigner, Signers
-from intaglio.enrollment.limits import source_network
 from intaglio.x509.names import Name
 
 NOBODY = as_general_name(Name(b"\x30\x00"))
@@ -31,8 +30,8 @@ async def protected(
 
     Raises what making a signer raises.
     """
-    if sender.secret is not None and sender.mac is not None:
-        return await _with_mac(ca, question, sender, answer, nonce, now)
+    if sender.mac is not None:
+        return _with_mac(ca, question, sender.mac, answer, nonce, now)
     signer = await signers.of(ca)
     header = cmp.header(
         _header(
@@ -56,12 +55,9 @@ def unprotected(question: PkiHeader | None, answer: Answer, nonce: bytes, now: d
     return cmp.message(header, cmp.body(answer.body, answer.content), None, tuple(answer.certificates))
 
 
-async def _with_mac(
-    ca: CaView, question: PkiHeader | None, sender: Sender, answer: Answer, nonce: bytes, now: datetime
+def _with_mac(
+    ca: CaView, question: PkiHeader | None, mac: Mac, answer: Answer, nonce: bytes, now: datetime
 ) -> bytes:
-    assert sender.secret is not None
-    assert sender.mac is not None
-    mac, secret = sender.mac.renewed(), sender.secret.secret
     header = cmp.header(
         _header(
             question,
@@ -74,11 +70,7 @@ async def _with_mac(
         )
     )
     body = cmp.body(answer.body, answer.content)
-    part = cmp.protected_part(header, body)
-    if mac.is_costly:
-        code = await costly.run(f"cmp:{source_network(sender.applicant.source)}", lambda: mac.compute(secret, part))
-    else:
-        code = mac.compute(secret, part)
+    code = mac.code(cmp.protected_part(header, body))
     return cmp.message(header, body, code, _distinct(answer.certificates))
 
 
