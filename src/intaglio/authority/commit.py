@@ -32,12 +32,14 @@ _SAN_SEPARATOR = "\x1f"  # cannot occur in displayed names: control characters a
 class IssuedRow(CertificateRecord):
     """A row of ``certificate`` to be, with its audit record.
 
-    With ``renewal`` it is recorded only while the certificate ``previous_id`` is valid.
+    With ``renewal`` it is recorded only while the certificate ``previous_id`` is valid; with ``once`` (caller, key,
+    SHA-256 over the request) only as the first one of this caller under this key.
     """
 
     spki_sha256: bytes = field(repr=False)
     renewal: bool
     audit: Mapping[str, Any] = field(repr=False)  # values of `audit.record.row`
+    once: tuple[str, str, bytes] | None = field(default=None, repr=False)
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -55,7 +57,7 @@ class IssuedRow(CertificateRecord):
             _SAN_SEPARATOR.join(self.sans), self.profile, self.not_before, self.not_after, self.issued_at,
             self.spki_sha256, self.der, self.previous_id, self.requester, self.channel, json.dumps(self.properties),
             audit["actor_kind"], audit["actor"], audit["action"], audit["object"], audit["organization"],
-            json.dumps(audit["detail"]), audit["correlation_id"], audit["source"],
+            json.dumps(audit["detail"]), audit["correlation_id"], audit["source"], *(self.once or (None, None, None)),
         )  # fmt: skip
 
 
@@ -66,7 +68,8 @@ _COLUMNS = (
     ("not_after", "timestamptz"), ("issued_at", "timestamptz"), ("spki_sha256", "bytea"), ("der", "bytea"),
     ("previous_id", "uuid"), ("requester", "text"), ("channel", "text"), ("properties", "text"),
     ("actor_kind", "text"), ("actor", "text"), ("action", "text"), ("object", "text"), ("organization", "text"),
-    ("detail", "text"), ("correlation_id", "text"), ("source", "text"),
+    ("detail", "text"), ("correlation_id", "text"), ("source", "text"), ("once_caller", "text"), ("once_key", "text"),
+    ("once_hash", "bytea"),
 )  # fmt: skip
 
 # Holds on to the renewed certificates until the end of the statement: who revokes one of them comes before or after.
@@ -94,6 +97,9 @@ WITH {_RENEWED if renewals else ""}head AS (
         CASE WHEN sans = '' THEN '{{}}'::text[] ELSE string_to_array(sans, chr(31)) END, profile, not_before,
         not_after, issued_at, spki_sha256, der, previous_id, requester, channel, properties::jsonb
     FROM item, head
+), kept AS (
+    INSERT INTO idempotency (caller, key, request_hash, certificate_id, created_at)
+    SELECT once_caller, once_key, once_hash, id, issued_at FROM item, head WHERE once_caller IS NOT NULL
 ), events AS (
     INSERT INTO certificate_event (seq, at, ca_id, action, certificate_id, serial, detail)
     SELECT head.event_seq - %b + position, issued_at, ca_id, 'issued', id, serial, '{{}}'::jsonb FROM item, head
@@ -152,7 +158,8 @@ class GroupCommit:
     async def commit(self, row: IssuedRow, *, epoch: int) -> None:
         """Return once ``row`` is durable.
 
-        Raises EpochMoved, RenewedChanged (nothing written), Unavailable (the database cannot be reached; whether the
+        Raises EpochMoved, RenewedChanged, StateConflict (``already-exists``: its key was used before; nothing was
+        written in each of these cases), Unavailable (the database cannot be reached; whether the
         certificate was recorded is unknown, and the caller must not hand it out), TimedOut.
         """
         waiting = _Waiting(row, epoch, asyncio.get_running_loop().create_future())

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import insert, select, text
+from sqlalchemy import insert, select
 
 from intaglio.audit import record as audit
 from intaglio.audit.models import AUDIT
@@ -57,6 +57,11 @@ class Idempotency:
     caller: str
     key: str
     request_hash: bytes
+
+    @property
+    def row(self) -> tuple[str, str, bytes]:
+        """As it is recorded with its certificate."""
+        return self.caller, self.key, self.request_hash
 
 
 @dataclass(frozen=True)
@@ -138,34 +143,19 @@ async def preview(authority: Authority, decide: Decide) -> PreparedCertificate:
 async def _issue_once(
     authority: Authority, principal: Principal, order: Order, epoch: int, idempotency: Idempotency
 ) -> Issued:
-    table = models.idempotency
-    async with authority.database.transaction() as tx:
-        # Serializes callers that use the same key at the same time, on every process.
-        lock = hashlib.sha256(f"{idempotency.caller}\0{idempotency.key}".encode()).digest()[:8]
-        await tx.execute(text("SELECT pg_advisory_xact_lock(:k)"), {"k": int.from_bytes(lock, "big", signed=True)})
-        kept = await tx.one_or_none(
-            select(table).where(table.c.caller == idempotency.caller, table.c.key == idempotency.key)
-        )
-        if kept is not None:
-            if kept["request_hash"] != idempotency.request_hash:
-                raise StateConflict(
-                    "This Idempotency-Key was used for a different request.",
-                    code="idempotency-key-reused",
-                    remedy="Use a new key for a new request.",
-                )
-            return await _kept(tx, order.ca, kept["certificate_id"])
-        issued, row = await _sign(authority, principal, order, at=tx.now, view=tx)
-        await _insert(tx, order, row)
-        await tx.execute(
-            insert(table).values(
-                caller=idempotency.caller,
-                key=idempotency.key,
-                request_hash=idempotency.request_hash,
-                certificate_id=row.id,
-                created_at=tx.now,
-            )
-        )
-        tx.expect_epoch(epoch)
+    """The certificate that was issued under this key before, or a new one.
+
+    Of two at the same time one is recorded, by a unique row; the other is thrown away unseen.
+    """
+    if (known := await _kept(authority, order.ca, idempotency)) is not None:
+        return known
+    issued, row = await _sign(authority, principal, order)
+    try:
+        await authority.commits.commit(replace(row, once=idempotency.row), epoch=epoch)
+    except StateConflict as error:
+        if error.code != "already-exists" or (known := await _kept(authority, order.ca, idempotency)) is None:
+            raise
+        return known
     return issued
 
 
@@ -259,14 +249,27 @@ async def _insert(tx: Transaction, order: Order, row: IssuedRow) -> None:
     tx.append(AUDIT, row.audit)
 
 
-async def _kept(tx: Transaction, ca: CaView, certificate_id: UUID) -> Issued:
-    c = models.certificate.c
-    row = await tx.one_or_none(select(models.certificate).where(c.id == certificate_id))
-    if row is None or row["ca_id"] != ca.id:
+async def _kept(authority: Authority, ca: CaView, idempotency: Idempotency) -> Issued | None:
+    once, c = models.idempotency.c, models.certificate.c
+    async with authority.database.read() as view:
+        kept = await view.one_or_none(
+            select(once.request_hash, models.certificate)
+            .select_from(models.idempotency.outerjoin(models.certificate, c.id == once.certificate_id))
+            .where(once.caller == idempotency.caller, once.key == idempotency.key)
+        )
+    if kept is None:
+        return None
+    if bytes(kept["request_hash"]) != idempotency.request_hash:
+        raise StateConflict(
+            "This Idempotency-Key was used for a different request.",
+            code="idempotency-key-reused",
+            remedy="Use a new key for a new request.",
+        )
+    if kept["ca_id"] != ca.id:
         raise StateConflict(
             "The certificate of this Idempotency-Key belongs to another CA.", code="idempotency-key-reused"
         )
     return Issued(
-        row["id"], ca, row["serial"], row["der"], row["subject"], row["not_before"], row["not_after"], row["profile"],
-        repeated=True,
+        kept["id"], ca, kept["serial"], kept["der"], kept["subject"], kept["not_before"], kept["not_after"],
+        kept["profile"], repeated=True,
     )  # fmt: skip
