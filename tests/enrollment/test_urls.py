@@ -7,12 +7,17 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import update
 from tests.enrollment.conftest import NewEndpointAt
+from tests.support.authority import OPERATOR
 
+from intaglio.authority.cas.delete import delete_ca
 from intaglio.core.settings import Settings
 from intaglio.enrollment import urls
+from intaglio.enrollment.administration import delete_endpoint, list_endpoints
 from intaglio.enrollment.context import Enrollment
 from intaglio.enrollment.endpoints import EndpointUnknown
+from intaglio.enrollment.models import endpoint as endpoint_table
 from intaglio.enrollment.settings import EnrollmentSettings
 from intaglio.enrollment.urls import asked_base, bases, source_of, urls_of
 from intaglio.enrollment.values import Protocol
@@ -104,6 +109,33 @@ async def test_the_unknown_part_of_a_url_is_named(enrollment: Enrollment, new_en
         await at(Protocol.ACME, "main", "demo~issuing", profile)
     with pytest.raises(EndpointUnknown):
         await enrollment.endpoints.named(Protocol.EST, "phones")
+
+
+async def test_the_endpoint_of_a_deleted_ca_is_not_there(enrollment: Enrollment, new_endpoint: NewEndpointAt) -> None:
+    endpoint = await new_endpoint("est", name="devices")
+    await delete_ca(enrollment.authority, OPERATOR, endpoint.ca)
+    await enrollment.authority.current()
+    with pytest.raises(EndpointUnknown):
+        await enrollment.endpoints.named(Protocol.EST, "devices")
+    with pytest.raises(EndpointUnknown):
+        await enrollment.endpoints.at(Protocol.EST, "main", endpoint.ca, endpoint.profile)
+    (listed,) = await list_endpoints(enrollment, OPERATOR)
+    assert listed.id == endpoint.id  # to be deleted
+    await delete_endpoint(enrollment, OPERATOR, Protocol.EST, "devices")
+
+
+async def test_an_endpoint_that_cannot_be_read_does_not_hide_the_others(
+    enrollment: Enrollment, new_endpoint: NewEndpointAt
+) -> None:
+    await new_endpoint("scep", name="phones")
+    broken = await new_endpoint("est", name="devices")
+    async with enrollment.database.transaction() as tx:
+        await tx.execute(update(endpoint_table).where(endpoint_table.c.id == broken.id).values(options={"later": 1}))
+        tx.changed_configuration()
+    await enrollment.authority.current()
+    assert (await enrollment.endpoints.named(Protocol.SCEP, "phones")).name == "phones"
+    with pytest.raises(EndpointUnknown):
+        await enrollment.endpoints.named(Protocol.EST, "devices")
 
 
 async def test_the_base_and_the_source_follow_the_settings(enrollment: Enrollment) -> None:

@@ -126,7 +126,7 @@ class EndpointDirectory:
         async with self._gateway.authority.database.read() as view:
             await view.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
             epoch = int(await view.scalar(select(journal_head.c.epoch)) or 0)
-            found = await load_endpoints(view)
+            found = await load_endpoints(view, deleted_cas=False)
             settings = await live_settings.current(view, EnrollmentSettings)
         known = self._by_id
         # One that is as it was stays the same object: whoever holds it need not decide again.

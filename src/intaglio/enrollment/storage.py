@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,11 +11,14 @@ from uuid import UUID
 from sqlalchemy import Select, func, select
 
 from intaglio.authority import models as authority
-from intaglio.core.errors import NotFound
+from intaglio.core.errors import InvalidInput, NotFound
+from intaglio.core.logging import get_logger
 from intaglio.db.engine import Transaction
 from intaglio.enrollment import models
 from intaglio.enrollment.protocols import read_options
 from intaglio.enrollment.values import Endpoint, Protocol
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,26 @@ class Tenant:
     created_at: datetime
 
 
-async def load_endpoints(view: Transaction, protocol: Protocol | None = None) -> list[Endpoint]:
-    """All endpoints, or those of a protocol, by protocol and name."""
+async def load_endpoints(
+    view: Transaction, protocol: Protocol | None = None, *, deleted_cas: bool = True
+) -> list[Endpoint]:
+    """All endpoints, or those of a protocol, by protocol and name; ``deleted_cas`` takes in those of CAs that are
+    gone, whose ids other CAs may have by now."""
     query = _endpoints().order_by(models.endpoint.c.protocol, models.endpoint.c.name)
+    if not deleted_cas:
+        query = query.where(authority.ca.c.state != "deleted")
     if protocol is not None:
         query = query.where(models.endpoint.c.protocol == protocol.value)
-    return [endpoint_of(row) for row in await view.all(query)]
+    return list(_readable(await view.all(query)))
+
+
+def _readable(rows: Iterable[Mapping[Any, Any]]) -> Iterator[Endpoint]:
+    """Those that this version understands: one that another version has written must not take all others away."""
+    for row in rows:
+        try:
+            yield endpoint_of(row)
+        except InvalidInput as error:
+            log.error("an endpoint cannot be read", endpoint=f"{row['protocol']}/{row['name']}", reason=error.detail)
 
 
 async def find_endpoint(view: Transaction, protocol: Protocol, name: str, *, lock: bool = False) -> Endpoint:
