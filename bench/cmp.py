@@ -16,7 +16,7 @@ from intaglio.asn1 import cmp
 from intaglio.asn1.cmp import Body
 
 SHARE = 0.40
-P99_MILLISECONDS = 150
+P99_MILLISECONDS = 200
 CONNECTIONS = 32
 SECONDS = 6.0
 #: More than can be answered: a transaction id is good for one message.
