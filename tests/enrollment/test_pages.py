@@ -53,6 +53,16 @@ async def test_nobody_learns_which_tenants_there_are(
     assert (await visitor.get("/urls/Fleet")).status_code == 404
 
 
+async def test_whoever_may_not_ask_at_an_endpoint_is_not_shown_it(
+    visitor: httpx.AsyncClient, new_endpoint: NewEndpointAt
+) -> None:
+    await new_endpoint("est", tenant="Fleet", name="for-all")
+    await new_endpoint("est", tenant="Fleet", name="inside", profile="est-non-repudiation", networks=["10.0.0.0/8"])
+    page = (await visitor.get("/urls/Fleet")).text
+    assert "for-all" in page
+    assert "inside" not in page
+
+
 async def test_the_page_can_be_switched_off(
     visitor: httpx.AsyncClient, new_endpoint: NewEndpointAt, enrollment: Enrollment
 ) -> None:

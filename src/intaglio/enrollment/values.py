@@ -86,15 +86,19 @@ class Endpoint:
     def organization(self) -> str:
         return self.ca.partition("~")[0]
 
-    def require_admitted(self, source: str) -> None:
-        """Raise Forbidden (``source-not-allowed``) unless requests may come from the address ``source``."""
+    def is_admitted(self, source: str) -> bool:
+        """Whether requests may come from the address ``source``."""
         if not self.networks:
-            return
+            return True
         try:
             address = plain_address(source)
         except ValueError:
-            address = None
-        if address is None or not any(address in ip_network(network) for network in self.networks):
+            return False
+        return any(address in ip_network(network) for network in self.networks)
+
+    def require_admitted(self, source: str) -> None:
+        """Raise Forbidden (``source-not-allowed``) unless requests may come from the address ``source``."""
+        if not self.is_admitted(source):
             raise Forbidden(
                 f"Certificates are not asked for from {source[:64] or 'an unknown address'} here.",
                 code="source-not-allowed",

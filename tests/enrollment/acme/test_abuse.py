@@ -156,4 +156,17 @@ async def test_of_two_accounts_that_take_one_key_in_one_instant_one_gets_it(hous
     await house.endpoint()
     clients, key = [await house.client(), await house.client()], new_key()
     answers = await asyncio.gather(*(roll_over(each, key) for each in clients))
-    assert sorted(each.status_code for each in answers) == [200, 409], [each.text for each in answers]
+    done, refused = sorted(answers, key=lambda each: each.status_code)
+    assert (done.status_code, refused.status_code) == (200, 409), [each.text for each in answers]
+    assert refused.headers["location"] in {each.kid for each in clients}
+
+
+async def test_accounts_of_before_are_no_way_around_a_binding_that_is_required_now(house: House) -> None:
+    endpoint = await house.endpoint()
+    client = await house.client()
+    order = await house.ready_order(client, *WWW)
+    await house.change(endpoint, options={"external_account": "required"})
+    problem(await client.order(*WWW), "externalAccountRequired", 403)
+    wish = {"identifier": {"type": "dns", "value": "other.example"}}
+    problem(await client.post(client.directory["newAuthz"], wish), "externalAccountRequired", 403)
+    problem(await client.finalize(order, certificate_request(WWW)), "externalAccountRequired", 403)

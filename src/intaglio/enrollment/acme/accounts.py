@@ -9,11 +9,12 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from intaglio.audit import record
 from intaglio.audit.models import AUDIT
-from intaglio.core.errors import InvalidInput, Unauthenticated
+from intaglio.core.errors import InvalidInput, StateConflict, Unauthenticated
 from intaglio.core.identifiers import new_id
 from intaglio.db.engine import Row, Transaction
 from intaglio.enrollment import credentials
@@ -122,12 +123,21 @@ async def change_key(call: Call, inner: Mapping[str, Any]) -> Answer:
         raise Malformed("The inner JWS names another account.")
     if read_jwk(wish.get("oldKey")).thumbprint != account.jwk.thumbprint:
         raise Malformed("oldKey is not the key of the account.")
+    try:
+        return await _change_key(call, new)
+    except StateConflict as error:
+        if error.code != "already-exists":
+            raise
+    known = await _by_key(call, new)  # another account took the key at the same moment
+    raise _key_in_use(call, account.id if known is None else known["id"])
+
+
+async def _change_key(call: Call, new: Jwk) -> Answer:
+    account = call.who
     async with call.acme.enrollment.database.transaction() as tx:
         other = await tx.scalar(_with_key(call.endpoint, new).with_for_update())
         if other is not None:
-            raise KeyInUse(
-                "An account with this key exists already.", headers={"Location": call.links.account(other)}
-            )
+            raise _key_in_use(call, other)
         changed = await tx.one_or_none(
             update(_A)
             .where(_A.c.id == account.id, _A.c.status == "valid", _A.c.thumbprint == account.jwk.thumbprint)
@@ -139,6 +149,10 @@ async def change_key(call: Call, inner: Mapping[str, Any]) -> Answer:
         thumbprint = new.thumbprint_text
         audit(tx, call.endpoint, call.applicant, "acme-account.change-key", account.id, thumbprint=thumbprint)
     return Answer(_document(Account.of(changed), call.links))
+
+
+def _key_in_use(call: Call, account_id: UUID) -> KeyInUse:
+    return KeyInUse("An account with this key exists already.", headers={"Location": call.links.account(account_id)})
 
 
 async def list_orders(call: Call, after: UUID | None) -> Answer:
@@ -154,8 +168,19 @@ async def list_orders(call: Call, after: UUID | None) -> Answer:
     return Answer({"orders": [call.links.order(each) for each in page]}, links=links)
 
 
-def require_current_terms(call: Call) -> None:
-    """Raise UserActionRequired while the account has not agreed to the terms in force (RFC 8555 section 7.3.3)."""
+def require_bound(call: Call) -> None:
+    """Raise ExternalAccountRequired where an account is bound to an external one and this one, made before, is not."""
+    if call.options.external_account == "required" and call.who.external_name is None:
+        raise ExternalAccountRequired(
+            "Accounts are bound to external ones here by now, and this one is not.",
+            remedy="Register another key with an external account binding.",
+        )
+
+
+def require_standing(call: Call) -> None:
+    """Raise unless the account may ask for names by the rules in force: like :func:`require_bound`, and
+    UserActionRequired while it has not agreed to the terms (RFC 8555 section 7.3.3)."""
+    require_bound(call)
     current = _terms_url(call)
     if current is not None and call.who.terms != current:
         raise UserActionRequired(
@@ -183,11 +208,8 @@ async def _insert(
     tx: Transaction, call: Call, contacts: Sequence[str], terms: str | None, external: SharedSecret | None
 ) -> Account | None:
     jwk = call.signer
-    taken = await tx.scalar(_with_key(call.endpoint, jwk))
-    if taken is not None:
-        return None
     row = await tx.one_or_none(
-        insert(_A)
+        upsert(_A)
         .values(
             id=new_id(),
             endpoint_id=call.endpoint.id,
@@ -203,9 +225,11 @@ async def _insert(
             created_at=tx.now,
             changed_at=tx.now,
         )
+        .on_conflict_do_nothing()
         .returning(_A)
     )
-    assert row is not None
+    if row is None:
+        return None
     if external is not None:
         await credentials.spend(tx, external.id)
     facts = {"thumbprint": jwk.thumbprint_text, "contacts": list(contacts), "terms": terms}

@@ -20,7 +20,7 @@ from intaglio.core.errors import RateLimited
 from intaglio.core.identifiers import new_id
 from intaglio.db.engine import Transaction
 from intaglio.enrollment.acme import models
-from intaglio.enrollment.acme.accounts import audit, require_current_terms
+from intaglio.enrollment.acme.accounts import audit, require_standing
 from intaglio.enrollment.acme.call import Answer, Call, Links
 from intaglio.enrollment.acme.errors import Malformed, RejectedIdentifier, ResourceUnknown
 from intaglio.enrollment.acme.identifiers import Identifier, challenges_for, check_policy, read_identifier
@@ -121,7 +121,7 @@ async def new_authorization(call: Call) -> Answer:
     """
     if not call.options.pre_authorization:
         raise Malformed("Names are not authorized before they are ordered here.")
-    require_current_terms(call)
+    require_standing(call)
     value = call.wish.get("identifier")
     if not isinstance(value, dict) or not isinstance(value.get("type"), str) or not isinstance(value.get("value"), str):
         raise Malformed('A new authorization has an "identifier" with the strings "type" and "value".')

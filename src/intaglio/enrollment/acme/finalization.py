@@ -29,7 +29,7 @@ from intaglio.core.logging import get_logger
 from intaglio.db.engine import Transaction
 from intaglio.enrollment import approvals
 from intaglio.enrollment.acme import models
-from intaglio.enrollment.acme.accounts import audit
+from intaglio.enrollment.acme.accounts import audit, require_bound
 from intaglio.enrollment.acme.authorizations import Authorization
 from intaglio.enrollment.acme.call import Account, Answer, Call, Links
 from intaglio.enrollment.acme.context import Acme, options_of
@@ -58,6 +58,7 @@ async def finalize(call: Call, order_id: UUID) -> Answer:
 
     Raises ResourceUnknown, OrderNotReady, BadCsr, ValidationFailed (CAA).
     """
+    require_bound(call)
     request = read_csr(call.wish)
     await _judge(call, order_id, request)
     order = await _take(call, order_id, request)

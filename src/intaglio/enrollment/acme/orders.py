@@ -22,7 +22,7 @@ from intaglio.core.errors import InvalidInput, NotFound
 from intaglio.core.identifiers import new_id
 from intaglio.db.engine import Transaction
 from intaglio.enrollment.acme import models
-from intaglio.enrollment.acme.accounts import audit, require_current_terms
+from intaglio.enrollment.acme.accounts import audit, require_standing
 from intaglio.enrollment.acme.authorizations import Authorization, load_many, make, require_room, usable
 from intaglio.enrollment.acme.call import Answer, Call, Links
 from intaglio.enrollment.acme.errors import (
@@ -145,7 +145,7 @@ async def new_order(call: Call) -> Answer:
     RateLimited.
     """
     wish, options = call.wish, call.options
-    require_current_terms(call)
+    require_standing(call)
     identifiers = read_identifiers(wish.get("identifiers"), options.identifiers_per_order)
     check_policy(identifiers, options, call.who.bound)
     ca = (await call.acme.enrollment.gateway.snapshot()).ca(call.endpoint.ca)

@@ -1,7 +1,7 @@
 """The page that shows the people of a tenant where certificates are asked for, with commands to copy.
 
-It tells what every client has to know anyway, and only to who knows the name of the tenant; there is no list of
-tenants. It works without its script, which merely copies.
+It tells what every client has to know anyway, and only to who knows the name of the tenant and may ask at the endpoint;
+there is no list of tenants. It works without its script, which merely copies.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Route
 
 from intaglio.enrollment.context import Enrollment
 from intaglio.enrollment.settings import EnrollmentSettings
-from intaglio.enrollment.urls import Bases, EndpointUrls, asked_base, bases, urls_of
+from intaglio.enrollment.urls import Bases, EndpointUrls, asked_base, bases, source_of, urls_of
 from intaglio.enrollment.values import PROTOCOL_TITLES
 from intaglio.platform import live_settings
 
@@ -45,7 +45,12 @@ async def _page(enrollment: Enrollment, request: Request) -> Response:
     async with enrollment.database.read() as view:
         live = await live_settings.current(view, EnrollmentSettings)
     tenant = request.path_params["tenant"]
-    found = [each for each in await enrollment.endpoints.all() if each.tenant == tenant and each.enabled]
+    source = source_of(live, request.scope)
+    found = [
+        each
+        for each in await enrollment.endpoints.all()
+        if each.tenant == tenant and each.enabled and each.is_admitted(source)
+    ]
     if not found or not live.pages:
         return _plain("There is no such page.\n", 404)
     where = Bases(asked_base(enrollment.settings, live, request.scope), bases(enrollment.settings, live).http)
