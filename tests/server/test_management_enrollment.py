@@ -210,6 +210,36 @@ async def test_tenants_and_endpoints_are_declared(operator: AsyncClient) -> None
     assert (await operator.get("/enrollment/tenants")).json()["items"] == []
 
 
+@pytest.mark.usefixtures("hierarchy")
+async def test_everything_that_is_wrong_with_declared_endpoints_is_said_before_anything_changes(
+    operator: AsyncClient,
+) -> None:
+    place = {"protocol": "acme", "ca": "demo~issuing", "profile": SERVER}
+    endpoints = [
+        {**place, "name": "good"},
+        {**place, "name": "again"},
+        {**place, "name": "elsewhere", "tenant": "nope"},
+        {**place, "name": "lost", "ca": "demo~nope"},
+        {**place, "name": "foreign", "profile": "multiuse-p12-server"},
+        {**place, "name": "other", "protocol": "est"},
+        {**place, "name": "odd", "tenant": "Plant-7", "options": {"order_lifetime": "a week", "colour": "red"}},
+    ]
+    text = yaml.safe_dump({"enrollment_tenants": [{"name": "Plant-7"}], "enrollment_endpoints": endpoints})
+    refused = await operator.post("/declaration", json={"declaration": text})
+    problem = refused.json()
+    assert (refused.status_code, problem["code"]) == (400, "declaration-invalid")
+    assert [each["pointer"].removeprefix("/enrollment_endpoints/") for each in problem["errors"]] == [
+        "1",
+        "2/tenant",
+        "3/ca",
+        "4/profile",
+        "5/profile",
+        "6/options/order_lifetime",
+        "6/options/colour",
+    ]
+    assert (await operator.get("/enrollment/endpoints")).json()["items"] == []
+
+
 async def test_the_options_of_every_protocol_are_described(operator: AsyncClient) -> None:
     for protocol in Protocol:
         schema = (await operator.get(f"/enrollment/options/{protocol}")).json()

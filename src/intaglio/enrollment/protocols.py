@@ -48,7 +48,10 @@ def read_options(protocol: Protocol, values: Mapping[str, Any]) -> EndpointOptio
     try:
         return PROTOCOLS[protocol].options_type().model_validate(values)
     except ValidationError as error:
-        wrong = [("/" + "/".join(map(str, each["loc"])), each["msg"]) for each in error.errors(include_input=False)]
+        wrong = [
+            ("/" + "/".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, "))
+            for each in error.errors(include_input=False)
+        ]
     raise InvalidInput(
         f"The options of an endpoint of {protocol} cannot be so: {wrong[0][1]} (at {wrong[0][0]}).",
         code="endpoint-options-invalid",

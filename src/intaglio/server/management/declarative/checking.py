@@ -19,6 +19,7 @@ from intaglio.server.management.declarative.document import (
     Document,
     needs_nobody,
 )
+from intaglio.server.management.declarative.endpoints import endpoint_findings
 
 #: Where in the document, and what is wrong there.
 Finding = tuple[str, str]
@@ -46,6 +47,7 @@ def _findings(wanted: Document, current: Document) -> Iterator[Finding]:
         if known is None:
             yield from _refusal(f"{place}/name", check_name, organization.name)
         yield from _cas(place, organization, known, profiles)
+    yield from endpoint_findings(wanted, current)
 
 
 def _cas(

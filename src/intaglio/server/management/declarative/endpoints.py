@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from intaglio.core.errors import Refused
+from intaglio.core.errors import InvalidInput, Refused
 from intaglio.core.principal import Permission, Principal
 from intaglio.enrollment import administration
 from intaglio.enrollment.administration import DEFAULT_TENANT, EndpointChanges, NewEndpoint
@@ -13,7 +13,13 @@ from intaglio.enrollment.context import Enrollment
 from intaglio.enrollment.endpoints import canonical_profile
 from intaglio.enrollment.protocols import read_options
 from intaglio.enrollment.values import Endpoint, Protocol
-from intaglio.server.management.declarative.document import DeclaredEndpoint, DeclaredTenant, Document
+from intaglio.profiles import registry
+from intaglio.server.management.declarative.document import (
+    DeclaredEndpoint,
+    DeclaredExternalRoot,
+    DeclaredTenant,
+    Document,
+)
 from intaglio.server.management.declarative.steps import Step, changed_fields
 
 _FIXED: Final = ("tenant", "ca", "profile")
@@ -60,6 +66,56 @@ def endpoint_steps(wanted: Document, current: Document) -> Iterator[Step]:
             )
         if changes := changed_fields(endpoint, before, _CHANGEABLE):
             yield Step("enrolment endpoint", "change", endpoint.address, wanted=endpoint, fields=changes)
+
+
+def endpoint_findings(wanted: Document, current: Document) -> Iterator[tuple[str, str]]:
+    """Where endpoints are wrong, and what is wrong there, as far as that can be told before anything is changed."""
+    declared = (*(wanted.enrollment_tenants or ()), *(current.enrollment_tenants or ()))
+    tenants = {DEFAULT_TENANT, *(each.name for each in declared)}
+    offered = _offered(wanted, current)
+    known = {each.address: each for each in current.enrollment_endpoints or ()}
+    taken = {_place(each): address for address, each in known.items()}
+    for number, endpoint in enumerate(wanted.enrollment_endpoints or ()):
+        where = f"/enrollment_endpoints/{number}"
+        try:
+            read_options(endpoint.protocol, endpoint.options)
+        except InvalidInput as error:
+            yield from ((f"{where}/options{field}", text) for field, text in error.fields)
+        if endpoint.address in known:
+            continue
+        if endpoint.tenant not in tenants:
+            yield f"{where}/tenant", f'There is no tenant "{endpoint.tenant[:40]}".'
+        yield from _profile_findings(where, endpoint, offered)
+        if (other := taken.setdefault(_place(endpoint), endpoint.address)) != endpoint.address:
+            yield where, f"{other} has the same protocol, tenant, CA and profile."
+
+
+def _profile_findings(
+    where: str, endpoint: DeclaredEndpoint, offered: Mapping[str, set[str]] | None
+) -> Iterator[tuple[str, str]]:
+    profile = canonical_profile(endpoint.profile)
+    if offered is not None and endpoint.ca not in offered:
+        yield f"{where}/ca", f'There is no CA "{endpoint.ca[:80]}".'
+    elif offered is not None and profile not in offered[endpoint.ca]:
+        yield f"{where}/profile", f'CA "{endpoint.ca}" does not offer the profile "{profile[:80]}".'
+    elif (found := registry.find(profile)) is not None and endpoint.protocol.value not in found.channels:
+        yield f"{where}/profile", f'Profile "{profile}" is not offered through {endpoint.protocol}.'
+
+
+def _offered(wanted: Document, current: Document) -> dict[str, set[str]] | None:
+    """Profiles of every CA (``organization~ca``) that is there or will be; None for who may not see them."""
+    if current.organizations is None:
+        return None
+    offered: dict[str, set[str]] = {}
+    for organization in (*current.organizations, *(wanted.organizations or ())):
+        for ca in organization.cas:
+            named = () if isinstance(ca, DeclaredExternalRoot) else ca.profiles
+            offered[f"{organization.name}~{ca.name}"] = {registry.normal_id(profile) for profile in named}
+    return offered
+
+
+def _place(endpoint: DeclaredEndpoint) -> tuple[str, str, str, str]:
+    return endpoint.protocol, endpoint.tenant, endpoint.ca, canonical_profile(endpoint.profile)
 
 
 def gone_endpoints(wanted: Document, current: Document) -> Iterator[Step]:
