@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from tests.support.cmp_client import CmpClient
 from tests.support.foreign import ForeignCa, key_pem
 from tests.support.pki import PLAIN, NewName, Pki, admin, ok
 from tests.support.product import NewProduct, eventually
+from tests.support.programs import program
 from tests.support.shown_commands import type_shown
 
 from intaglio.asn1.cmp import Body
@@ -473,6 +475,29 @@ def test_cmp_is_spoken_over_tls_too(desk: Desk, new_name: NewName) -> None:
         "ir", *desk.by_secret, "-newkey", "new.key", "-subject", f"/CN={name}", "-certout", "new.pem",
         "-tls_used", "-tls_trusted", desk.pki.anchor_file, "-tls_host", "localhost", url=url,
     )  # fmt: skip
+    assert common_name(desk.certificate()) == name
+
+
+@pytest.mark.parametrize("mode", ["http", "tcp"])
+def test_cmp_works_behind_a_balancer_of_any_layer(desk: Desk, new_name: NewName, mode: str) -> None:
+    name, configuration = new_name("device"), desk.folder / "haproxy.cfg"
+    port = desk.pki.product.runtime.port("public")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        configuration.write_text(
+            f"defaults\n mode {mode}\n timeout connect 30s\n timeout client 60s\n timeout server 60s\n"
+            f"listen cmp\n bind fd@{listening.fileno()}\n server one 127.0.0.1:{port}\n"
+        )
+        command = [program("haproxy"), "-db", "-f", str(configuration)]
+        with subprocess.Popen(command, pass_fds=[listening.fileno()]) as balancer:
+            try:
+                url = f"http://localhost:{listening.getsockname()[1]}/.well-known/cmp/p/{desk.name}"
+                desk.key()
+                desk.cmp(
+                    "ir", *desk.by_secret, "-newkey", "new.key", "-subject", f"/CN={name}", "-certout", "new.pem",
+                    url=url,
+                )  # fmt: skip
+            finally:
+                balancer.terminate()
     assert common_name(desk.certificate()) == name
 
 
