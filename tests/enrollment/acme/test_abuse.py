@@ -59,6 +59,22 @@ async def test_slow_name_servers_do_not_get_an_order_past_its_caa_records(
     assert await issued(database) == 0
 
 
+async def test_slow_name_servers_do_not_hold_a_finalization_for_ever(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.endpoint(options={"validation": {"total_timeout": 1}})
+    client = await house.client()
+    order = await house.ready_order(client, *WWW)
+
+    async def endless(domain: str, **_: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(house.validations, "check_caa", endless)
+    with clock.frozen(clock.now() + timedelta(hours=9)):
+        client.nonce = None
+        problem(await client.finalize(order, certificate_request(WWW)), "caa", 422)
+
+
 async def test_an_approval_that_comes_late_does_not_get_an_order_past_its_caa_records(
     house: House, database: Database
 ) -> None:

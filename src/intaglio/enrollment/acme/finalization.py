@@ -38,6 +38,7 @@ from intaglio.enrollment.acme.leases import held_until
 from intaglio.enrollment.acme.orders import APPROVAL_RETRY, AcmeOrder, look_up, require_ready
 from intaglio.enrollment.acme.requests import check_names, read_csr, require_other_key, subject_for
 from intaglio.enrollment.acme.statements import AUTHORIZATIONS, FINISH_ORDER, TAKE_ORDER
+from intaglio.enrollment.acme.validation import ValidationFailed
 from intaglio.enrollment.pipeline import apply
 from intaglio.enrollment.values import Applicant, Application, Endpoint, Granted
 from intaglio.profiles.engine import RequestedValidity
@@ -115,17 +116,22 @@ async def _check_caa(
     proofs: Mapping[UUID, Authorization],
     now: datetime,
 ) -> None:
-    """Look at the CAA records again of names that were proven long ago. Raises ValidationFailed."""
+    """Look at the CAA records again of names that were proven long ago. Takes no longer than a validation may. Raises
+    ValidationFailed."""
     by_name = {each.covers: each for each in proofs.values()}
-    validator = await acme.validator(endpoint)
-    for identifier in order.identifiers:
-        proof = by_name.get(identifier)
-        if identifier.kind != "dns" or not _is_old(proof, now):
-            continue
-        method = "" if proof is None else proof.method or ""
-        await validator.check_caa(
-            identifier.base, wildcard=identifier.is_wildcard, method=method, account_uri=account_uri
-        )
+    old = [each for each in order.identifiers if each.kind == "dns" and _is_old(by_name.get(each), now)]
+    validator, patience = await acme.validator(endpoint), options_of(endpoint).validation.total_timeout
+    try:
+        async with asyncio.timeout(patience):
+            for identifier in old:
+                proof = by_name.get(identifier)
+                method = "" if proof is None else proof.method or ""
+                await validator.check_caa(
+                    identifier.base, wildcard=identifier.is_wildcard, method=method, account_uri=account_uri
+                )
+    except TimeoutError:
+        detail = f"The CAA records of all names could not be looked up within {patience:g} s."
+        raise ValidationFailed("caa", detail) from None
 
 
 def _start(
