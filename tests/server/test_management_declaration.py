@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.server.management_client import Management
 
+import intaglio
 from intaglio.core.errors import InvalidInput, Refused
 from intaglio.server.management.declarative import document
 from intaglio.server.management.declarative.difference import difference
@@ -441,3 +446,16 @@ async def test_host_of_an_outbound_credential_is_fixed(operator: AsyncClient) ->
     moved = PARTNERS.replace("api.bank.example", "api.other.example")
     answer = await operator.post("/declaration", json={"declaration": moved}, params={"dry_run": True})
     assert (answer.status_code, answer.json()["code"]) == (422, "setting-frozen")
+
+
+def test_a_process_that_has_done_nothing_else_knows_all_settings() -> None:
+    """Rooms of the API are imported when they are entered; that of declarations may be the first."""
+    sources = [each.read_text() for each in Path(intaglio.__file__).parent.rglob("*.py")]
+    defining = "".join(text for text in sources if "(SettingsGroup)" in text)
+    groups = set(re.findall(r'^    group = "(\w+)"', defining, re.MULTILINE))
+    program = (
+        "import intaglio.server.management.declarative.reading; from intaglio.platform.live_settings import CATALOGUE; "
+        "print(*CATALOGUE)"
+    )
+    known = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True).stdout
+    assert set(known.split()) == groups

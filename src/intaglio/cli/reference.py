@@ -111,10 +111,10 @@ def profiles() -> Iterator[str]:
 
 def settings() -> Iterator[str]:
     """Boot settings, live settings and the options of a CA."""
+    import intaglio.server.management.settings_groups  # noqa: F401 - all groups are described
     from intaglio.authority.options import CaOptions
     from intaglio.core.settings import Settings
     from intaglio.platform.live_settings import CATALOGUE
-    from intaglio.server import product  # noqa: F401 - whatever has live settings is part of the product
 
     yield "## Boot settings\n"
     yield (

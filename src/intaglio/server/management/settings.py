@@ -8,20 +8,11 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from intaglio.enrollment import settings as enrollment_settings
-from intaglio.gateway import settings as gateway_settings
-from intaglio.mtls import settings as mtls_settings
-from intaglio.platform import live_settings, outgoing
+import intaglio.server.management.settings_groups  # noqa: F401 - groups that nobody has used yet are shown, too
+from intaglio.platform import live_settings
 from intaglio.platform.live_settings import SettingsGroup, Stored
 from intaglio.server.management.access import Asked, Asker, Given
 from intaglio.server.management.lists import Items, page
-from intaglio.timestamping import settings as timestamping_settings
-from intaglio.validation import settings as validation_settings
-
-#: Where groups are defined: importing these makes all of them known, whatever else a process has imported.
-_DEFINED_IN = (
-    enrollment_settings, gateway_settings, mtls_settings, outgoing, timestamping_settings, validation_settings,
-)  # fmt: skip
 
 router = APIRouter(tags=["settings"])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Final, cast
 
+import intaglio.server.management.settings_groups  # noqa: F401 - groups that nobody has used yet are shown, too
 from intaglio.authority import custom_profiles, memberships, organizations
 from intaglio.authority.cas import views
 from intaglio.authority.cas.values import CaDetails
