@@ -287,8 +287,11 @@ def _translated(error: BaseException) -> Exception:
         return StateConflict("Another request changed the same objects at the same time.", code="concurrent-change")
     if isinstance(error, psycopg.errors.UniqueViolation):
         return StateConflict("An object with this name exists already.", code="already-exists")
-    if isinstance(error, psycopg.DataError):
-        return InvalidInput("A value cannot be stored: NUL characters, or a number out of range.", code="not-storable")
+    if isinstance(error, psycopg.DataError | psycopg.errors.ProgramLimitExceeded):
+        return InvalidInput(
+            "A value cannot be stored: NUL characters, a number out of range, or a text that is too long.",
+            code="not-storable",
+        )
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
         return Unavailable("The database only allows reading at the moment.", code="database-read-only", retry_after=1)
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | OperationalError | InterfaceError):

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from intaglio.core.errors import Unavailable
+from intaglio.core.errors import InvalidInput, Unavailable
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -54,11 +54,21 @@ class Gathered(Generic[Item, Outcome]):
             for _, done in batch:
                 done.cancel()
             raise
+        except InvalidInput as error:  # nothing was written; one bad item must not fail its neighbours
+            if len(batch) > 1:
+                for each in batch:
+                    await self._do_batch([each])
+            else:
+                self._fail(batch, error)
+            return
         except Exception as error:  # whatever it was: everybody who waits hears of it, and the next ones are done
-            for _, done in batch:
-                if not done.done():
-                    done.set_exception(error)
+            self._fail(batch, error)
             return
         for (_, done), outcome in zip(batch, outcomes, strict=True):
             if not done.done():
                 done.set_result(outcome)
+
+    def _fail(self, batch: Sequence[tuple[Item, asyncio.Future[Outcome]]], error: Exception) -> None:
+        for _, done in batch:
+            if not done.done():
+                done.set_exception(error)

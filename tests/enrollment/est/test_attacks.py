@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import secrets
 from datetime import timedelta
 
 import pytest
@@ -114,3 +116,15 @@ async def test_whoever_knows_a_password_for_any_name_ends_no_certificate_of_anot
     found = await pipeline.presented(est.enrollment, endpoint, octets(victim))
     assert found is not None
     assert found.status == ("valid" if bound is None else "revoked")
+
+
+async def test_a_name_that_is_too_long_to_be_stored_harms_nobody_else(est: Est) -> None:
+    """Certificates of the same moment are recorded together."""
+    await est.endpoint()
+    units = ",".join(f"OU={secrets.token_hex(32)}" for _ in range(50))
+    long, *others = await asyncio.gather(
+        est("simpleenroll", request(f"CN=long,{units}")),
+        *(est("simpleenroll", request(f"CN=device-{number}")) for number in range(4)),
+    )
+    assert (long.status_code, code(long)) == (400, "not-storable")
+    assert [each.status_code for each in others] == [200] * 4
