@@ -186,3 +186,13 @@ async def test_accounts_of_before_are_no_way_around_a_binding_that_is_required_n
     wish = {"identifier": {"type": "dns", "value": "other.example"}}
     problem(await client.post(client.directory["newAuthz"], wish), "externalAccountRequired", 403)
     problem(await client.finalize(order, certificate_request(WWW)), "externalAccountRequired", 403)
+
+
+async def test_what_is_not_certified_any_more_is_not_certified_for_an_order_of_before(house: House) -> None:
+    endpoint = await house.endpoint(options={"profiles": ["privatessl-tls-client"]})
+    client = await house.client()
+    ordinary = await house.ready_order(client, *WWW)
+    special = await house.ready_order(client, "client.example.com", profile="privatessl-tls-client")
+    await house.change(endpoint, options={"denied_domains": ["www.example.com"], "profiles": []})
+    problem(await client.finalize(ordinary, certificate_request(WWW)), "rejectedIdentifier", 403)
+    problem(await client.finalize(special, certificate_request(["client.example.com"])), "invalidProfile", 400)

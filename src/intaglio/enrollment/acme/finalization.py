@@ -33,7 +33,8 @@ from intaglio.enrollment.acme.accounts import audit, require_bound
 from intaglio.enrollment.acme.authorizations import Authorization
 from intaglio.enrollment.acme.call import Account, Answer, Call, Links
 from intaglio.enrollment.acme.context import Acme, options_of
-from intaglio.enrollment.acme.errors import AcmeProblem, BadCsr, OrderNotReady, Unauthorized, problem
+from intaglio.enrollment.acme.errors import AcmeProblem, BadCsr, InvalidProfile, OrderNotReady, Unauthorized, problem
+from intaglio.enrollment.acme.identifiers import check_policy
 from intaglio.enrollment.acme.leases import held_until
 from intaglio.enrollment.acme.orders import APPROVAL_RETRY, AcmeOrder, look_up, require_ready
 from intaglio.enrollment.acme.requests import check_names, read_csr, require_other_key, subject_for
@@ -92,6 +93,7 @@ async def _judge(call: Call, order_id: UUID, request: CertificateRequest) -> Non
     now = clock.now()
     order, proofs = await look_up(call, order_id)
     require_ready(order, proofs, now)
+    _check_offered(call.endpoint, call.who, order)
     check_names(request, order.identifiers)
     await require_other_key(call, request)
     await _check_caa(call.acme, call.endpoint, call.links.account(call.who.id), order, proofs, now)
@@ -106,6 +108,15 @@ async def _take(call: Call, order_id: UUID, request: CertificateRequest) -> Acme
         require_ready(*await look_up(call, order_id), now)
         raise OrderNotReady("The order was changed at this moment.", remedy="Look at it again.")
     return AcmeOrder.of(row)
+
+
+def _check_offered(endpoint: Endpoint, account: Account, order: AcmeOrder) -> None:
+    """Raise RejectedIdentifier, InvalidProfile for what the endpoint, which may have been changed since it was ordered,
+    does not certify any more."""
+    options = options_of(endpoint)
+    check_policy(order.identifiers, options, account.bound)
+    if order.profile not in (endpoint.profile, *options.profiles):
+        raise InvalidProfile(f'The profile "{order.profile}" is not offered here any more.', remedy="Make a new order.")
 
 
 async def _check_caa(
@@ -150,6 +161,7 @@ async def _resume(acme: Acme, endpoint: Endpoint, account: Account, order: AcmeO
     try:
         if account.status != "valid":
             raise Unauthorized(f"The account is {account.status}.")
+        _check_offered(endpoint, account, order)
         rows = await acme.statements.all(AUTHORIZATIONS, list(order.authorizations))
         proofs = {row["id"]: Authorization.of(row) for row in rows}
         await _check_caa(acme, endpoint, links.account(account.id), order, proofs, clock.now())
