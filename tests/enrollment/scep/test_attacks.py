@@ -9,6 +9,7 @@ from tests.enrollment.scep.conftest import CHALLENGE, Call, Desk
 from tests.enrollment.scep.test_enrolling import revoke
 from tests.support.scep_client import Reply, rsa_key
 
+from intaglio.authority.certificates import RevocationReason
 from intaglio.core import clock
 from intaglio.enrollment.challenges import derived
 from intaglio.enrollment.scep.messages import MessageType
@@ -97,3 +98,14 @@ async def test_a_transaction_may_be_called_whatever_its_client_likes(new_desk: C
     desk = await new_desk(approval="manual")
     waiting = await desk.device().enrol(CHALLENGE, transaction=name)
     assert (waiting.status, waiting.transaction) == ("3", name)
+
+
+async def test_a_message_that_was_overheard_does_not_certify_a_compromised_key_again(desk: Desk) -> None:
+    device = desk.device()
+    message = await device.message(device.request(challenge=CHALLENGE))
+    first = (await device.send(message)).certificate
+    await revoke(desk, first.serial, RevocationReason.KEY_COMPROMISE)
+    refused = await device.send(message)
+    assert (refused.status, refused.fail_info) == ("2", "2")
+    assert refused.text is not None
+    assert "compromised" in refused.text

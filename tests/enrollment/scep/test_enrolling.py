@@ -30,9 +30,9 @@ async def issued(desk: Desk) -> int:
         return int(await view.scalar(select(func.count()).where(certificates.c.channel == "scep")) or 0)
 
 
-async def revoke(desk: Desk, serial: bytes) -> None:
+async def revoke(desk: Desk, serial: bytes, reason: RevocationReason = RevocationReason.CESSATION_OF_OPERATION) -> None:
     applicant = Applicant("operator", "none", SOURCE)
-    await pipeline.revoke(desk.enrollment, desk.endpoint, applicant, serial, RevocationReason.KEY_COMPROMISE)
+    await pipeline.revoke(desk.enrollment, desk.endpoint, applicant, serial, reason)
 
 
 async def test_a_device_with_the_challenge_gets_its_certificate(desk: Desk) -> None:

@@ -295,6 +295,13 @@ async def _of_before(office: Issuing, asked: Asked, entry: Entry) -> bytes | Wai
             return outcome if isinstance(outcome, Waiting) else outcome.certificate
     if entry.certificate_id is not None:
         found = await certified(office.enrollment, asked.endpoint, entry.certificate_id)
+        if found is not None and found.reason is RevocationReason.KEY_COMPROMISE:
+            # Whoever has the key, and what its owner once sent, would be certified by sending it again.
+            raise Refused(
+                "A certificate for this key was revoked because the key was compromised.",
+                code="key-compromised",
+                remedy="Make a new key.",
+            )
         return found.der if found is not None and found.status == "valid" else None
     return await _left_behind(office, asked, entry) if entry.mine else None
 
