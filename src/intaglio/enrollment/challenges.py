@@ -6,6 +6,7 @@ it; a derived one is made by whoever shares a key with us, without asking us; an
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -49,6 +50,10 @@ REPEATED_WITHIN: Final = timedelta(days=14)
 _DERIVED = re.compile(r"([0-9]{9,11})-([0-9a-f]{64})")
 _WEBHOOK_SECONDS = 5.0
 _LARGEST_ANSWER = 4096
+#: What goes wrong with a webhook, or with what it answers; OSError is TLS, too, and that it takes too long.
+_UNANSWERED = (
+    httpx.HTTPError, httpx.InvalidURL, IntaglioError, OSError, ValueError, AttributeError, RecursionError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -214,12 +219,13 @@ async def _webhook_allows(
         "challenge": challenge,
         "source": source,
     }
-    tls = ssl.create_default_context(cadata=known.get("ca") or None)
     async with enrollment.database.read() as view:
         guard = await guard_of(view)
     headers = {"authorization": f"Bearer {known['token']}"} if known.get("token") else {}
     try:
+        tls = ssl.create_default_context(cadata=known.get("ca") or None)
         async with (
+            asyncio.timeout(2 * _WEBHOOK_SECONDS),  # of all of it; that of the client is for each of its steps
             http_client(guard, tls, timeout=_WEBHOOK_SECONDS) as client,
             client.stream("POST", known["url"], json=question, headers=headers) as answer,
         ):
@@ -227,7 +233,7 @@ async def _webhook_allows(
                 return False
             if answer.status_code == 200:
                 return json.loads(await _text(answer)).get("allow") is True
-    except (httpx.HTTPError, httpx.InvalidURL, IntaglioError, ValueError, AttributeError, RecursionError) as error:
+    except _UNANSWERED as error:
         log.warning("a webhook for challenges did not answer", endpoint=endpoint.address, reason=str(error))
     raise Unavailable(
         "Nobody can say at the moment whether the challenge is right.",

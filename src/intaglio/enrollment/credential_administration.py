@@ -27,7 +27,7 @@ from intaglio.enrollment.context import Enrollment
 from intaglio.enrollment.credentials import Bound, CredentialKind, StoredCredential, digest_of, purpose_of
 from intaglio.enrollment.values import Endpoint, Protocol
 from intaglio.identity import passwords
-from intaglio.x509.certificates import read_certificates
+from intaglio.x509.certificates import pem, read_certificates
 from intaglio.x509.general_names import GeneralNames
 from intaglio.x509.names import Name
 
@@ -162,8 +162,8 @@ async def _kept(enrollment: Enrollment, endpoint: Endpoint, wish: NewCredential)
         )
     given = None if wish.secret is None else wish.secret.get_secret_value()
     if wish.kind == "webhook":
-        known = json.dumps({"url": wish.url, "token": given or "", "ca": wish.ca_certificate or ""}).encode()
-        sealed = enrollment.master_key.seal(known, purpose=purpose_of(credential_id))
+        known = {"url": wish.url, "token": given or "", "ca": _only_certificates(wish.ca_certificate)}
+        sealed = enrollment.master_key.seal(json.dumps(known).encode(), purpose=purpose_of(credential_id))
         return _Kept(credential_id, name, "", sealed=sealed)
     secret = given or _generated(wish.kind)
     shown = "" if given else secret
@@ -213,8 +213,13 @@ def _check_webhook(url: str, ca_certificate: str | None) -> None:
             remedy="Write it like https://devices.example.com/check.",
             target="url",
         ) from None
-    if ca_certificate and not read_certificates(ca_certificate):
+    if ca_certificate and not _only_certificates(ca_certificate):
         raise InvalidInput("There is no certificate in it.", code="credential-webhook", target="ca_certificate")
+
+
+def _only_certificates(text: str | None) -> str:
+    """The certificates in a text, without what is written around them."""
+    return "".join(pem(each.der) for each in read_certificates(text)) if text else ""
 
 
 def _check_bound(endpoint: Endpoint, bound: Bound) -> None:
