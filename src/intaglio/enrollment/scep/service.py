@@ -45,6 +45,10 @@ SUCCESS: Final = 0
 FAILURE: Final = 2
 PENDING: Final = 3
 
+#: What an answer without content holds. The standard would leave it out; certmonger, and whatever else has OpenSSL's
+#: PKCS7_verify look at signatures, refuses that as "no content".
+_NOTHING: Final = b""
+
 _OPERATIONS: Final[dict[int | None, str]] = {
     MessageType.PKCS_REQ: "enroll",
     MessageType.RENEWAL_REQ: "renew",
@@ -145,7 +149,7 @@ class Scep:
             raise content_unreadable() if error.code == "cms-undecryptable" else error from None
 
     async def signed(
-        self, ra: RegistrationAuthority, content: bytes | None, digest: Digest, attributes: Sequence[bytes]
+        self, ra: RegistrationAuthority, content: bytes, digest: Digest, attributes: Sequence[bytes]
     ) -> bytes:
         certificate = ra.signing_certificate
         return await self._authorities.using(
@@ -200,7 +204,7 @@ class _Exchange:
 
     async def refusal(self, error: IntaglioError) -> bytes:
         """The answer that refuses."""
-        return await self._reply(FAILURE, None, fail_info(error), f"{error.detail} {error.remedy}".strip())
+        return await self._reply(FAILURE, _NOTHING, fail_info(error), f"{error.detail} {error.remedy}".strip())
 
     def _verified(self) -> CertificateInfo:
         """The certificate of the signer, once the signature holds. Raises InvalidInput."""
@@ -233,16 +237,14 @@ class _Exchange:
 
     async def _granted(self, outcome: bytes | Waiting, certificate: CertificateInfo) -> tuple[bytes, str]:
         if isinstance(outcome, Waiting):
-            return await self._reply(PENDING, None), "waiting"
+            return await self._reply(PENDING, _NOTHING), "waiting"
         # The certificate alone: clients find the CA's by GetCACert, and some take the first one for theirs.
         return await self._success(certificates_only([outcome]), certificate), "granted"
 
     async def _success(self, bag: bytes, recipient: CertificateInfo) -> bytes:
         return await self._reply(SUCCESS, envelop(bag, recipient, self._cipher))
 
-    async def _reply(
-        self, status: int, content: bytes | None, failure: FailInfo | None = None, text: str = ""
-    ) -> bytes:
+    async def _reply(self, status: int, content: bytes, failure: FailInfo | None = None, text: str = "") -> bytes:
         nonce = secrets.token_bytes(NONCE_OCTETS)
         attributes = reply_attributes(self._envelope, nonce, status, failure, text)
         return await self._scep.signed(self._ra, content, self._digest, attributes)

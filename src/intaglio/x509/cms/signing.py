@@ -18,7 +18,7 @@ _RSA_ENCRYPTION = der.sequence(der.oid(ids.RSA_ENCRYPTION), der.null())
 
 
 def sign(
-    content: bytes | None,
+    content: bytes,
     certificate: CertificateInfo,
     key: PrivateKey,
     *,
@@ -32,8 +32,6 @@ def sign(
 ) -> bytes:
     """ContentInfo with SignedData over ``content``, signed by ``key``, whose certificate is ``certificate``.
 
-    Without ``content`` only the attributes say something (RFC 5652 section 5.2).
-
     ``digest`` is SHA-256 unless said otherwise, and SHA-512 for keys that sign messages themselves (RFC 8419);
     ``attributes`` are finished Attributes (:func:`~intaglio.x509.cms.identifiers.attribute`) to be signed beside
     content-type and message-digest; ``certificates`` (DER) go along, the signer's alone unless said otherwise.
@@ -46,7 +44,7 @@ def sign(
     digest = digest or ("sha256" if algorithm.hash_name else "sha512")
     chosen = scheme or signature_scheme(algorithm, digest if algorithm.hash_name else None)
     digest_algorithm = der.sequence(der.oid(ids.DIGEST_OIDS[digest]))
-    signed = _signed_attributes(content or b"", content_type, digest, attributes, signing_time)
+    signed = _signed_attributes(content, content_type, digest, attributes, signing_time)
     signer = der.sequence(
         _VERSION_1,
         der.sequence(certificate.issuer.der, der.integer(certificate.serial)),
@@ -61,7 +59,7 @@ def sign(
         der.sequence(
             _VERSION_1 if content_type == ids.DATA else _VERSION_3,
             der.set_of(digest_algorithm),
-            der.sequence(der.oid(content_type), b"" if content is None else der.explicit(0, der.octet_string(content))),
+            der.sequence(der.oid(content_type), der.explicit(0, der.octet_string(content))),
             _sets(sorted(along), crls),
             der.set_of(signer),
         ),
