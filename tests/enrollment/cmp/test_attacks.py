@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -165,3 +166,9 @@ async def test_who_is_passed_on_by_a_registration_authority_has_no_more_rights_f
     assert (await passed_on(Body.CR, unproven)).failures == {"badPOP"}
     other, _ = certificate_request(subject="CN=victim")
     assert (await passed_on(Body.CR, other)).issued.subject.rfc4514_string() == "CN=device-1"
+
+
+async def test_of_all_who_use_a_secret_for_one_use_at_once_one_gets_a_certificate(new_desk: NewDesk) -> None:
+    desk = await new_desk(credential={"uses": 1})
+    found = await asyncio.gather(*(desk.client(implicit=True).request(subject=f"CN=device-{n}") for n in range(5)))
+    assert sum(answer.certificate is not None for answer in found) == 1

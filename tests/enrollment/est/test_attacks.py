@@ -128,3 +128,13 @@ async def test_a_name_that_is_too_long_to_be_stored_harms_nobody_else(est: Est) 
     )
     assert (long.status_code, code(long)) == (400, "not-storable")
     assert [each.status_code for each in others] == [200] * 4
+
+
+async def test_of_all_who_use_a_password_for_one_use_at_once_one_gets_a_certificate(est: Est) -> None:
+    endpoint = await est.endpoint(options={"server_keys": True})
+    await est.credential(endpoint, name="once", uses=1)
+    operations = ["simpleenroll", "serverkeygen"] * 3
+    asked = [request(f"CN=device-{number}") for number in range(len(operations))]
+    pairs = zip(operations, asked, strict=True)
+    found = await asyncio.gather(*(est(operation, csr, login=("once", PASSWORD)) for operation, csr in pairs))
+    assert sorted(each.status_code for each in found) == [200, 401, 401, 401, 401, 401]

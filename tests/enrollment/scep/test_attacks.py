@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from tests.support.scep_client import Reply, rsa_key
 from intaglio.authority.certificates import RevocationReason
 from intaglio.core import clock
 from intaglio.enrollment.challenges import derived
+from intaglio.enrollment.credentials import CredentialKind
 from intaglio.enrollment.scep.messages import MessageType
 from intaglio.x509.cms.enveloped import read_enveloped
 from intaglio.x509.cms.enveloping import envelop
@@ -109,3 +111,14 @@ async def test_a_message_that_was_overheard_does_not_certify_a_compromised_key_a
     assert (refused.status, refused.fail_info) == ("2", "2")
     assert refused.text is not None
     assert "compromised" in refused.text
+
+
+@pytest.mark.parametrize("kind", ["one-time", "derived"])
+async def test_of_all_who_show_a_challenge_at_once_one_gets_a_certificate(desk: Desk, kind: CredentialKind) -> None:
+    secret = await desk.credential(kind)
+    if kind == "derived":
+        secret = derived(secret.encode(), desk.endpoint.name, clock.now() + timedelta(hours=1))
+    device = desk.device()
+    messages = [await device.message(device.request(f"CN=device-{n}", challenge=secret)) for n in range(5)]
+    found = await asyncio.gather(*(device.send(message) for message in messages))
+    assert sorted(reply.status for reply in found) == ["0", "2", "2", "2", "2"]
