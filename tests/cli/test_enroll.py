@@ -38,6 +38,29 @@ def test_an_endpoint_is_one_pleasant_command(product: Product, pki: Pki) -> None
     assert (gone.status, "There is no endpoint" in gone.output) == (1, True)
 
 
+def test_certificates_of_an_option_may_be_in_any_container(product: Product, pki: Pki, tmp_path: Path) -> None:
+    name = f"est/{secrets.token_hex(4)}"
+    product.run("enroll", "endpoint", "create", "--protocol", "est", "--ca", pki.issuing, "--profile", PROFILES[2],
+                "--name", name.removeprefix("est/"))  # fmt: skip
+    root, store = pki.root_file, ("-storepass", "changeit", "-noprompt", "-alias", "root")
+    (tmp_path / "trust.der").write_bytes(attempt("openssl", "x509", "-in", root, "-outform", "DER").stdout)
+    (tmp_path / "trust.p7b").write_bytes(
+        attempt("openssl", "crl2pkcs7", "-nocrl", "-certfile", root, "-outform", "DER").stdout
+    )
+    for kind in ("pkcs12", "jks"):
+        there = ("-importcert", "-file", root, "-keystore", tmp_path / f"trust.{kind}", "-storetype", kind)
+        assert attempt("keytool", *there, *store).status == 0
+    for kind in ("der", "p7b", "pkcs12"):
+        option = f"trusted=@{tmp_path / f'trust.{kind}'}"
+        product.run("enroll", "endpoint", "set", name, "--option", option, stdin="changeit\n")
+        assert len(product.json("enroll", "endpoint", "show", name)["options"]["trusted"]) == 1
+        product.run("enroll", "endpoint", "set", name, "--option", "trusted=")
+    wrong = product.attempt("enroll", "endpoint", "set", name, "--option", option, stdin="guess\n")
+    assert (wrong.status, "password" in wrong.output) == (1, True)
+    java = product.attempt("enroll", "endpoint", "set", name, "--option", f"trusted=@{tmp_path / 'trust.jks'}")
+    assert (java.status, "keytool -list -rfc -keystore" in java.output) == (1, True)
+
+
 def test_options_are_read_by_what_they_are(product: Product, pki: Pki, tmp_path: Path) -> None:
     (tmp_path / "maker.pem").write_bytes(pki.root_file.read_bytes())
     name = f"est/{pki.organization}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 from intaglio.cli.client import Client, segment
 from intaglio.cli.commands import Cli, command, noun
 from intaglio.cli.enroll_urls import shown_commands
-from intaglio.cli.files import read_text
+from intaglio.cli.files import read_bytes, read_secret
 from intaglio.cli.listing import All, Filter, Limit, Sort, listed
 from intaglio.core.errors import InvalidInput
 
@@ -34,6 +35,9 @@ Approval = Annotated[str | None, typer.Option(help="automatic, or manual: somebo
 HourlyLimit = Annotated[int | None, typer.Option(min=0, help="Certificates in an hour; 0: any number.")]
 Protocol = Annotated[str, typer.Argument(metavar="PROTOCOL", help="acme, est, scep or cmp.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+#: What JKS and JCEKS files begin with.
+_JAVA_STORES = (b"\xfe\xed\xfe\xed", b"\xce\xce\xce\xce")
 
 
 @command(
@@ -177,7 +181,7 @@ def _options(client: Client, protocol: str, given: list[str] | None) -> dict[str
         if not equals:
             raise InvalidInput(f'"{text}" is not NAME=VALUE.', code="option-invalid", target="--option")
         kinds = _kinds(schema.get("properties", {}).get(name, {}))
-        value = read_text(value[1:]) if value.startswith("@") else value
+        value = _content(value[1:]) if value.startswith("@") else value
         if value == "":
             found[name] = None
         elif "array" in kinds and not value.startswith("["):
@@ -185,6 +189,36 @@ def _options(client: Client, protocol: str, given: list[str] | None) -> dict[str
         else:
             found[name] = value if kinds <= {"string", "null"} else _json(value)
     return found
+
+
+def _content(path: str) -> str:
+    """What is in a file: text as it is, certificates in DER or PKCS #7 in base64, those of a PKCS #12 file in PEM.
+
+    Raises InvalidInput.
+    """
+    data = read_bytes(path)
+    if data[:4] in _JAVA_STORES:
+        raise InvalidInput(
+            f"{path} is a key store that only Java reads.",
+            code="file-unreadable",
+            remedy=f"Take its certificates out: keytool -list -rfc -keystore {path} >trust.pem",
+        )
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return _certificates(path, data)
+
+
+def _certificates(path: str, data: bytes) -> str:
+    from intaglio.asn1 import der
+    from intaglio.x509.certificates import pem
+    from intaglio.x509.pkcs12 import decode_pkcs12
+
+    if data[:1] != b"\x30" or der.Reader(data).enter().peek() != der.INTEGER:
+        return base64.b64encode(data).decode()
+    found = decode_pkcs12(data, read_secret(f"Password of {path}", file=None, variable="INTAGLIO_STORE_PASSWORD"))
+    first = () if found.certificate_der is None else (found.certificate_der,)
+    return "".join(pem(each) for each in (*first, *found.chain_ders))
 
 
 def _kinds(schema: dict[str, Any]) -> set[str]:
