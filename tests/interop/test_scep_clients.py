@@ -218,16 +218,23 @@ getcert list -s
 """
 
 
-def test_certmonger_enrols_and_takes_a_new_key(desk: Desk, new_name: NewName, tmp_path: Path) -> None:
-    host = new_name("certmonger")
+def certmonger(desk: Desk, host: str, folder: Path, script: str) -> bytes:
+    """What a script says that speaks to a certmonger of its own, in a session of its own."""
     places = {
-        f"CERTMONGER_{name}_DIR": str(_folder(tmp_path / name.lower()))
+        f"CERTMONGER_{name}_DIR": str(_folder(folder / name.lower()))
         for name in ("REQUESTS", "CAS", "CONFIG", "LOCAL_CA")
     }
-    said = run(
-        "dbus-run-session", "--", "sh", "-c", _CERTMONGER, cwd=tmp_path, URL=desk.url(), HOST_NAME=host,
-        CHALLENGE=desk.challenge, HOME=str(_folder(tmp_path / "home")), TMPDIR=str(tmp_path), **places,
+    return run(
+        "dbus-run-session", "--", "sh", "-c", script, cwd=folder, **{
+            **desk.pki.product.environment, **places, "URL": desk.url(), "HOST_NAME": host,
+            "CHALLENGE": desk.challenge, "HOME": str(_folder(folder / "home")), "TMPDIR": str(folder),
+        },
     )  # fmt: skip
+
+
+def test_certmonger_enrols_and_takes_a_new_key(desk: Desk, new_name: NewName, tmp_path: Path) -> None:
+    host = new_name("certmonger")
+    said = certmonger(desk, host, tmp_path, _CERTMONGER)
     assert b"status: MONITORING" in said
     first, second = (
         x509.load_pem_x509_certificate((tmp_path / name).read_bytes()) for name in ("first.pem", "device.pem")
@@ -248,6 +255,29 @@ def test_the_commands_that_are_shown_work_as_they_stand(desk: Desk, old_desk: De
     type_shown(old_desk.pki, "scep/scep-rsa", ("micromdm scepclient",), {"CHALLENGE": old_desk.challenge}, tmp_path)
     enrolled = x509.load_pem_x509_certificate((tmp_path / "device.pem").read_bytes())
     enrolled.verify_directly_issued_by(old_desk.pki.issuer)
+
+
+_CERTMONGER_WAITS = r"""
+set -eu
+getcert add-scep-ca -s -c gateway -u "$URL"
+getcert request -s -c gateway -I device -k "$PWD/key.pem" -f "$PWD/device.pem" -N "CN=$HOST_NAME" -G rsa -g 2048 \
+    -L "$CHALLENGE"
+until getcert list -s | grep "status: CA_WORKING"; do sleep 0.2; done
+until [ -e approved ]; do sleep 0.2; done
+getcert refresh -s -i device
+until getcert list -s | grep "status: MONITORING"; do sleep 0.2; done
+"""
+
+
+def test_certmonger_waits_for_approval(product: Product, new_name: NewName, tmp_path: Path) -> None:
+    slow = make_desk(Pki.create(product, "scep-monger", profiles=[PROFILE]), "scep-monger", approval="manual")
+    with ThreadPoolExecutor(1) as pool:
+        enrolled = pool.submit(certmonger, slow, new_name("certmonger"), tmp_path, _CERTMONGER_WAITS)
+        slow.approve()
+        (tmp_path / "approved").touch()
+        said = enrolled.result()
+    assert b"status: MONITORING" in said
+    assert x509.load_pem_x509_certificate((tmp_path / "device.pem").read_bytes()).issuer == slow.pki.issuer.subject
 
 
 # ---- the operator ----------------------------------------------------------------------------------------------------
