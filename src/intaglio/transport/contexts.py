@@ -66,8 +66,8 @@ def _explained(error: ssl.SSLError) -> str:
 
 
 def client_context(trusted: bytes, identity: ServerIdentity | None = None) -> ssl.SSLContext:
-    """The context of a client that verifies servers against ``trusted`` (PEM; empty: what this host trusts) and presents
-    ``identity``, if any.
+    """The context of a client that verifies servers against ``trusted`` (PEM; empty: what this host trusts) and
+    presents ``identity``, if any.
 
     Raises InvalidInput when chain and key do not fit together.
     """
