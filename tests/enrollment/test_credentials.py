@@ -27,6 +27,7 @@ from intaglio.enrollment.credentials import Bound
 from intaglio.enrollment.sealed import SEALED_COLUMNS
 from intaglio.enrollment.values import Endpoint
 from intaglio.keystore.rewrap import rewrap
+from intaglio.x509.extensions import MS_NTDS_CA_SECURITY, Extension
 from intaglio.x509.general_names import GeneralNames
 from intaglio.x509.names import Name
 
@@ -302,3 +303,13 @@ def test_a_bound_credential_does_not_get_other_names_by_way_of_the_common_name(c
     with pytest.raises(Refused) as refusal:
         bound.require(Name.build([("CN", common_name)]), GeneralNames.build([("dns", "phone.example")]))
     assert refusal.value.code == "name-not-allowed"
+
+
+def test_a_bound_credential_gets_no_security_identifier() -> None:
+    administrator = Extension(MS_NTDS_CA_SECURITY, False, b"S-1-5-21-1-2-3-500")
+    name = Name.build([("CN", "phone.example")])
+    Bound().require(name, None, [administrator])
+    for bound in (Bound(subject="CN=phone.example"), Bound(sans=(("dns", "phone.example"),))):
+        with pytest.raises(Refused) as refusal:
+            bound.require(name, None, [administrator])
+        assert refusal.value.code == "name-not-allowed"

@@ -326,6 +326,19 @@ async def test_a_renewed_certificate_is_linked_and_may_be_superseded(
     assert refusal.value.code == "certificate-revoked"
 
 
+async def test_a_renewal_makes_nobody_an_account_of_active_directory(
+    enrollment: Enrollment, new_endpoint: NewEndpointAt
+) -> None:
+    endpoint, dns = await new_endpoint("est"), ["device-1.example"]
+    plain = await granted(enrollment, wish(endpoint))
+    with pytest.raises(Refused) as refusal:
+        await pipeline.apply(enrollment, wish(endpoint, request(dns=dns, sid="S-1-5-21-1-2-3-500"), previous=plain.id))
+    assert refusal.value.code == "name-not-allowed"
+    known = await granted(enrollment, wish(endpoint, request(dns=dns, sid="S-1-5-21-1-2-3-1001")))
+    renewed = wish(endpoint, request(dns=dns, sid="S-1-5-21-1-2-3-1001"), previous=known.id)
+    assert b"S-1-5-21-1-2-3-1001" in (await granted(enrollment, renewed)).certificate
+
+
 async def test_only_a_certificate_of_the_ca_can_be_revoked(
     enrollment: Enrollment, new_endpoint: NewEndpointAt
 ) -> None:

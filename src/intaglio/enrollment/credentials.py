@@ -29,8 +29,10 @@ from intaglio.enrollment.context import Enrollment
 from intaglio.enrollment.limits import source_network
 from intaglio.enrollment.values import Applicant, Endpoint
 from intaglio.identity import passwords
+from intaglio.x509.extensions import MS_NTDS_CA_SECURITY
 from intaglio.x509.general_names import GeneralName, GeneralNames
 from intaglio.x509.names import Name
+from intaglio.x509.requests import RequestedExtension
 
 CredentialKind = Literal["password", "mac", "eab", "challenge", "one-time", "derived", "webhook", "spent"]
 SharedKind = Literal["mac", "eab"]
@@ -58,8 +60,11 @@ class Bound(BaseModel):
         default=(), max_length=100, description="The only alternative names, each a type and a value."
     )
 
-    def require(self, subject: Name, san: GeneralNames | None) -> None:
-        """Raise Refused (``name-not-allowed``) for names that the credential is not for."""
+    def require(self, subject: Name, san: GeneralNames | None, extensions: Sequence[RequestedExtension] = ()) -> None:
+        """Raise Refused (``name-not-allowed``) for names that the credential is not for; who it is limited to has no
+        security identifier either, by which Active Directory knows accounts (MS-WCCE section 2.2.2.7.7.4)."""
+        if (self.subject is not None or self.sans) and any(each.oid == MS_NTDS_CA_SECURITY for each in extensions):
+            raise _not_bound("a security identifier")
         if self.subject is not None and Name.parse(self.subject).key != subject.key:
             raise _not_bound(f'the subject "{subject.rfc4514[:200]}"')
         if not self.sans:

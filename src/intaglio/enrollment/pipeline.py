@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -9,7 +10,7 @@ from uuid import UUID
 from intaglio.asn1 import algorithms, der
 from intaglio.authority import certificates
 from intaglio.authority.certificates import RevocationReason, StoredCertificate
-from intaglio.core.errors import IntaglioError, InvalidInput, StateConflict
+from intaglio.core.errors import IntaglioError, InvalidInput, Refused, StateConflict
 from intaglio.core.logging import get_logger
 from intaglio.core.principal import ANONYMOUS, Principal
 from intaglio.enrollment import approvals, metrics
@@ -22,9 +23,10 @@ from intaglio.gateway.certification import ProvenRequest, certify
 from intaglio.gateway.schemas import Action, ActionType
 from intaglio.x509 import weak_keys
 from intaglio.x509.certificates import CertificateInfo, read_certificate
+from intaglio.x509.extensions import MS_NTDS_CA_SECURITY
 from intaglio.x509.general_names import GeneralNames
 from intaglio.x509.names import Name
-from intaglio.x509.requests import parse_request
+from intaglio.x509.requests import RequestedExtension, parse_request
 
 log = get_logger(__name__)
 
@@ -49,6 +51,11 @@ async def apply(enrollment: Enrollment, application: Application) -> Granted | W
     application = replace(application, endpoint=endpoint)
     endpoint.require_admitted(application.applicant.source)
     wanted = _proven(application)
+    if application.previous is not None and _identifiers(wanted.extensions):
+        ca = (await enrollment.gateway.snapshot()).ca(endpoint.ca)
+        async with enrollment.database.read() as view:
+            renewed = await certificates.get_by_id(view, ca, application.previous)
+        require_own_identifier(read_certificate(renewed.der), wanted.extensions)
     if endpoint.approval == "automatic":
         await _count(enrollment, endpoint)
         return await _issue(enrollment, application, wanted)
@@ -258,6 +265,21 @@ def _without_secret(application: Application) -> Application:
         sans=sans,
         extensions=request.extensions,
     )
+
+
+def require_own_identifier(certificate: CertificateInfo, extensions: Sequence[RequestedExtension]) -> None:
+    """Raise Refused (``name-not-allowed``) for a security identifier, by which Active Directory knows an account
+    (MS-WCCE section 2.2.2.7.7.4), that a certificate does not have which is all that the applicant can show."""
+    if not _identifiers(extensions) <= _identifiers(certificate.extensions):
+        raise Refused(
+            "The request carries a security identifier that the certificate does not have.",
+            code="name-not-allowed",
+            remedy="Leave it out, or enrol anew.",
+        )
+
+
+def _identifiers(extensions: Sequence[RequestedExtension]) -> set[bytes]:
+    return {each.value for each in extensions if each.oid == MS_NTDS_CA_SECURITY}
 
 
 def _once(endpoint: Endpoint, key: str | None) -> str | None:

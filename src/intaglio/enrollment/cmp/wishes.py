@@ -13,6 +13,7 @@ from intaglio.enrollment.cmp.exchange import Exchange
 from intaglio.enrollment.cmp.ownership import owned_certificate
 from intaglio.enrollment.cmp.proofs import EMPTY_NAME, Proof, check_proof
 from intaglio.enrollment.cmp.strength import check_key
+from intaglio.enrollment.pipeline import require_own_identifier
 from intaglio.profiles.engine import RequestedValidity
 from intaglio.x509.certificates import read_certificate
 from intaglio.x509.extensions import SUBJECT_ALT_NAME, Extension, read_extensions
@@ -169,7 +170,7 @@ def _named(exchange: Exchange, wish: Wish) -> Wish:
         bound = sender.secret.bound
         if wish.asked.subject.is_empty and bound.subject is not None:
             wish = replace(wish, fixed=Names(Name.parse(bound.subject), wish.asked.san))
-        bound.require((wish.fixed or wish.asked).subject, wish.asked.san)
+        bound.require((wish.fixed or wish.asked).subject, wish.asked.san, wish.extensions)
         return wish
     if not sender.may_enrol:
         raise CmpRefusal(
@@ -178,6 +179,7 @@ def _named(exchange: Exchange, wish: Wish) -> Wish:
             remedy="Use one of the profile of the endpoint; or have the CA listed among those that it trusts.",
         )
     if sender.certificate is not None and exchange.options.names == "certificate":
+        require_own_identifier(sender.certificate, wish.extensions)
         return replace(wish, fixed=Names(sender.certificate.subject, sender.certificate.san))
     return wish
 

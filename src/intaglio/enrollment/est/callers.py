@@ -19,6 +19,7 @@ from intaglio.enrollment.values import Applicant, Endpoint
 from intaglio.x509.certificates import CertificateInfo, read_certificates
 from intaglio.x509.general_names import GeneralNames
 from intaglio.x509.names import Name
+from intaglio.x509.requests import CertificateRequest
 
 _LONGEST_AUTHORIZATION = 2048
 #: Extended key usages of clients: clientAuth, and any.
@@ -75,12 +76,13 @@ class Known:
         """Whether the certificate that he renews is his: he showed it, or his password is for nobody else's name."""
         return self.certified is not None or (self.credential is not None and self.credential.bound.subject is not None)
 
-    def require_names(self, endpoint: Endpoint, subject: Name, san: GeneralNames | None) -> None:
+    def require_names(self, endpoint: Endpoint, request: CertificateRequest) -> None:
         """Raise Refused (``name-not-allowed``) for names that he may not ask for."""
         if self.credential is not None:
-            self.credential.bound.require(subject, san)
+            self.credential.bound.require(request.subject, request.san, request.extensions)
         elif self.certified is not None and endpoint.options.certificate_names == "own":
-            _require_own_names(self.certified.info, subject, san)
+            _require_own_names(self.certified.info, request.subject, request.san)
+            pipeline.require_own_identifier(self.certified.info, request.extensions)
 
 
 async def identify(enrollment: Enrollment, endpoint: Endpoint, call: Call) -> Known:

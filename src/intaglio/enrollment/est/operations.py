@@ -59,7 +59,7 @@ async def certify(
 ) -> Response:
     """The certificate for a request of somebody who is known, or that it waits."""
     require_linked(endpoint, call, request)
-    known.require_names(endpoint, request.subject, request.san)
+    known.require_names(endpoint, request)
     await use_up(enrollment, endpoint, known, request.der)
     application = Application(
         endpoint,
@@ -164,7 +164,7 @@ async def _renewed(
     it."""
     if known.certified is not None and known.certified.stored is not None:
         return known.certified.stored
-    known.require_names(endpoint, request.subject, request.san)
+    known.require_names(endpoint, request)
     ca = (await enrollment.gateway.snapshot()).ca(endpoint.ca)
     found = await enrollment.gateway.connector(ca).newest_of(ca, request.subject)
     found.require_renewable()

@@ -46,7 +46,7 @@ async def generate(enrollment: Enrollment, endpoint: Endpoint, call: Call, body:
     known = await callers.identify(enrollment, endpoint, call)
     request = operations.read_request(body)
     operations.require_linked(endpoint, call, request)
-    known.require_names(endpoint, request.subject, request.san)
+    known.require_names(endpoint, request)
     recipient = _recipient(request, call)
     if endpoint.approval == "manual":
         raise Refused(

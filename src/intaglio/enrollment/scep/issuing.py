@@ -153,7 +153,7 @@ async def _authenticate(enrollment: Enrollment, asked: Asked) -> tuple[Applicant
         subject=request.subject.rfc4514,
         source=asked.source,
     )
-    redeemed.bound.require(request.subject, request.san)
+    redeemed.bound.require(request.subject, request.san, request.extensions)
     return asked.applicant("challenge"), redeemed.kind in ("one-time", "derived")
 
 
