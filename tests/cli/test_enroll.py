@@ -12,7 +12,7 @@ from tests.support.product import Product
 from tests.support.programs import attempt
 from tests.support.requests import request
 
-PROFILES = ("privatessl-tls-server", "est-digital-signature", "est-non-repudiation")
+PROFILES = ("privatessl-tls-server", "est-digital-signature", "est-non-repudiation", "est-key-encipherment")
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_an_endpoint_is_one_pleasant_command(product: Product, pki: Pki) -> None
 
 def test_certificates_of_an_option_may_be_in_any_container(product: Product, pki: Pki, tmp_path: Path) -> None:
     name = f"est/{secrets.token_hex(4)}"
-    product.run("enroll", "endpoint", "create", "--protocol", "est", "--ca", pki.issuing, "--profile", PROFILES[2],
+    product.run("enroll", "endpoint", "create", "--protocol", "est", "--ca", pki.issuing, "--profile", PROFILES[3],
                 "--name", name.removeprefix("est/"))  # fmt: skip
     root, store = pki.root_file, ("-storepass", "changeit", "-noprompt", "-alias", "root")
     (tmp_path / "trust.der").write_bytes(attempt("openssl", "x509", "-in", root, "-outform", "DER").stdout)
@@ -100,7 +100,7 @@ def test_a_secret_is_shown_once_or_written_to_a_file(product: Product, pki: Pki,
     assert file.read_text().strip() not in str(listed)
 
     # A client asks; somebody approves on the command line; it asks again.
-    (tmp_path / "request").write_bytes(base64.b64encode(request("CN=router", dns=["router.example"])))
+    (tmp_path / "request").write_bytes(base64.b64encode(request("CN=router.example", dns=["router.example"])))
     url = product.url("enroll", f"/.well-known/{name}/simpleenroll")
     ask = ("--silent", "--write-out", "%{http_code}", "--cacert", pki.anchor_file, "--user",
            f"router:{file.read_text().strip()}", "--data-binary", f"@{tmp_path / 'request'}", url)  # fmt: skip
@@ -108,9 +108,9 @@ def test_a_secret_is_shown_once_or_written_to_a_file(product: Product, pki: Pki,
     (waiting,) = product.json("enroll", "request", "list", "--filter", "state=pending", "--filter",
                               f"endpoint={name.partition('/')[2]}")  # fmt: skip
     shown = product.run("enroll", "request", "show", waiting["id"], "--csr", tmp_path / "shown.pem")
-    assert "CN=router" in shown
+    assert "CN=router.example" in shown
     assert (tmp_path / "shown.pem").read_text().startswith("-----BEGIN CERTIFICATE REQUEST-----")
-    assert "Approved CN=router." in product.run("enroll", "request", "approve", waiting["id"], "--reason", "known")
+    assert "Approved CN=router.example." in product.run("enroll", "request", "approve", waiting["id"], "--reason", "known")
     assert attempt("curl", *ask).output.endswith("200")
     late = product.attempt("enroll", "request", "reject", waiting["id"])
     assert (late.status, "issued" in late.output) == (1, True)
