@@ -110,7 +110,8 @@ def test_a_secret_is_shown_once_or_written_to_a_file(product: Product, pki: Pki,
     shown = product.run("enroll", "request", "show", waiting["id"], "--csr", tmp_path / "shown.pem")
     assert "CN=router.example" in shown
     assert (tmp_path / "shown.pem").read_text().startswith("-----BEGIN CERTIFICATE REQUEST-----")
-    assert "Approved CN=router.example." in product.run("enroll", "request", "approve", waiting["id"], "--reason", "known")
+    approved = product.run("enroll", "request", "approve", waiting["id"], "--reason", "known")
+    assert "Approved CN=router.example." in approved
     assert attempt("curl", *ask).output.endswith("200")
     late = product.attempt("enroll", "request", "reject", waiting["id"])
     assert (late.status, "issued" in late.output) == (1, True)

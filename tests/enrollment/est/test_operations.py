@@ -113,6 +113,20 @@ async def test_a_holder_renews_his_certificate_and_nothing_else(est: Est) -> Non
         assert (refused.status_code, refused.text.partition(":")[0]) == (422, "names-changed")
 
 
+async def test_nobody_takes_the_account_of_somebody_else(est: Est) -> None:
+    await est.endpoint()
+    other = await est.endpoint("bound", profile="est-non-repudiation")
+    await est.credential(other, name="limited", bound=Bound(subject="CN=device"))
+    plain, claiming = request("CN=device"), request("CN=device", sid="S-1-5-21-1-2-3-500")
+    refused = await est("bound/simpleenroll", claiming, login=("limited", PASSWORD))
+    assert (refused.status_code, refused.text.partition(":")[0]) == (422, "name-not-allowed")
+    est.chain = [octets(await est.enrolled(plain))]
+    for operation in ("simpleenroll", "simplereenroll"):
+        refused = await est(operation, claiming, login=None)
+        assert (refused.status_code, refused.text.partition(":")[0]) == (422, "name-not-allowed")
+        assert (await est(operation, plain, login=None)).status_code == 200
+
+
 async def test_what_is_revoked_expired_or_of_another_profile_is_not_renewed(est: Est) -> None:
     endpoint = await est.endpoint()
     other = await est.endpoint("other", profile="est-non-repudiation")
