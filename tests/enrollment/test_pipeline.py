@@ -17,6 +17,7 @@ from tests.support.requests import request
 from intaglio.audit.models import audit_record
 from intaglio.authority import upkeep as authority_upkeep
 from intaglio.authority.certificates import RevocationReason
+from intaglio.authority.directory import CaView
 from intaglio.core import clock
 from intaglio.core.errors import Forbidden, NotFound, RateLimited, Refused, StateConflict
 from intaglio.enrollment import administration, approvals, pipeline, request_administration
@@ -24,6 +25,7 @@ from intaglio.enrollment.administration import EndpointChanges
 from intaglio.enrollment.context import Enrollment
 from intaglio.enrollment.endpoints import EndpointUnknown
 from intaglio.enrollment.values import Applicant, Application, Endpoint, Granted, Waiting
+from intaglio.profiles.model import CertificateProfile
 from intaglio.x509.certificates import read_certificate
 
 DEVICE = Applicant("device-1", "password", "192.0.2.7")
@@ -337,6 +339,20 @@ async def test_a_renewal_makes_nobody_an_account_of_active_directory(
     known = await granted(enrollment, wish(endpoint, request(dns=dns, sid="S-1-5-21-1-2-3-1001")))
     renewed = wish(endpoint, request(dns=dns, sid="S-1-5-21-1-2-3-1001"), previous=known.id)
     assert b"S-1-5-21-1-2-3-1001" in (await granted(enrollment, renewed)).certificate
+
+
+async def test_nobody_becomes_a_ca_by_a_profile_that_is_offered_by_mistake(
+    enrollment: Enrollment, new_endpoint: NewEndpointAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint, offered = await new_endpoint("est"), CaView.profile
+
+    def mistaken(ca: CaView, profile_id: str) -> CertificateProfile:
+        return offered(ca, profile_id).model_copy(update={"kind": "subordinate"})
+
+    monkeypatch.setattr(CaView, "profile", mistaken)
+    with pytest.raises(Refused) as refusal:
+        await pipeline.apply(enrollment, wish(endpoint))
+    assert refusal.value.code == "profile-not-for-enrolment"
 
 
 async def test_only_a_certificate_of_the_ca_can_be_revoked(
