@@ -105,6 +105,15 @@ async def test_a_callback_slower_than_the_heartbeat_is_called_once_per_change(
     assert ears.heard == {"config": 2, "event": 1, "audit": 1}
 
 
+async def test_the_numbers_do_not_wait_for_a_slow_callback(watch: Watch, ears: Ears, database: Database) -> None:
+    ears.delay = FRESHNESS
+    before = watch.epoch, ears.heard["config"]
+    await change_configuration(database)
+    await eventually(lambda: watch.epoch > before[0])
+    assert ears.heard["config"] == before[1]
+    await eventually(lambda: ears.heard["config"] > before[1])
+
+
 async def test_a_failing_callback_is_called_again(watch: Watch, ears: Ears, database: Database) -> None:
     ears.failures = 2
     await change_configuration(database)

@@ -142,9 +142,11 @@ class Watch:
             return
         *numbers, database_now = row
         self._compare_clocks(database_now)
-        head = dict(zip(_NUMBERS, numbers, strict=True))
+        head, told = dict(zip(_NUMBERS, numbers, strict=True)), self._seen
+        if told:  # whoever compares numbers sees at once that he is behind; callbacks may take a while
+            self._seen = head
         for name, callback in self._callbacks.items():
-            if head[name] != self._seen.get(name) and callback is not None:
+            if head[name] != told.get(name) and callback is not None:
                 await callback()
         self._seen = head
         self._last_heard = asked
