@@ -192,7 +192,9 @@ class Token:
     def __init__(self) -> None:
         self.keys: dict[object, GeneratedKey] = {}
 
-    def generate(self, key_id: object, algorithm: KeyAlgorithm, label: str) -> GeneratedKey:
+    def generate(
+        self, key_id: object, algorithm: KeyAlgorithm, label: str, *, decrypts: bool = False
+    ) -> GeneratedKey:
         self.keys[key_id] = GeneratedKey(algorithms.generate_private_key(algorithm), None)
         return self.keys[key_id]
 
