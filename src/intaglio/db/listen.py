@@ -43,7 +43,9 @@ class Watch:
     """Calls back when a channel was notified or the journal head moved.
 
     ``on_config`` is awaited when the configuration epoch moved, ``on_event`` when the event sequence moved or a status
-    change was notified, ``on_audit`` when audit records were written; all three also after every (re)connection.
+    change was notified, ``on_audit`` when audit records were written; all three also after every (re)connection. What
+    they take in is there before :attr:`epoch` and the other numbers say so; ``after_config`` is awaited then, for what
+    may take longer.
     """
 
     def __init__(
@@ -53,8 +55,10 @@ class Watch:
         on_config: Callback | None = None,
         on_event: Callback | None = None,
         on_audit: Callback | None = None,
+        after_config: Callback | None = None,
     ) -> None:
         self._database = database
+        self._after_config = after_config
         self._callbacks = {"epoch": on_config, "event_seq": on_event, "audit_seq": on_audit}
         self._seen: dict[str, int] = {}
         self._last_heard = float("-inf")
@@ -143,12 +147,12 @@ class Watch:
         *numbers, database_now = row
         self._compare_clocks(database_now)
         head, told = dict(zip(_NUMBERS, numbers, strict=True)), self._seen
-        if told:  # whoever compares numbers sees at once that he is behind; callbacks may take a while
-            self._seen = head
         for name, callback in self._callbacks.items():
             if head[name] != told.get(name) and callback is not None:
                 await callback()
         self._seen = head
+        if head["epoch"] != told.get("epoch") and self._after_config is not None:
+            await self._after_config()
         self._last_heard = asked
         if self._troubles.over("database", "callback"):
             log.info("hearing of changes again")

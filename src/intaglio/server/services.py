@@ -62,7 +62,12 @@ class Services:
         self.keystore = KeyStore(self.master_key, tokens=tokens)
         self.refusals = RefusalRecorder(self.database)
         self._authority = make_authority(settings, self.database, self.keystore) if make_authority else None
-        self.watch = Watch(self.database, on_config=self._config_changed, on_event=self._events_arrived)
+        self.watch = Watch(
+            self.database,
+            on_config=self._config_changed,
+            on_event=self._events_arrived,
+            after_config=self._tell_of_config,
+        )
         if self._authority is not None:
             self._authority.clock_offset = lambda: self.watch.clock_offset
         self._shared: dict[str, object] = {}
@@ -202,6 +207,8 @@ class Services:
         if self._authority is not None:
             # After a reconnection the database may be an older one, restored, whose numbers tell nothing.
             await (self._authority.reload() if self.watch.epoch < 0 else self._authority.current())
+
+    async def _tell_of_config(self) -> None:
         await _call_all(self._on_config)
         self._first_contact.set()
 
