@@ -59,6 +59,8 @@ class Watch:
     ) -> None:
         self._database = database
         self._after_config = after_config
+        self._taken_in = asyncio.Event()
+        self._taken_in.set()
         self._callbacks = {"epoch": on_config, "event_seq": on_event, "audit_seq": on_audit}
         self._seen: dict[str, int] = {}
         self._last_heard = float("-inf")
@@ -74,6 +76,15 @@ class Watch:
     def current(self) -> bool:
         """Whether everything committed up to a second ago has been heard of."""
         return monotonic() - self._last_heard < FRESHNESS
+
+    @property
+    def is_taking_in(self) -> bool:
+        """Whether a change of configuration has been heard of that :attr:`epoch` does not tell yet."""
+        return not self._taken_in.is_set()
+
+    async def taken_in(self) -> None:
+        """Wait until it does, or could not be taken in."""
+        await self._taken_in.wait()
 
     @property
     def heard(self) -> object:
@@ -147,10 +158,15 @@ class Watch:
         *numbers, database_now = row
         self._compare_clocks(database_now)
         head, told = dict(zip(_NUMBERS, numbers, strict=True)), self._seen
-        for name, callback in self._callbacks.items():
-            if head[name] != told.get(name) and callback is not None:
-                await callback()
-        self._seen = head
+        if head["epoch"] != told.get("epoch"):
+            self._taken_in.clear()
+        try:
+            for name, callback in self._callbacks.items():
+                if head[name] != told.get(name) and callback is not None:
+                    await callback()
+            self._seen = head
+        finally:
+            self._taken_in.set()
         if head["epoch"] != told.get("epoch") and self._after_config is not None:
             await self._after_config()
         self._last_heard = asked

@@ -92,11 +92,14 @@ class IssuerDirectory:
         """Whether what is in memory may be used."""
         watch, now = self._timestamps.watch, monotonic()
         heard = watch.current or now - self._confirmed < _CONFIRMED_SECONDS
-        return heard and watch.epoch <= self._epoch and (self._retry_at is None or now < self._retry_at)
+        if not heard or watch.is_taking_in or watch.epoch > self._epoch:
+            return False
+        return self._retry_at is None or now < self._retry_at
 
     async def catch_up(self) -> None:
         """Read what the configuration is now, unless that is known. Raises Unavailable, TimedOut."""
         if not self.current:
+            await self._timestamps.watch.taken_in()  # keys may have moved: those in memory are seen to first
             await self.refresh(only_if_old=True)
 
     async def refresh(self, *, only_if_old: bool = False) -> None:

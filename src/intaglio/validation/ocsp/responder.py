@@ -99,6 +99,8 @@ class Responder:
         watch, index = self._watch, self._index
         if self.limits.log_requests or not watch.current or watch.clock_jumps != self._clock_jumps:
             return False
+        if watch.is_taking_in:
+            return False
         if watch.heard is self._judged:  # every cached answer comes by here
             return True
         if self.status.behind or self.entries.behind or index is None or watch.epoch > index.epoch:
@@ -115,6 +117,7 @@ class Responder:
             raise TimedOut("The database did not answer in time.", code="database-timeout") from None
 
     async def _catch_up(self) -> None:
+        await self._watch.taken_in()
         await self.status.catch_up()
         await self.entries.catch_up()
         snapshot = await self._authority.snapshot()
