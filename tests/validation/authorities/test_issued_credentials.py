@@ -14,7 +14,7 @@ from tests.support.foreign import ForeignCa
 
 from intaglio.authority.directory import CaView
 from intaglio.core import clock
-from intaglio.core.errors import Forbidden
+from intaglio.core.errors import Forbidden, InvalidInput
 from intaglio.core.principal import Permission, Principal
 from intaglio.validation.authorities import credential_upkeep, credentials, est_credentials, issued_credentials
 from intaglio.validation.authorities.est_credentials import EstServer
@@ -85,3 +85,21 @@ def _certified(ca: ForeignCa, request: bytes) -> bytes:
         now - timedelta(minutes=1), now + timedelta(days=90),
     )  # fmt: skip
     return builder.sign(ca.key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "https://[", "https://ca.example:99999/x", "https://ca.example:x/", "https://\0/", "https://a/?b", "x" * 900],
+)
+def test_what_is_no_address_of_an_est_server_is_refused(url: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        EstServer.of(url)
+    assert refused.value.code == "est-url-invalid"
+
+
+@pytest.mark.parametrize(
+    "anchors", ["nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "\xe9"]
+)
+def test_cas_of_an_est_server_that_cannot_be_read_are_refused(anchors: str) -> None:
+    with pytest.raises(InvalidInput):
+        EstServer.of("https://ca.example/.well-known/est/x", anchors)

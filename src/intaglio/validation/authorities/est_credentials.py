@@ -32,7 +32,7 @@ from intaglio.validation import models
 from intaglio.validation.authorities import credentials
 from intaglio.validation.authorities.credentials import Credential
 from intaglio.validation.context import Validation
-from intaglio.x509.certificates import CertificateInfo, read_certificate, read_certificates
+from intaglio.x509.certificates import CertificateInfo, pem, read_certificate, read_certificates
 from intaglio.x509.names import Name
 
 log = get_logger(__name__)
@@ -55,18 +55,26 @@ class EstServer:
     @classmethod
     def of(cls, url: str, anchors: str = "") -> EstServer:
         """From what somebody writes, with an operation at the end or without. Raises InvalidInput."""
-        parts = urlsplit(url)
         base = url.rstrip("/")
         for operation in _OPERATIONS:
             base = base.removesuffix(f"/{operation}")
-        if parts.scheme != "https" or not parts.hostname or parts.query or parts.fragment or parts.username is not None:
+        if not _is_plain(base):
             raise InvalidInput(
                 f'"{url[:200]}" is no address of an EST server.',
                 code="est-url-invalid",
                 remedy="Write it like https://ca.example/.well-known/est/LABEL.",
                 target="url",
             )
-        return cls(base, anchors)
+        return cls(base, "".join(pem(each.der) for each in read_certificates(anchors)) if anchors else "")
+
+
+def _is_plain(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host, _ = httpx.URL(url).host, parts.port
+    except (ValueError, httpx.InvalidURL):
+        return False
+    return parts.scheme == "https" and bool(host) and parts.username is None and not parts.query and not parts.fragment
 
 
 async def enroll(
