@@ -107,12 +107,13 @@ async def test_a_callback_slower_than_the_heartbeat_is_called_once_per_change(
 
 async def test_the_numbers_wait_for_what_is_taken_in_and_not_for_who_is_told(database: Database) -> None:
     epochs: dict[str, int] = {}
+    behind: dict[str, bool] = {}
 
     async def take_in() -> None:
-        epochs["before"] = watch.epoch
+        epochs["before"], behind["before"] = watch.epoch, watch.is_taking_in
 
     async def tell() -> None:
-        epochs["after"] = watch.epoch
+        epochs["after"], behind["after"] = watch.epoch, watch.is_taking_in
 
     watch = Watch(database, on_config=take_in, after_config=tell)
     await watch.start()
@@ -121,6 +122,7 @@ async def test_the_numbers_wait_for_what_is_taken_in_and_not_for_who_is_told(dat
         await change_configuration(database)
         await eventually(lambda: epochs["after"] == 1)
         assert epochs["before"] == 0
+        assert behind == {"before": True, "after": False}
     finally:
         await watch.stop()
 

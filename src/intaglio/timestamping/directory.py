@@ -99,7 +99,6 @@ class IssuerDirectory:
     async def catch_up(self) -> None:
         """Read what the configuration is now, unless that is known. Raises Unavailable, TimedOut."""
         if not self.current:
-            await self._timestamps.watch.taken_in()  # keys may have moved: those in memory are seen to first
             await self.refresh(only_if_old=True)
 
     async def refresh(self, *, only_if_old: bool = False) -> None:
@@ -107,6 +106,7 @@ class IssuerDirectory:
         database = self._timestamps.authority.database
         try:
             async with asyncio.timeout(database.timeout), self._lock:
+                await self._timestamps.watch.taken_in()  # keys may have moved: those in memory are seen to first
                 if not (only_if_old and self.current):
                     async with database.read() as view:
                         await self._read(view, only_if_old=only_if_old)
